@@ -1,0 +1,68 @@
+"""Every error a user can cause, as one tree; the command line turns each into one sentence and exit code 2.
+
+    AutosegError
+    ├── UsageError          a command was asked for something that does not exist
+    ├── DataError           a scan, a label or a dataset is not what it should be
+    │   └── CasesError      some cases of many failed; the others were done
+    ├── PlanError           plan.json, folds.json or another record is wrong or was edited wrongly
+    │   └── StaleError      preprocessed arrays are older than the plan
+    ├── ModelError          a trained model is missing, incomplete or does not fit
+    ├── TrainingError       training cannot go on (loss not finite, no foreground, ...)
+    ├── MemoryShortageError the device or the machine has too little memory
+    └── StorageError        the disk refused a write (full, read-only)
+
+A message is one sentence that says what is wrong, where (case, file, value) and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class AutosegError(Exception):
+    """Root of every error that a user, not a programmer, can put right."""
+
+
+class UsageError(AutosegError):
+    """A command was asked for something that does not exist or does not go together."""
+
+
+class DataError(AutosegError):
+    """A scan, a label or a dataset is not what it should be."""
+
+
+class CasesError(DataError):
+    """Some cases of many failed, and the others were done.
+
+    Attributes:
+        failures: case id -> one sentence that says what was wrong with it.
+    """
+
+    def __init__(self, failures: Mapping[str, str], *, of: int, doing: str) -> None:
+        self.failures = dict(failures)
+        lines = "".join(f"\n  {case}: {sentence}" for case, sentence in self.failures.items())
+        super().__init__(f"{len(self.failures)} of {of} cases failed while {doing}; the others are done:{lines}")
+
+
+class PlanError(AutosegError):
+    """A record on disk (plan.json, folds.json, ...) is wrong or was edited wrongly."""
+
+
+class StaleError(PlanError):
+    """Preprocessed arrays were made with other settings than the plan now holds."""
+
+
+class ModelError(AutosegError):
+    """A trained model is missing, incomplete or does not fit."""
+
+
+class TrainingError(AutosegError):
+    """Training cannot go on."""
+
+
+class MemoryShortageError(AutosegError):
+    """The device or the machine has too little memory for what was planned."""
+
+
+class StorageError(AutosegError):
+    """The disk refused a write: full, read-only or gone."""

@@ -1,0 +1,149 @@
+"""Cases in parallel processes: a worker that dies is named with its case, the rest go on, nothing hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+import psutil
+
+from autoseg.core.errors import AutosegError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Progress = Callable[[int, int, str], None]
+
+
+def no_progress(done: int, total: int, what: str) -> None:
+    """A progress callback that shows nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Generic[T]):
+    """What became of one item: a value, or one sentence on why there is none."""
+
+    name: str
+    value: T | None = None
+    failure: str | None = None
+    is_bug: bool = False
+    trace: str = ""
+
+
+def count_workers(items: int, bytes_per_worker: int, *, cores: int | None = None) -> int:
+    """How many processes the free memory and the cores allow; at least 1, at most one per item."""
+    usable = cores or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores or os.cpu_count() or 1
+    fitting = int(psutil.virtual_memory().available * 0.8 // max(bytes_per_worker, 1))
+    return max(1, min(items, usable, fitting))
+
+
+def map_cases(
+    function: Callable[[Any], T], items: Iterable[tuple[str, Any]], *, workers: int
+) -> Iterator[Outcome[T]]:
+    """Call ``function(argument)`` for every (name, argument) and yield outcomes as they come.
+
+    One worker runs in this process, one case after the other; more run in processes of their own.
+
+    Args:
+        function: importable by name; its argument and value are pickled.
+        items: (case id, argument).
+        workers: processes.
+    """
+    if workers <= 1:
+        for name, argument in items:
+            yield _run_one(function, name, argument)
+        return
+    pool = _Pool(function, workers)
+    try:
+        yield from pool.run(iter(items))
+    finally:
+        pool.close()
+
+
+def _run_one(function: Callable[[Any], T], name: str, argument: Any) -> Outcome[T]:
+    try:
+        return Outcome(name=name, value=function(argument))
+    except AutosegError as error:
+        return Outcome(name=name, failure=str(error))
+    except MemoryError:
+        return Outcome(name=name, failure=f"case {name}: the machine ran out of memory; use fewer workers")
+    except Exception as error:
+        failure = f"case {name}: {type(error).__name__}: {error}"
+        return Outcome(name=name, failure=failure, is_bug=True, trace=traceback.format_exc())
+
+
+def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
+    """A worker's life: take a case, give its outcome, until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            name, argument = connection.recv()
+            connection.send(_run_one(function, name, argument))
+
+
+class _Pool:
+    """Workers with one pipe each, so that a dead one is known by its closed pipe."""
+
+    def __init__(self, function: Callable[[Any], Any], workers: int) -> None:
+        self.function = function
+        # A fork server is started before any thread pool, so children inherit no lock that is held.
+        self.context: Any = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+        self.workers = workers
+        self.running: dict[Connection, tuple[Any, str]] = {}
+
+    def _start(self) -> tuple[Any, Connection]:
+        ours, theirs = self.context.Pipe()
+        process = self.context.Process(target=_serve, args=(theirs, self.function), daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
+    def run(self, items: Iterator[tuple[str, Any]]) -> Iterator[Outcome[Any]]:
+        """Keep every worker busy until the items end."""
+        for _ in range(self.workers):
+            self._give(items, None)
+        while self.running:
+            for connection in wait(list(self.running)):
+                assert isinstance(connection, Connection)
+                process, name = self.running.pop(connection)
+                try:
+                    outcome = connection.recv()
+                except (EOFError, ConnectionResetError):
+                    process.join()
+                    outcome = Outcome(name=name, failure=_death(name, process.exitcode))
+                    self._give(items, None)
+                else:
+                    self._give(items, (process, connection))
+                yield outcome
+
+    def _give(self, items: Iterator[tuple[str, Any]], worker: tuple[Any, Connection] | None) -> None:
+        item = next(items, None)
+        if item is None:
+            if worker is not None:
+                worker[1].close()
+            return
+        process, connection = worker or self._start()
+        connection.send(item)
+        self.running[connection] = (process, item[0])
+
+    def close(self) -> None:
+        """End workers that are still busy (an interrupt, an error in the caller)."""
+        for connection, (process, _) in self.running.items():
+            connection.close()
+            process.terminate()
+
+
+def _death(name: str, exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        number = -exitcode
+        cause = f"killed by signal {number} ({signal.Signals(number).name})"
+        hint = "; the machine most likely ran out of memory: use fewer workers" if number == signal.SIGKILL else ""
+        return f"case {name}: its worker process was {cause}{hint}"
+    return f"case {name}: its worker process ended with exit code {exitcode}"

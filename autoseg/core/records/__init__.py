@@ -1,0 +1,57 @@
+"""The records: frozen, keyword-only, complete. JSON records are validated on the way in and on the way out."""
+
+from autoseg.core.records.arrays import Lesions, PreparedCase
+from autoseg.core.records.base import Record, parse_record, render_record
+from autoseg.core.records.data import Case, ChannelFile, Dataset, Fold, Folds
+from autoseg.core.records.facts import CaseFacts, ChannelFacts, Fingerprint, IntensityFacts, LesionFacts
+from autoseg.core.records.plan import (
+    AugmentationSettings,
+    ChannelNormalization,
+    Configuration,
+    LossSettings,
+    NetworkSettings,
+    OptimiserSettings,
+    Plan,
+    PreprocessingSettings,
+    SamplingSettings,
+    TilingSettings,
+    TrainingSettings,
+)
+from autoseg.core.records.scores import CaseScores, Scores, Statistics
+from autoseg.core.records.space import Grid, Image, Label, Placement
+
+__all__ = [
+    "AugmentationSettings",
+    "Case",
+    "CaseFacts",
+    "CaseScores",
+    "ChannelFacts",
+    "ChannelFile",
+    "ChannelNormalization",
+    "Configuration",
+    "Dataset",
+    "Fingerprint",
+    "Fold",
+    "Folds",
+    "Grid",
+    "Image",
+    "IntensityFacts",
+    "Label",
+    "LesionFacts",
+    "Lesions",
+    "LossSettings",
+    "NetworkSettings",
+    "OptimiserSettings",
+    "Placement",
+    "Plan",
+    "PreparedCase",
+    "PreprocessingSettings",
+    "Record",
+    "SamplingSettings",
+    "Scores",
+    "Statistics",
+    "TilingSettings",
+    "TrainingSettings",
+    "parse_record",
+    "render_record",
+]

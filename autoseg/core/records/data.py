@@ -1,0 +1,103 @@
+"""A raw dataset and its splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from autoseg.core.records.base import Record
+
+
+class ChannelFile(Record):
+    """One channel of one case on disk.
+
+    Attributes:
+        path: the file.
+        volume: which volume of a file with a fourth axis; None for a plain 3D file.
+    """
+
+    path: Path
+    volume: int | None = None
+
+
+class Case(Record):
+    """One scan session's files.
+
+    Attributes:
+        id: unique in its dataset; file names are made from it.
+        channels: one file per channel, in the dataset's order.
+        labels: label files, united where there are several; empty for a scan without reference.
+        group: what folds must not split (the patient); None means the case itself.
+        site: the hospital or scanner, if known.
+    """
+
+    id: str
+    channels: tuple[ChannelFile, ...]
+    labels: tuple[Path, ...] = ()
+    group: str | None = None
+    site: str | None = None
+
+
+class Dataset(Record):
+    """A raw dataset: what it holds and where; voxels are read and checked case by case.
+
+    Attributes:
+        name: as given with ``-d``.
+        kind: the layout it was found in (``nnunet``, ``isles15``, ...).
+        channels: names, in order.
+        labels: class name -> value, consecutive from ``background`` = 0 (regions: see below).
+        regions: region name -> the values it unites, or empty when classes exclude each other.
+        ignore_label: value whose voxels count neither in the loss nor in scores, or None.
+        label_values: value on disk -> value in ``labels``; empty means they are the same.
+        mask_threshold: values above it are 1 and all others 0 (float or 0/255 masks); None for integer labels.
+        resample_channels: bring channels on other grids onto the first channel's grid instead of refusing them.
+        licence: licence and source, as far as the layout says.
+        cases: all cases that are complete.
+        left_out: case id -> why it is not among them.
+    """
+
+    name: str
+    kind: str
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    ignore_label: int | None = None
+    label_values: dict[int, int] = Field(default_factory=dict)
+    mask_threshold: float | None = None
+    resample_channels: bool = False
+    licence: str = ""
+    cases: tuple[Case, ...] = ()
+    left_out: dict[str, str] = Field(default_factory=dict)
+
+
+class Fold(Record):
+    """One split: ids of the cases trained on and of those held out."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+class Folds(Record):
+    """All splits of a dataset, an editable file.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        seed: what shuffled them.
+        folds: the splits; a case is held out in at most one.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    seed: int
+    folds: tuple[Fold, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for number, fold in enumerate(self.folds):
+            both = sorted(set(fold.train) & set(fold.validation))
+            if both:
+                raise ValueError(f"fold {number} trains on and validates {both[0]}")
+            if not fold.train:
+                raise ValueError(f"fold {number} has no case to train on")
+        return self

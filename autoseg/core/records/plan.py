@@ -1,0 +1,311 @@
+"""What was decided, and why. A configuration is complete: nothing inherited, nothing hidden in a class name."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from autoseg.core.records.base import Record
+
+Share = Field(ge=0, le=1)
+Range = tuple[float, float]
+
+
+class ChannelNormalization(Record):
+    """How one channel's intensities are scaled, before resampling.
+
+    Attributes:
+        scheme: ``zscore`` per image; ``ct`` clip to the dataset's percentiles, then the dataset's mean and std;
+            ``rescale`` to 0-1; ``rgb`` divide by 255; ``none``.
+        inside_mask: use and change only voxels inside the non-zero mask (z-score), outside stays 0.
+        mean, std, lower, upper: the dataset's foreground statistics, used by ``ct``.
+    """
+
+    scheme: Literal["zscore", "ct", "rescale", "rgb", "none"] = "zscore"
+    inside_mask: bool = False
+    mean: float | None = None
+    std: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.scheme == "ct" and None in (self.mean, self.std, self.lower, self.upper):
+            raise ValueError("scheme 'ct' needs mean, std, lower and upper")
+        return self
+
+
+class PreprocessingSettings(Record):
+    """From the scan's own grid to the network's; configurations with equal settings share one set of arrays.
+
+    Attributes:
+        orientation: ``canonical`` turns axes to the nearest (I->S, A->P, R->L) order first; ``stored`` leaves them.
+        axis_order: permutation after that, the lowest-resolution axis first.
+        spacing: target mm per axis, after ``axis_order``; None keeps the scan's own.
+        channels: normalisation per channel.
+        image_order, label_order, probability_order: spline order of the interpolation (0, 1 or 3).
+        coarse_axis_ratio: above this max/min spacing the coarse axis is resampled apart, nearest neighbour.
+    """
+
+    orientation: Literal["canonical", "stored"] = "canonical"
+    axis_order: tuple[int, int, int] = (0, 1, 2)
+    spacing: tuple[PositiveFloat | None, PositiveFloat | None, PositiveFloat | None]
+    channels: tuple[ChannelNormalization, ...]
+    image_order: Literal[0, 1, 3] = 3
+    label_order: Literal[0, 1] = 1
+    probability_order: Literal[0, 1] = 1
+    coarse_axis_ratio: PositiveFloat = 3.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sorted(self.axis_order) != [0, 1, 2]:
+            raise ValueError(f"axis_order must hold 0, 1 and 2 once each, not {self.axis_order}")
+        return self
+
+
+class NetworkSettings(Record):
+    """A planned network; one entry per stage, finest first, one number per spatial axis.
+
+    Attributes:
+        name: in the NETWORKS table.
+        features: channels per stage.
+        kernels: convolution kernel per stage and axis.
+        strides: downsampling on entering each stage, per axis; all 1 in the first.
+        encoder_blocks: convolutions (or residual blocks) per stage.
+        decoder_blocks: the same on the way up, one fewer.
+        deep_supervision: also predict at every coarser decoder stage while training.
+        options: what only this network knows.
+    """
+
+    name: str
+    features: tuple[PositiveInt, ...]
+    kernels: tuple[tuple[PositiveInt, ...], ...]
+    strides: tuple[tuple[PositiveInt, ...], ...]
+    encoder_blocks: tuple[PositiveInt, ...]
+    decoder_blocks: tuple[PositiveInt, ...]
+    deep_supervision: bool = True
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        stages = len(self.features)
+        lengths = {len(self.kernels), len(self.strides), len(self.encoder_blocks), len(self.decoder_blocks) + 1}
+        if lengths != {stages}:
+            raise ValueError(
+                f"features has {stages} stages, so kernels, strides and encoder_blocks need {stages} entries "
+                f"and decoder_blocks {stages - 1}"
+            )
+        return self
+
+
+class LossSettings(Record):
+    """Which loss.
+
+    Attributes:
+        name: in the LOSSES table.
+        options: its arguments.
+        deep_supervision_weights: weight of each network output, finest first; empty means only the finest counts.
+    """
+
+    name: str = "dice_ce"
+    options: dict[str, Any] = Field(default_factory=dict)
+    deep_supervision_weights: tuple[NonNegativeFloat, ...] = ()
+
+
+class OptimiserSettings(Record):
+    """How weights move.
+
+    Attributes:
+        name: ``sgd`` (Nesterov), ``adam`` or ``adamw``.
+        learning_rate, momentum, weight_decay: momentum is used by ``sgd``; the Adams take it as beta 1.
+        schedule: ``poly`` = learning_rate * (1 - progress)^exponent, progress by steps, or by time with a time budget.
+        exponent: of ``poly``.
+        warmup_share: share of the training over which the rate rises from 0.
+        gradient_clip: largest gradient norm; None does not clip.
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: PositiveFloat = 1e-2
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    weight_decay: NonNegativeFloat = 3e-5
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    exponent: PositiveFloat = 0.9
+    warmup_share: float = Field(default=0.0, ge=0, lt=1)
+    gradient_clip: PositiveFloat | None = 12.0
+
+
+class TrainingSettings(Record):
+    """How long, and in what precision.
+
+    Attributes:
+        epochs, steps_per_epoch: one checkpoint and one line of history an epoch.
+        validation_cases: whole held-out volumes predicted at each validation; 0 never validates while training.
+        validation_interval: epochs between them; the best mean Dice decides which weights are kept as best.
+        ema_decay: decay per step of the averaged weights that are validated and kept; 0 uses the weights themselves.
+        precision: ``auto`` is bfloat16 or float16 on a GPU and float32 on a CPU.
+    """
+
+    epochs: PositiveInt = 1000
+    steps_per_epoch: PositiveInt = 250
+    validation_cases: int = Field(default=8, ge=0)
+    validation_interval: PositiveInt = 5
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+
+class SamplingSettings(Record):
+    """Where patches come from; shares of each batch, the rest is drawn uniformly over the volume.
+
+    Attributes:
+        foreground_share: centred on a voxel of a label (label uniform, then voxel uniform): large lesions dominate.
+        lesion_share: centred on a lesion (lesion uniform, then voxel uniform): small ones are seen as often as large.
+    """
+
+    foreground_share: float = Share
+    lesion_share: float = Share
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.foreground_share + self.lesion_share > 1:
+            raise ValueError("foreground_share and lesion_share add up to more than 1")
+        return self
+
+
+class AugmentationSettings(Record):
+    """Random changes of a training patch, in this order, each with its probability and range.
+
+    Attributes:
+        rotation_degrees: per axis of the patch (3D), or one range in the plane (2D and ``in_plane``).
+        in_plane: rotate and scale within the last two axes only (a coarse first axis).
+        scale: zoom factor.
+        elastic_probability: smooth random displacement; off by default.
+        mirror_axes: axes flipped with probability one half each.
+        *_per_channel: probability that each channel takes part, given that the change applies.
+    """
+
+    rotation_probability: float = Share
+    rotation_degrees: Range
+    in_plane: bool = False
+    scale_probability: float = Share
+    scale: Range = (0.7, 1.4)
+    elastic_probability: float = Field(default=0.0, ge=0, le=1)
+    noise_probability: float = Field(default=0.1, ge=0, le=1)
+    noise_variance: Range = (0.0, 0.1)
+    blur_probability: float = Field(default=0.2, ge=0, le=1)
+    blur_per_channel: float = Field(default=0.5, ge=0, le=1)
+    blur_sigma: Range = (0.5, 1.0)
+    brightness_probability: float = Field(default=0.15, ge=0, le=1)
+    brightness: Range = (0.75, 1.25)
+    contrast_probability: float = Field(default=0.15, ge=0, le=1)
+    contrast: Range = (0.75, 1.25)
+    low_resolution_probability: float = Field(default=0.25, ge=0, le=1)
+    low_resolution_per_channel: float = Field(default=0.5, ge=0, le=1)
+    low_resolution: Range = (0.5, 1.0)
+    bias_field_probability: float = Field(default=0.0, ge=0, le=1)
+    bias_field: float = 0.3
+    inverted_gamma_probability: float = Field(default=0.1, ge=0, le=1)
+    gamma_probability: float = Field(default=0.3, ge=0, le=1)
+    gamma: Range = (0.7, 1.5)
+    mirror_axes: tuple[int, ...]
+
+
+class TilingSettings(Record):
+    """Sliding-window prediction.
+
+    Attributes:
+        tile_size: voxels per axis of the network's input.
+        step: distance between tiles as a share of the tile.
+        sigma: width of the Gaussian weight as a share of the tile.
+        mirror_axes: axes flipped for test-time mirroring, in all combinations; empty means none.
+    """
+
+    tile_size: tuple[PositiveInt, ...]
+    step: float = Field(default=0.5, gt=0, le=1)
+    sigma: PositiveFloat = 0.125
+    mirror_axes: tuple[int, ...] = ()
+
+
+class Configuration(Record):
+    """One complete way to train and predict. To vary one, copy it under a new name and edit it.
+
+    Attributes:
+        dimensions: 2 (slices along the first axis) or 3.
+        preprocessing, network, loss, optimiser, training, sampling, augmentation, tiling: complete settings.
+        patch_size: voxels per axis of a training sample.
+        batch_size: samples per step.
+    """
+
+    dimensions: Literal[2, 3]
+    preprocessing: PreprocessingSettings
+    patch_size: tuple[PositiveInt, ...]
+    batch_size: PositiveInt
+    network: NetworkSettings
+    loss: LossSettings
+    optimiser: OptimiserSettings
+    training: TrainingSettings
+    sampling: SamplingSettings
+    augmentation: AugmentationSettings
+    tiling: TilingSettings
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        sizes = {"patch_size": self.patch_size, "tiling.tile_size": self.tiling.tile_size}
+        sizes |= {f"network.kernels[{i}]": k for i, k in enumerate(self.network.kernels)}
+        sizes |= {f"network.strides[{i}]": s for i, s in enumerate(self.network.strides)}
+        for name, size in sizes.items():
+            if len(size) != self.dimensions:
+                raise ValueError(f"{name} needs {self.dimensions} numbers, not {len(size)}")
+        divisors = [1] * self.dimensions
+        for stride in self.network.strides:
+            divisors = [d * s for d, s in zip(divisors, stride, strict=True)]
+        for name in ("patch_size", "tiling.tile_size"):
+            if any(n % d for n, d in zip(sizes[name], divisors, strict=True)):
+                raise ValueError(f"{name} {sizes[name]} must be multiples of {tuple(divisors)}, the network's strides")
+        axes = set(self.tiling.mirror_axes) | set(self.augmentation.mirror_axes)
+        if axes - set(range(self.dimensions)):
+            raise ValueError(f"mirror_axes must lie in 0..{self.dimensions - 1}")
+        weights = len(self.loss.deep_supervision_weights)
+        outputs = len(self.network.features) - 1
+        if self.network.deep_supervision and weights != outputs:
+            raise ValueError(f"deep supervision needs {outputs} loss.deep_supervision_weights, not {weights}")
+        return self
+
+
+class Plan(Record):
+    """What was decided for a dataset, and why.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        dataset: its name.
+        channels, labels, regions, ignore_label: as in the dataset.
+        preset: ``pocket``, ``standard`` or ``large``.
+        memory_gb: the budget that patch and batch were fitted to.
+        seed: of every random stream of training.
+        recommended: the configuration to train first.
+        reasons: ``"3d.patch_size"`` -> one sentence with the numbers that led there.
+        configurations: by name.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    dataset: str
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    ignore_label: int | None = None
+    preset: Literal["pocket", "standard", "large"]
+    memory_gb: PositiveFloat
+    seed: int = 12345
+    recommended: str
+    reasons: dict[str, str]
+    configurations: dict[str, Configuration]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.recommended not in self.configurations:
+            raise ValueError(f"recommended '{self.recommended}' is not among: {', '.join(self.configurations)}")
+        for name, configuration in self.configurations.items():
+            found = len(configuration.preprocessing.channels)
+            if found != len(self.channels):
+                raise ValueError(f"'{name}' normalises {found} channels, but the dataset has {len(self.channels)}")
+        return self

@@ -1,0 +1,114 @@
+"""Where voxels lie, and voxels that know it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from pydantic import model_validator
+
+from autoseg.core.records.base import Record
+
+
+class Grid(Record):
+    """Where voxels lie in the scanner's world (LPS, mm).
+
+    ``world(index) = origin + direction @ (index * spacing)`` with the index in array order (Z,Y,X).
+
+    Attributes:
+        shape: voxels along (Z,Y,X).
+        spacing: mm along (z,y,x).
+        origin: world (x,y,z) in mm of the centre of voxel (0,0,0).
+        direction: 3x3, one row per world axis (x,y,z), one column per array axis (z,y,x).
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]] = (
+        (0.0, 0.0, 1.0),
+        (0.0, 1.0, 0.0),
+        (1.0, 0.0, 0.0),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if min(self.shape) < 1 or min(self.spacing) <= 0:
+            raise ValueError(f"a grid needs positive shape and spacing, not {self.shape} and {self.spacing}")
+        return self
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return math.prod(self.spacing) / 1000
+
+    def matches(self, other: Grid, *, tolerance_mm: float = 1e-2) -> bool:
+        """True when every voxel of both grids lies at the same place to within the tolerance."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(self.shape) - 1)
+        return bool(np.abs(self.to_world(corners) - other.to_world(corners)).max() <= tolerance_mm)
+
+    def to_world(self, index: np.ndarray) -> np.ndarray:
+        """(..., 3) float, voxel indices (z,y,x) -> (..., 3) float64, world (x,y,z) mm."""
+        return np.asarray(self.origin) + (np.asarray(index) * np.asarray(self.spacing)) @ np.asarray(self.direction).T
+
+    def describe(self) -> str:
+        """Shape, spacing and origin in one readable clause."""
+        shape = "x".join(str(n) for n in self.shape)
+        spacing = "x".join(f"{s:.4g}" for s in self.spacing)
+        return f"{shape} voxels (z,y,x) at {spacing} mm, origin ({', '.join(f'{o:.4g}' for o in self.origin)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """Scan voxels on a grid.
+
+    Attributes:
+        voxels: (C,Z,Y,X) float32, scanner units.
+        grid: where they lie.
+    """
+
+    voxels: np.ndarray
+    grid: Grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """Reference or predicted label on a grid.
+
+    Attributes:
+        voxels: (Z,Y,X) integer, one value per class; 0 is background.
+        grid: where they lie.
+    """
+
+    voxels: np.ndarray
+    grid: Grid
+
+
+class Placement(Record):
+    """How preprocessed voxels sit in the scan: the recipe and its inverse, in the order of the forward steps.
+
+    Attributes:
+        grid: the scan's own grid.
+        transpose: array axis of the scan that each preprocessed axis came from.
+        flips: for each preprocessed axis, whether it runs against the scan's axis.
+        crop: (start, stop) per axis of the reoriented scan; outside lies only background.
+        cropped_spacing: mm per axis of the reoriented scan.
+        shape: preprocessed voxels per axis, after resampling.
+    """
+
+    grid: Grid
+    transpose: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    crop: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    cropped_spacing: tuple[float, float, float]
+    shape: tuple[int, int, int]
+
+    @property
+    def cropped_shape(self) -> tuple[int, int, int]:
+        """Voxels per axis after the crop, before resampling."""
+        (a, b), (c, d), (e, f) = self.crop
+        return b - a, d - c, f - e

@@ -1,0 +1,53 @@
+"""A table of named extensions: one file and one line in the shelf's table, or an entry point of another package."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar, cast
+
+from autoseg.core.errors import UsageError
+
+T = TypeVar("T")
+
+
+class Table(Generic[T]):
+    """Names and where each is implemented, imported only when asked for.
+
+    Args:
+        noun: what the table holds, for messages ("network").
+        entries: name -> "module:attribute".
+
+    Packages outside add a name with an entry point in the group ``autoseg.<noun>s``.
+    """
+
+    def __init__(self, noun: str, entries: Mapping[str, str]) -> None:
+        self.noun = noun
+        self.entries = dict(entries)
+
+    def _all(self) -> dict[str, str]:
+        outside = {point.name: point.value for point in entry_points(group=f"autoseg.{self.noun}s")}
+        return {**outside, **self.entries}
+
+    def names(self) -> tuple[str, ...]:
+        """All names, ours first, in the table's order."""
+        return tuple(dict.fromkeys([*self.entries, *self._all()]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all()
+
+    def __getitem__(self, name: str) -> T:
+        """The extension of that name.
+
+        Raises:
+            UsageError: the table has no such name; the message lists those it has.
+        """
+        where = self.entries.get(name) or self._all().get(name)
+        if where is None:
+            raise UsageError(f"there is no {self.noun} '{name}'; known are: {', '.join(self.names())}")
+        module, _, attribute = where.partition(":")
+        return cast(T, getattr(importlib.import_module(module), attribute))

@@ -1,0 +1,154 @@
+"""Where everything lies on disk, and how it gets there: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from autoseg.core.errors import PlanError, StorageError, UsageError
+from autoseg.core.records import Record, parse_record, render_record
+
+R = TypeVar("R", bound=Record)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name when the block ends well, and vanishes when it does not.
+
+    Raises:
+        StorageError: the disk refused the write; ``path`` keeps what it held.
+    """
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(explain_write_error(path, error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def explain_write_error(path: Path, error: OSError) -> str:
+    """One sentence on why a file could not be written."""
+    reasons = {
+        errno.ENOSPC: "the disk is full; free some space and run the same command again",
+        errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
+        errno.EROFS: "the disk is read-only; choose another place with --root or -o",
+        errno.EACCES: "you have no permission to write there; choose another place with --root or -o",
+    }
+    return f"{path} could not be written: {reasons.get(error.errno or 0, error.strerror or str(error))}"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a JSON record whole or not at all."""
+    write_text(path, render_record(record))
+
+
+def read_record(kind: type[R], path: Path, *, remedy: str) -> R:
+    """Read and validate a JSON record.
+
+    Args:
+        remedy: what the user can do when it is missing or wrong; ends the message.
+
+    Raises:
+        PlanError: missing, unreadable or invalid; the message names every wrong key.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise PlanError(f"{path} does not exist; {remedy}") from error
+    except OSError as error:
+        raise PlanError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+    return parse_record(kind, content, path=path, remedy=remedy)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write one array as ``.npy``, whole or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """Read one ``.npy`` array; ``mapped`` leaves it on disk until it is touched."""
+    return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+
+
+def hash_settings(*parts: Any) -> str:
+    """Twelve hexadecimal digits that change when any part does."""
+    text = "\n".join(render_record(part) if isinstance(part, Record) else repr(part) for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Store:
+    """One root folder with the raw, preprocessed and results folders of every dataset.
+
+    Args:
+        root: the folder that holds ``autoseg_raw``, ``autoseg_preprocessed`` and ``autoseg_results``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def raw(self, dataset: str) -> Path:
+        """The user's data; only read, except by an import."""
+        return self.root / "autoseg_raw" / check_name(dataset, "dataset")
+
+    def preprocessed(self, dataset: str) -> Path:
+        """A cache: fingerprint, plan, folds, arrays; safe to delete."""
+        return self.root / "autoseg_preprocessed" / check_name(dataset, "dataset")
+
+    def results(self, dataset: str, configuration: str) -> Path:
+        """Precious: a self-contained folder with the plan and every trained fold."""
+        return self.results_root / check_name(dataset, "dataset") / check_name(configuration, "configuration")
+
+    @property
+    def results_root(self) -> Path:
+        """All trained models of all datasets."""
+        return self.root / "autoseg_results"
+
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the datasets under ``autoseg_raw``, sorted."""
+        return subfolders(self.root / "autoseg_raw")
+
+
+def subfolders(folder: Path) -> tuple[str, ...]:
+    """Names of the visible folders in a folder, sorted; none if it does not exist."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+
+
+def check_name(name: str, what: str) -> str:
+    """A name that is safe as a folder.
+
+    Raises:
+        UsageError: it is empty, starts with a dot or a dash, or holds a slash or another unsafe character.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
+        raise UsageError(f"'{name}' cannot name a {what}: use letters, digits, '_', '-', '+' and '.'")
+    return name
