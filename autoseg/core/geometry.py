@@ -37,9 +37,7 @@ def resampled_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequ
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z: round(shape * spacing / target), halves to even.
     """
-    return tuple(
-        n if t is None else max(1, round(n * s / t)) for n, s, t in zip(shape, spacing, target, strict=True)
-    )
+    return tuple(n if t is None else max(1, round(n * s / t)) for n, s, t in zip(shape, spacing, target, strict=True))
 
 
 def nearest_axes(direction: Sequence[Sequence[float]]) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:

@@ -231,4 +231,3 @@ def _nifti_file(source: bytes, voxels: np.ndarray) -> bytes:
     struct.pack_into("<3f", header, 108, 352.0, 1.0, 0.0)
     header[344:348] = b"n+1\0"
     return bytes(header) + np.ascontiguousarray(voxels).astype(voxels.dtype.newbyteorder("<"), copy=False).tobytes()
-

@@ -44,9 +44,7 @@ def count_workers(items: int, bytes_per_worker: int, *, cores: int | None = None
     return max(1, min(items, usable, fitting))
 
 
-def map_cases(
-    function: Callable[[Any], T], items: Iterable[tuple[str, Any]], *, workers: int
-) -> Iterator[Outcome[T]]:
+def map_cases(function: Callable[[Any], T], items: Iterable[tuple[str, Any]], *, workers: int) -> Iterator[Outcome[T]]:
     """Call ``function(argument)`` for every (name, argument) and yield outcomes as they come.
 
     One worker runs in this process, one case after the other; more run in processes of their own.

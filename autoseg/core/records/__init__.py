@@ -4,6 +4,7 @@ from autoseg.core.records.arrays import Lesions, PreparedCase
 from autoseg.core.records.base import Record, parse_record, render_record
 from autoseg.core.records.data import Case, ChannelFile, Dataset, Fold, Folds
 from autoseg.core.records.facts import CaseFacts, ChannelFacts, Fingerprint, IntensityFacts, LesionFacts
+from autoseg.core.records.outputs import Outputs
 from autoseg.core.records.plan import (
     AugmentationSettings,
     ChannelNormalization,
@@ -42,6 +43,7 @@ __all__ = [
     "LossSettings",
     "NetworkSettings",
     "OptimiserSettings",
+    "Outputs",
     "Placement",
     "Plan",
     "PreparedCase",

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from autoseg.core.records.base import Record
+from autoseg.core.records.outputs import Outputs
 
 Share = Field(ge=0, le=1)
 Range = tuple[float, float]
@@ -300,8 +301,14 @@ class Plan(Record):
     reasons: dict[str, str]
     configurations: dict[str, Configuration]
 
+    @property
+    def outputs(self) -> Outputs:
+        """What the channels of a network's output stand for."""
+        return Outputs.of(self.labels, self.regions, self.ignore_label)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        Outputs.of(self.labels, self.regions, self.ignore_label)
         if self.recommended not in self.configurations:
             raise ValueError(f"recommended '{self.recommended}' is not among: {', '.join(self.configurations)}")
         for name, configuration in self.configurations.items():

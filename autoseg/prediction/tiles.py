@@ -1,0 +1,52 @@
+"""Where tiles lie and how much each of their voxels counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+
+
+def tile_starts(size: int, tile: int, step: float) -> tuple[int, ...]:
+    """First voxels of the tiles along one axis, evenly spread, at most ``step`` tiles apart, the last flush.
+
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z.
+
+    Args:
+        size: voxels along the axis, at least ``tile``.
+        tile: voxels of a tile.
+        step: largest distance between tiles as a share of the tile.
+    """
+    count = math.ceil((size - tile) / (tile * step)) + 1
+    spread = (size - tile) / max(count - 1, 1)
+    return tuple(round(number * spread) for number in range(count))
+
+
+@lru_cache(maxsize=8)
+def gaussian_weight(tile: tuple[int, ...], sigma: float) -> np.ndarray:
+    """Weight of each voxel of a tile, 1 at its centre, never 0 so that every covered voxel has a prediction.
+
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z (sigma = tile / 8).
+
+    Args:
+        sigma: standard deviation as a share of the tile.
+
+    Returns:
+        (*tile) float32, read-only.
+    """
+    weight = np.ones((), np.float64)
+    for size in tile:
+        distance = (np.arange(size) - (size - 1) / 2) / (sigma * size)
+        weight = np.multiply.outer(weight, np.exp(-0.5 * distance**2))
+    weight = (weight / weight.max()).astype(np.float32)
+    weight = np.maximum(weight, weight[weight > 0].min())
+    weight.setflags(write=False)
+    return weight
+
+
+def mirror_combinations(axes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Every set of axes to flip, the empty one first."""
+    return tuple(chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count))

@@ -1,0 +1,172 @@
+"""Resizing as one small matrix per axis: linear and cubic interpolation are linear and separable.
+
+The matrices hold what ``scipy.ndimage.zoom(mode="nearest", grid_mode=True)`` does to unit vectors, which is what
+skimage's ``resize(mode="edge", anti_aliasing=False)`` and so nnU-Net compute; only the cost differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+from autoseg.core.geometry import bounding_box
+
+
+@lru_cache(maxsize=256)
+def resize_matrix(source: int, target: int, order: int) -> np.ndarray:
+    """The interpolation of one axis as a matrix.
+
+    Args:
+        source, target: voxels before and after.
+        order: 0 nearest, 1 linear, 3 cubic spline.
+
+    Returns:
+        (target, source) float32, rows sum to one; read-only.
+    """
+    if order == 0:
+        centres = (np.arange(target) + 0.5) * source / target - 0.5
+        matrix = np.zeros((target, source))
+        matrix[np.arange(target), np.clip(np.floor(centres + 0.5).astype(int), 0, source - 1)] = 1
+    else:
+        units = np.eye(source)
+        columns = [ndimage.zoom(unit, target / source, order=order, mode="nearest", grid_mode=True) for unit in units]
+        matrix = np.stack(columns, axis=1)
+    matrix = matrix.astype(np.float32)
+    matrix.setflags(write=False)
+    return matrix
+
+
+def coarse_axis(spacings: Sequence[Sequence[float]], ratio: float) -> int | None:
+    """The one axis that is resampled apart, nearest neighbour, or None.
+
+    The first spacing (of the source, then of the target) whose max/min exceeds the ratio decides; two equally coarse
+    axes are no single coarse axis.
+
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z (anisotropic resampling).
+    """
+    for spacing in spacings:
+        if max(spacing) / min(spacing) > ratio:
+            coarsest = np.flatnonzero(np.isclose(spacing, max(spacing), rtol=1e-6))
+            return int(coarsest[0]) if len(coarsest) == 1 else None
+    return None
+
+
+def axis_matrices(
+    source: Sequence[int], target: Sequence[int], order: int, apart: int | None
+) -> tuple[np.ndarray | None, ...]:
+    """One matrix per axis, None where nothing changes; the axis resampled apart takes its nearest neighbour."""
+    return tuple(
+        None if n == m else resize_matrix(n, m, 0 if axis == apart else order)
+        for axis, (n, m) in enumerate(zip(source, target, strict=True))
+    )
+
+
+def apply_matrices(voxels: np.ndarray, matrices: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Multiply each axis by its matrix, the one that shrinks the array most first.
+
+    Args:
+        voxels: (Z,Y,X) float32.
+
+    Returns:
+        (Z',Y',X') float32.
+    """
+    growth = {axis: m.shape[0] / m.shape[1] for axis, m in enumerate(matrices) if m is not None}
+    for axis in sorted(growth, key=lambda a: growth[a]):
+        matrix = matrices[axis]
+        assert matrix is not None
+        if axis == voxels.ndim - 1:
+            voxels = voxels @ matrix.T
+        elif axis == 0:
+            rest = voxels.shape[1:]
+            voxels = (matrix @ voxels.reshape(len(voxels), -1)).reshape(len(matrix), *rest)
+        else:
+            voxels = np.matmul(matrix, voxels)
+    return voxels
+
+
+def resample_image(voxels: np.ndarray, shape: Sequence[int], *, order: int, apart: int | None) -> np.ndarray:
+    """Resize every channel, clipped to the channel's own range so that splines do not overshoot.
+
+    Args:
+        voxels: (C,Z,Y,X) float32.
+        shape: (Z',Y',X').
+        apart: the axis that takes its nearest neighbour, or None.
+
+    Returns:
+        (C,Z',Y',X') float32.
+    """
+    matrices = axis_matrices(voxels.shape[1:], shape, order, apart)
+    if not any(matrix is not None for matrix in matrices):
+        return voxels
+    out = np.empty((len(voxels), *shape), np.float32)
+    for channel, resized in zip(voxels, out, strict=True):
+        np.clip(apply_matrices(channel, matrices), channel.min(), channel.max(), out=resized)
+    return out
+
+
+def resample_label(voxels: np.ndarray, shape: Sequence[int], *, order: int, apart: int | None) -> np.ndarray:
+    """Interpolate each class linearly and take the largest; a tie goes to the higher value, so lesions survive it.
+
+    Only the box around the foreground is computed.
+
+    Args:
+        voxels: (Z,Y,X) integer.
+        shape: (Z',Y',X').
+
+    Returns:
+        (Z',Y',X') of the same dtype.
+    """
+    matrices = axis_matrices(voxels.shape, shape, order, apart)
+    if not any(matrix is not None for matrix in matrices):
+        return voxels
+    out = np.zeros(tuple(shape), voxels.dtype)
+    values = [value for value in np.unique(voxels) if value != 0]
+    if not values:
+        return out
+    source, target, parts = touched_box(voxels != 0, matrices, shape)
+    inside = voxels[source]
+    background = np.ones(tuple(s.stop - s.start for s in target), np.float32)
+    best, winner = np.zeros_like(background), np.zeros(background.shape, voxels.dtype)
+    for value in values:
+        share = apply_matrices((inside == value).astype(np.float32), parts)
+        background -= share
+        wins = share >= best
+        winner[wins] = value
+        np.copyto(best, share, where=wins)
+    # Half a unit in the last place of a sum of shares must not turn a tie into background.
+    out[target] = np.where(best >= background - 1e-6, winner, 0)
+    return out
+
+
+def touched_box(
+    interesting: np.ndarray, matrices: Sequence[np.ndarray | None], shape: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...], tuple[np.ndarray | None, ...]]:
+    """Where the interesting source voxels can matter, exactly.
+
+    Args:
+        interesting: (Z,Y,X) bool on the source grid.
+        matrices: one per axis, None for identity.
+        shape: (Z',Y',X') of the target grid.
+
+    Returns:
+        The source box that the target box reads, the target box outside which no interesting voxel has any weight,
+        and the part of each matrix between them.
+    """
+    source, target = [], []
+    parts: list[np.ndarray | None] = []
+    for (start, stop), matrix, size in zip(bounding_box(interesting), matrices, shape, strict=True):
+        if matrix is None:
+            source.append(slice(start, stop))
+            target.append(slice(start, stop))
+            parts.append(None)
+            continue
+        rows = np.flatnonzero((matrix[:, start:stop] != 0).any(axis=1))
+        first, last = (int(rows[0]), int(rows[-1]) + 1) if rows.size else (0, size)
+        columns = np.flatnonzero((matrix[first:last] != 0).any(axis=0))
+        source.append(slice(int(columns[0]), int(columns[-1]) + 1))
+        target.append(slice(first, last))
+        parts.append(np.ascontiguousarray(matrix[first:last, source[-1]]))
+    return tuple(source), tuple(target), tuple(parts)
