@@ -32,16 +32,18 @@ class DataError(AutosegError):
 
 
 class CasesError(DataError):
-    """Some cases of many failed, and the others were done.
+    """Some cases of many failed, and the others were done, unless ``others`` says something else.
 
     Attributes:
         failures: case id -> one sentence that says what was wrong with it.
     """
 
-    def __init__(self, failures: Mapping[str, str], *, of: int, doing: str) -> None:
+    def __init__(
+        self, failures: Mapping[str, str], *, of: int, doing: str, others: str = "the others are done"
+    ) -> None:
         self.failures = dict(failures)
         lines = "".join(f"\n  {case}: {sentence}" for case, sentence in self.failures.items())
-        super().__init__(f"{len(self.failures)} of {of} cases failed while {doing}; the others are done:{lines}")
+        super().__init__(f"{len(self.failures)} of {of} cases failed while {doing}; {others}:{lines}")
 
 
 class PlanError(AutosegError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -88,11 +89,12 @@ def read_voxels(path: Path, *, volume: int | None = None) -> tuple[np.ndarray, G
         )
     if volume is not None and volume >= (volumes or 1):
         raise DataError(f"{path} has {volumes or 1} volumes, but volume {volume} was asked for")
-    _check_stream(path)
-    try:
-        voxels = sitk.GetArrayFromImage(_open(path).Execute())
-    except RuntimeError as error:
-        raise DataError(f"{path} cannot be read: {_cause(error)}; it may be truncated: copy it again") from error
+    voxels = _read_nifti(path) if file_ending(path) in (".nii", ".nii.gz") else None
+    if voxels is None:
+        try:
+            voxels = sitk.GetArrayFromImage(_open(path).Execute())
+        except RuntimeError as error:
+            raise DataError(f"{path} cannot be read: {_cause(error)}; it may be truncated: copy it again") from error
     voxels = voxels.reshape(-1, *grid.shape)[volume or 0]
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         bad = int((~np.isfinite(voxels)).sum())
@@ -120,7 +122,8 @@ def write_voxels(path: Path, voxels: np.ndarray, grid: Grid, *, like: Path | Non
         image = _to_itk(voxels, grid)
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
-            same = np.array_equal(sitk.GetArrayViewFromImage(sitk.ReadImage(str(temporary))), voxels)
+            written = sitk.ReadImage(str(temporary))  # named, because a view does not keep its image alive
+            same = np.array_equal(sitk.GetArrayViewFromImage(written), voxels)
         except RuntimeError as error:
             raise OSError(28, f"No space left or refused ({_cause(error)})") from error
         if not same:  # ITK does not always report a short write
@@ -170,18 +173,6 @@ def _cause(error: RuntimeError) -> str:
     return (lines[-1].split("): ")[-1] if lines else "unknown cause").rstrip(".")
 
 
-def _check_stream(path: Path) -> None:
-    """A gzip file that ends early must be an error; some readers fill the rest with zeros."""
-    if not path.name.lower().endswith(".gz"):
-        return
-    try:
-        with gzip.open(path) as stream:
-            while stream.read(1 << 22):
-                pass
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path} is truncated or damaged ({error}); copy it again") from error
-
-
 def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
     """Refuse a NIfTI file whose two transforms disagree: two programs would read two different scans."""
     keys = reader.GetMetaDataKeys()
@@ -210,24 +201,63 @@ def _nifti_header(path: Path) -> bytes | None:
     return header
 
 
-# Fields that say where voxels lie: (offset, struct format).
+# Fields of the header: (offset, struct format). Those of the first row say where voxels lie.
+# Source: https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
 _GEOMETRY = ((76, "8f"), (123, "B"), (252, "2h"), (256, "6f"), (280, "12f"))
-_NIFTI_TYPES = {"uint8": (2, 8), "int16": (4, 16), "float32": (16, 32), "uint16": (512, 16)}
+_DIMENSIONS, _TYPE, _DATA_OFFSET, _SCALE = (40, "8h"), (70, "2h"), (108, "f"), (112, "2f")
+_NIFTI_TYPES = {
+    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
+}  # fmt: skip
+
+
+def _nifti_order(header: bytes) -> str:
+    return "<" if struct.unpack("<i", header[:4])[0] == 348 else ">"
+
+
+def _read_nifti(path: Path) -> np.ndarray | None:
+    """The voxels of a NIfTI-1 file, flat, scaled as its header says; None for what is left to ITK.
+
+    ITK's own reader turns NaN into 0 and fills what a truncated file lacks with 0; neither may pass unseen.
+
+    Raises:
+        DataError: the file is truncated or damaged.
+    """
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.name.lower().endswith(".gz") else content
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path} is truncated or damaged ({error}); copy it again") from error
+    if len(content) < 348 or content[344:347] != b"n+1":
+        return None
+    order = _nifti_order(content)
+    dimensions, (kind, _), (offset,), (slope, intercept) = (
+        struct.unpack_from(order + form, content, at) for at, form in (_DIMENSIONS, _TYPE, _DATA_OFFSET, _SCALE)
+    )
+    if kind not in _NIFTI_TYPES:
+        return None
+    count = math.prod(max(1, n) for n in dimensions[1 : dimensions[0] + 1])
+    dtype = np.dtype(_NIFTI_TYPES[kind]).newbyteorder(order)
+    if len(content) < int(offset) + count * dtype.itemsize:
+        raise DataError(
+            f"{path} is truncated: {len(content)} of {int(offset) + count * dtype.itemsize} bytes; copy it again"
+        )
+    voxels = np.frombuffer(content, dtype, count, int(offset)).astype(dtype.newbyteorder("="))
+    if slope in (0.0, 1.0) and intercept == 0.0 or not np.isfinite(slope):
+        return voxels
+    return (voxels * np.float64(slope) + np.float64(intercept)).astype(np.float64 if kind in (8, 64) else np.float32)
 
 
 def _nifti_file(source: bytes, voxels: np.ndarray) -> bytes:
-    """A little-endian NIfTI-1 file with the voxels given and the geometry of another header, bit for bit.
-
-    Source: https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
-    """
-    order = "<" if struct.unpack("<i", source[:4])[0] == 348 else ">"
+    """A little-endian NIfTI-1 file with the voxels given and the geometry of another header, bit for bit."""
+    order = _nifti_order(source)
     header = bytearray(352)
     struct.pack_into("<i", header, 0, 348)
     for offset, fields in _GEOMETRY:
         struct.pack_into("<" + fields, header, offset, *struct.unpack_from(order + fields, source, offset))
     z, y, x = voxels.shape
-    struct.pack_into("<8h", header, 40, 3, x, y, z, 1, 1, 1, 1)
-    struct.pack_into("<2h", header, 70, *_NIFTI_TYPES[voxels.dtype.name])
-    struct.pack_into("<3f", header, 108, 352.0, 1.0, 0.0)
+    struct.pack_into("<8h", header, _DIMENSIONS[0], 3, x, y, z, 1, 1, 1, 1)
+    kind = next(number for number, name in _NIFTI_TYPES.items() if np.dtype(name) == voxels.dtype)
+    struct.pack_into("<2h", header, _TYPE[0], kind, voxels.dtype.itemsize * 8)
+    struct.pack_into("<3f", header, _DATA_OFFSET[0], 352.0, 1.0, 0.0)
     header[344:348] = b"n+1\0"
     return bytes(header) + np.ascontiguousarray(voxels).astype(voxels.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -20,6 +20,7 @@ from autoseg.core.records.plan import (
 )
 from autoseg.core.records.scores import CaseScores, Scores, Statistics
 from autoseg.core.records.space import Grid, Image, Label, Placement
+from autoseg.core.records.training import TrainedFold
 
 __all__ = [
     "AugmentationSettings",
@@ -53,6 +54,7 @@ __all__ = [
     "Scores",
     "Statistics",
     "TilingSettings",
+    "TrainedFold",
     "TrainingSettings",
     "parse_record",
     "render_record",

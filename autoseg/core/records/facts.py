@@ -16,6 +16,7 @@ class IntensityFacts(Record):
         count: voxels in the region.
         mean, std, minimum, maximum: scanner units.
         percentile_00_5, median, percentile_99_5: scanner units.
+        quantiles: at 2, 5, 10, 25, 75, 90, 95 and 98 %, from which cases are pooled; empty for a dataset.
     """
 
     count: int
@@ -26,6 +27,7 @@ class IntensityFacts(Record):
     percentile_00_5: float
     median: float
     percentile_99_5: float
+    quantiles: tuple[float, ...] = ()
 
 
 class ChannelFacts(Record):

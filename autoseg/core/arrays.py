@@ -1,0 +1,83 @@
+"""Preprocessed cases on disk: three arrays a case, and one small record written last that makes them count."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.core.errors import PlanError, StaleError
+from autoseg.core.records import Lesions, Placement, PreparedCase, Record
+from autoseg.core.store import read_array, read_record, write_array, write_bytes, write_record
+
+MAPPED_ABOVE_BYTES = 2**31
+
+
+class PreparedFacts(Record):
+    """Beside the arrays of one case.
+
+    Attributes:
+        source_key: hash of the raw files that the arrays were made from.
+        placement: how the voxels sit in the scan.
+    """
+
+    source_key: str
+    placement: Placement
+
+
+def write_prepared(folder: Path, case: PreparedCase, source_key: str) -> None:
+    """Write a preprocessed case; until its record is there, it does not exist."""
+    write_array(folder / f"{case.id}.image.npy", case.image)
+    if case.label is not None and case.lesions is not None:
+        write_array(folder / f"{case.id}.label.npy", case.label)
+        buffer = io.BytesIO()
+        lesions = case.lesions
+        np.savez(buffer, label=lesions.label, size=lesions.size, start=lesions.start, points=lesions.points)
+        write_bytes(folder / f"{case.id}.lesions.npz", buffer.getvalue())
+    write_record(_facts_path(folder, case.id), PreparedFacts(source_key=source_key, placement=case.placement))
+
+
+def is_prepared(folder: Path, case_id: str, source_key: str) -> bool:
+    """True when the arrays of the case are whole and made from these raw files."""
+    path = _facts_path(folder, case_id)
+    if not path.exists():
+        return False
+    try:
+        return read_record(PreparedFacts, path, remedy="").source_key == source_key
+    except PlanError:
+        return False
+
+
+def read_prepared(folder: Path, case_ids: Iterable[str], *, remedy: str) -> list[PreparedCase]:
+    """Open preprocessed cases: in memory when all are small together, else mapped from disk.
+
+    Raises:
+        StaleError: arrays of a case are missing; the message ends with ``remedy``.
+    """
+    ids = list(case_ids)
+    missing = [case_id for case_id in ids if not _facts_path(folder, case_id).exists()]
+    if missing:
+        raise StaleError(f"{folder} holds no arrays of {len(missing)} cases ({', '.join(missing[:3])} ...); {remedy}")
+    mapped = sum((folder / f"{case_id}.image.npy").stat().st_size for case_id in ids) > MAPPED_ABOVE_BYTES
+    return [_read_one(folder, case_id, mapped, remedy) for case_id in ids]
+
+
+def _read_one(folder: Path, case_id: str, mapped: bool, remedy: str) -> PreparedCase:
+    facts = read_record(PreparedFacts, _facts_path(folder, case_id), remedy=remedy)
+    try:
+        image = read_array(folder / f"{case_id}.image.npy", mapped=mapped)
+        label_path = folder / f"{case_id}.label.npy"
+        if not label_path.exists():
+            return PreparedCase(id=case_id, image=image, label=None, placement=facts.placement, lesions=None)
+        with np.load(folder / f"{case_id}.lesions.npz", allow_pickle=False) as stored:
+            lesions = Lesions(**{name: stored[name] for name in ("label", "size", "start", "points")})
+        label = read_array(label_path, mapped=mapped)
+    except (OSError, ValueError, KeyError) as error:
+        raise StaleError(f"the arrays of case {case_id} in {folder} are damaged ({error}); {remedy}") from error
+    return PreparedCase(id=case_id, image=image, label=label, placement=facts.placement, lesions=lesions)
+
+
+def _facts_path(folder: Path, case_id: str) -> Path:
+    return folder / f"{case_id}.json"
