@@ -7,6 +7,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -210,7 +211,7 @@ _NIFTI_TYPES = {
 }  # fmt: skip
 
 
-def _nifti_order(header: bytes) -> str:
+def _nifti_order(header: bytes) -> Literal["<", ">"]:
     return "<" if struct.unpack("<i", header[:4])[0] == 348 else ">"
 
 
@@ -242,7 +243,7 @@ def _read_nifti(path: Path) -> np.ndarray | None:
             f"{path} is truncated: {len(content)} of {int(offset) + count * dtype.itemsize} bytes; copy it again"
         )
     voxels = np.frombuffer(content, dtype, count, int(offset)).astype(dtype.newbyteorder("="))
-    if slope in (0.0, 1.0) and intercept == 0.0 or not np.isfinite(slope):
+    if slope == 0 or (slope, intercept) == (1, 0) or not np.isfinite(slope):  # 0 means: not scaled
         return voxels
     return (voxels * np.float64(slope) + np.float64(intercept)).astype(np.float64 if kind in (8, 64) else np.float32)
 

@@ -89,7 +89,7 @@ def _mean_logits(
             for network in networks:
                 logits = network(tiles.flip(dims) if dims else tiles)[0].float()
                 logits = logits.flip(dims) if dims else logits
-                total = logits if total is None else total.add_(logits)
+                total = logits if total is None else total + logits
     assert total is not None  # at least one network and the unflipped tile
     return total / (len(networks) * len(flips))
 
