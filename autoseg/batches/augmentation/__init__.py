@@ -1,0 +1,7 @@
+"""Random changes of a patch: parameters are drawn first, then applied, so image and label cannot disagree."""
+
+from autoseg.batches.augmentation.draws import Change, draw_change
+from autoseg.batches.augmentation.intensity import change_intensity
+from autoseg.batches.augmentation.spatial import cut_patch
+
+__all__ = ["Change", "change_intensity", "cut_patch", "draw_change"]

@@ -1,0 +1,124 @@
+"""Changes of intensity, in place, channel by channel, in the order of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autoseg.batches.augmentation.draws import Change
+from autoseg.batches.augmentation.kernels import blend_corners, blur_axis, blur_rows, measure
+from autoseg.batches.augmentation.spatial import smooth_field
+
+
+def change_intensity(patch: np.ndarray, change: Change, *, masked: Sequence[int] = ()) -> None:
+    """Apply noise, blur, brightness, contrast, low resolution, bias field and gamma to a patch.
+
+    Args:
+        patch: (C,Z,Y,X) float32, contiguous, normalised; changed in place.
+        change: what was drawn.
+        masked: channels that were normalised inside the mask and are 0 outside; they stay so, as in prediction.
+    """
+    outside = ~patch.any(axis=0) if masked else None
+    if change.noise_std > 0:
+        noise = np.random.default_rng(change.noise_seed).standard_normal(patch.shape, dtype=np.float32)
+        noise *= np.float32(change.noise_std)
+        patch += noise
+    for index, channel in enumerate(patch):
+        _change_channel(channel, change, index)
+    for index in masked:
+        patch[index][outside] = 0
+
+
+def _change_channel(channel: np.ndarray, change: Change, index: int) -> None:
+    if change.blur[index].any():
+        blur(channel, change.blur[index])
+    if change.brightness[index] != 1:
+        channel *= np.float32(change.brightness[index])
+    if change.contrast[index] != 1:
+        stretch(channel, change.contrast[index])
+    if change.low_resolution[index] != 1:
+        coarsen(channel, change.low_resolution[index], first_axis=1 if change.plane_only else 0)
+    if change.bias is not None:
+        channel *= np.exp(smooth_field(change.bias[index], channel.shape))
+    if change.inverted_gamma[index] != 1:
+        np.negative(channel, out=channel)
+        bend(channel, change.inverted_gamma[index])
+        np.negative(channel, out=channel)
+    if change.gamma[index] != 1:
+        bend(channel, change.gamma[index])
+
+
+def blur(channel: np.ndarray, sigma: Sequence[float]) -> None:
+    """Gaussian blur, reflected at the borders.
+
+    Args:
+        channel: (Z,Y,X) float32, changed in place.
+        sigma: voxels per axis; an axis of one voxel is left alone.
+    """
+    shape = channel.shape
+    for axis, (n, width) in enumerate(zip(shape, sigma, strict=True)):
+        if n == 1 or width <= 0:
+            continue
+        offsets = np.arange(-int(np.ceil(3 * width)), int(np.ceil(3 * width)) + 1)
+        weights = np.exp(-0.5 * (offsets / width) ** 2)
+        weights = (weights / weights.sum()).astype(np.float32)
+        before = channel.copy()
+        if axis == 2:
+            blur_rows(before.reshape(-1, n), weights, channel.reshape(-1, n))
+        else:
+            lines = (int(np.prod(shape[:axis])), n, int(np.prod(shape[axis + 1 :])))
+            blur_axis(before.reshape(lines), weights, channel.reshape(lines))
+
+
+def stretch(channel: np.ndarray, factor: float) -> None:
+    """Contrast: distances from the mean times a factor, clipped to the range before.
+
+    Args:
+        channel: (Z,Y,X) float32, changed in place.
+    """
+    mean, _, low, high = measure(channel.reshape(-1))
+    channel *= np.float32(factor)
+    channel += np.float32(mean * (1 - factor))
+    np.clip(channel, low, high, out=channel)
+
+
+def coarsen(channel: np.ndarray, zoom: float, *, first_axis: int) -> None:
+    """Low resolution: nearest voxels of a coarser grid, brought back linearly.
+
+    Args:
+        channel: (Z,Y,X) float32, changed in place.
+        zoom: coarse voxels per voxel.
+        first_axis: axes before it keep their resolution.
+    """
+    z, y, x = (_corners(n, max(1, round(n * zoom)) if i >= first_axis else n) for i, n in enumerate(channel.shape))
+    blend_corners(channel.copy(), *z, *y, *x, channel)
+
+
+def _corners(n: int, coarse: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each of n voxels, the two voxels that it is interpolated between, and the weight of the second."""
+    position = np.clip((np.arange(n) + 0.5) * coarse / n - 0.5, 0, coarse - 1)
+    low = position.astype(np.int64)
+    nearest = (2 * np.arange(coarse) + 1) * n // (2 * coarse)
+    return nearest[low], nearest[np.minimum(low + 1, coarse - 1)], (position - low).astype(np.float32)
+
+
+def bend(channel: np.ndarray, gamma: float) -> None:
+    """Gamma on the channel scaled to 0-1, then its own mean and standard deviation again.
+
+    Args:
+        channel: (Z,Y,X) float32, changed in place.
+    """
+    mean, std, low, high = measure(channel.reshape(-1))
+    if high - low < 1e-7:
+        return
+    channel -= np.float32(low)
+    channel *= np.float32(1 / (high - low))
+    np.clip(channel, 1e-30, None, out=channel)  # the logarithm needs more than 0
+    np.log(channel, out=channel)
+    channel *= np.float32(gamma)
+    np.exp(channel, out=channel)
+    bent_mean, bent_std, _, _ = measure(channel.reshape(-1))
+    factor = std / max(bent_std, 1e-12)
+    channel *= np.float32(factor)
+    channel += np.float32(mean - bent_mean * factor)

@@ -1,0 +1,92 @@
+"""Cutting a patch out of a volume: a plain copy, or one interpolation for rotation, scale and displacement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autoseg.batches.augmentation.draws import Change
+from autoseg.batches.augmentation.kernels import warp_patch
+
+
+def cut_patch(
+    image: np.ndarray, label: np.ndarray, start: Sequence[int], change: Change, patch: np.ndarray, target: np.ndarray
+) -> None:
+    """Fill a patch and its target from a volume; outside the volume both are 0.
+
+    Only what is needed is read: the box itself when nothing rotates or scales, else the voxels around each
+    position. Mirroring is part of either. The image is interpolated linearly; each voxel of the target takes the
+    label with the largest share of the same eight corners.
+
+    Args:
+        image: (C,Z,Y,X) float32 or float16, may be a memory map.
+        label: (Z,Y,X) integer.
+        start: first voxel of the patch in the volume; may be negative.
+        change: what was drawn.
+        patch: (C,*patch) float32, contiguous, filled here.
+        target: (*patch) int16, contiguous, filled here.
+    """
+    if change.matrix is None:
+        flips = tuple(slice(None, None, -1) if mirrored else slice(None) for mirrored in change.mirrored)
+        _copy_box(image, start, patch[(slice(None), *flips)])
+        _copy_box(label[None], start, target[flips][None])
+        return
+    size = target.shape
+    matrix = change.matrix * np.where(change.mirrored, -1.0, 1.0)  # a flip is an offset with its sign turned
+    centre = np.array([first + (n - 1) / 2 for first, n in zip(start, size, strict=True)])
+    if change.elastic is None:
+        displacement, margin = np.zeros((3, 0, 0, 0), np.float32), np.zeros(3)
+    else:
+        displacement = np.stack([smooth_field(points, size) for points in change.elastic])
+        margin = np.abs(displacement).max(axis=(1, 2, 3))
+    reach = np.abs(matrix) @ ((np.array(size) - 1) / 2 + margin)
+    low = np.clip(np.floor(centre - reach).astype(int), 0, np.array(label.shape) - 1)
+    high = np.clip(np.ceil(centre + reach).astype(int) + 1, low + 1, label.shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    warp_patch(
+        np.asarray(image[(slice(None), *box)], np.float32),  # float32 is a view, half precision a copy of the box
+        np.asarray(label[box], np.int16),
+        matrix,
+        centre - low,
+        displacement,
+        patch,
+        target,
+    )
+
+
+def _copy_box(volume: np.ndarray, start: Sequence[int], patch: np.ndarray) -> None:
+    """(C,Z,Y,X) volume -> (C,*patch) patch, 0 outside the volume."""
+    inside, outside = [slice(None)], [slice(None)]
+    for first, n, p in zip(start, volume.shape[1:], patch.shape[1:], strict=True):
+        low, high = max(first, 0), max(min(first + p, n), 0)
+        inside.append(slice(low, high))
+        outside.append(slice(low - first, max(high - first, low - first)))
+    if any((part.stop - part.start) < p for part, p in zip(outside[1:], patch.shape[1:], strict=True)):
+        patch[...] = 0
+    patch[tuple(outside)] = volume[tuple(inside)]
+
+
+def smooth_field(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """A cubic B-spline through the weights of its control points.
+
+    Args:
+        points: (k,k,k) float32.
+        shape: voxels per axis.
+
+    Returns:
+        (*shape) float32.
+    """
+    field = points
+    for n in shape:  # each turn consumes the first axis and appends the fine one
+        field = np.tensordot(field, _spline_weights(n, len(points)), axes=(0, 0))
+    return np.ascontiguousarray(field)
+
+
+def _spline_weights(n: int, count: int) -> np.ndarray:
+    """(count,n) float32: how much each control point contributes to each of n voxels."""
+    position = np.linspace(1, count - 2, n) if n > 1 else np.array([(count - 1) / 2])
+    distance = np.abs(position - np.arange(count)[:, None])
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = np.clip(2 - distance, 0, None) ** 3 / 6
+    return np.where(distance < 1, near, far).astype(np.float32)

@@ -1,0 +1,20 @@
+"""Raw datasets: find the files in any known layout, read and check them, bring them into autoseg's own layout."""
+
+from autoseg.datasets.reading import read_case, read_image, read_label
+from autoseg.datasets.scans import find_scans
+from autoseg.datasets.shelf import IMPORTERS, Importer, find_dataset, open_dataset
+from autoseg.datasets.synthetic import make_isles15
+from autoseg.datasets.writing import import_dataset
+
+__all__ = [
+    "IMPORTERS",
+    "Importer",
+    "find_dataset",
+    "find_scans",
+    "import_dataset",
+    "make_isles15",
+    "open_dataset",
+    "read_case",
+    "read_image",
+    "read_label",
+]

@@ -1,0 +1,89 @@
+"""What lies in a folder: its images, its ``dataset.json``, and lists of names for messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from autoseg.core.errors import DataError
+from autoseg.core.images import file_ending
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files directly in a folder, sorted; hidden ones (``._*``) are not listed."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if file_ending(path) and not path.is_dir())
+
+
+def list_images_below(folder: Path) -> list[Path]:
+    """Image files anywhere below a folder, sorted; nothing hidden and nothing in hidden folders."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if file_ending(path)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.is_dir()
+    )
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """Visible folders directly in a folder, sorted."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        DataError: missing, not JSON, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON ({error}); repair it") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds a JSON {type(content).__name__}, but an object is needed; repair it")
+    return content
+
+
+def read_names(path: Path, key: str, content: Any) -> tuple[str, ...]:
+    """``{"0": "FLAIR", "1": "T1"}`` -> ("FLAIR", "T1").
+
+    Args:
+        path: the file it came from, for the message.
+        key: where in the file, for the message.
+
+    Raises:
+        DataError: not an object of names numbered from 0, or a name twice.
+    """
+    numbered = content if isinstance(content, dict) else {}
+    names = tuple(str(numbered[number]) for number in sorted(numbered, key=lambda n: (len(str(n)), str(n))))
+    if not names or {str(number) for number in numbered} != {str(i) for i in range(len(names))}:
+        raise DataError(f'{path}: "{key}" must name the channels as {{"0": "FLAIR", "1": "T1"}}, not {content!r}')
+    return names
+
+
+def read_mapping(path: Path, content: Mapping[str, Any], key: str) -> dict[str, str]:
+    """An optional object of strings, such as ``groups``.
+
+    Raises:
+        DataError: it is something else.
+    """
+    found = content.get(key) or {}
+    if not isinstance(found, dict):
+        raise DataError(f'{path}: "{key}" must be an object of case ids and names, not {found!r}')
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def list_some(names: Iterable[object], limit: int = 10) -> str:
+    """The first names, and how many more there are."""
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more

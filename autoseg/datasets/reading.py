@@ -1,0 +1,161 @@
+"""One reader for every layout: a case's files -> checked voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.core.errors import DataError
+from autoseg.core.images import read_grid, read_voxels, resample_voxels
+from autoseg.core.records import Case, ChannelFile, Dataset, Grid, Image, Label
+from autoseg.datasets.folders import list_some
+
+ROUNDING = 1e-3  # a mask that went through a header's slope reads 0.99999997
+
+
+def read_case(dataset: Dataset, case: Case) -> tuple[Image, Label | None]:
+    """One case's scan and reference, on the scan's own grid.
+
+    Returns:
+        The image (C,Z,Y,X) float32 in scanner units, and the label (Z,Y,X) int16 with the values of
+        ``dataset.labels`` (all 0 where there is no lesion), or None without a label file.
+
+    Raises:
+        DataError: a file is missing, damaged, constant or on another grid, or a label holds unknown values;
+            the message names the case and the file.
+    """
+    image = read_image(case.id, case.channels, dataset.channels, resample_channels=dataset.resample_channels)
+    if not case.labels:
+        return image, None
+    label = read_label(dataset, case)
+    if not label.grid.matches(image.grid):
+        raise DataError(
+            f"case {case.id}: the label lies on another grid than the image: {case.labels[0]} has "
+            f"{label.grid.describe()}; {case.channels[0].path} has {image.grid.describe()}; "
+            f"bring the label onto the image's grid"
+        )
+    return image, Label(voxels=label.voxels, grid=image.grid)
+
+
+def read_image(
+    case_id: str, files: Sequence[ChannelFile], channels: Sequence[str], *, resample_channels: bool = False
+) -> Image:
+    """All channels of one scan on the first channel's grid.
+
+    Args:
+        case_id: for messages.
+        files: one per channel.
+        channels: their names.
+        resample_channels: bring channels on other grids onto the first channel's, linearly; else they are an error.
+
+    Returns:
+        (C,Z,Y,X) float32, scanner units.
+
+    Raises:
+        DataError: as ``read_case``.
+    """
+    if len(files) != len(channels):
+        raise DataError(
+            f"case {case_id} has {len(files)} channels, but {len(channels)} are needed: {list_some(channels)}"
+        )
+    first, target = _read_channel(case_id, files[0], files)
+    image = np.empty((len(files), *target.shape), np.float32)
+    for index, (file, name) in enumerate(zip(files, channels, strict=True)):
+        voxels, grid = (first, target) if index == 0 else _read_channel(case_id, file, files)
+        if not grid.matches(target):
+            if not resample_channels:
+                raise DataError(
+                    f"case {case_id}: channel {name} lies on another grid than channel {channels[0]}: {file.path} has "
+                    f"{grid.describe()}; {files[0].path} has {target.describe()}; let autoseg_import or "
+                    f"autoseg_predict bring all channels onto the grid of {channels[0]} with --resample-channels"
+                )
+            voxels = resample_voxels(voxels, grid, target)
+        if voxels.min() == voxels.max():
+            raise DataError(
+                f"case {case_id}: all voxels of channel {name} are equal ({voxels.flat[0]:g}) in {file.path}"
+                f"{'' if grid.matches(target) else ' where it covers the first channel'}; "
+                f"replace the file or leave the case out"
+            )
+        image[index] = voxels
+    return Image(voxels=image, grid=target)
+
+
+def _read_channel(case_id: str, file: ChannelFile, files: Sequence[ChannelFile]) -> tuple[np.ndarray, Grid]:
+    try:
+        if file.volume is not None:
+            found, wanted = read_grid(file.path)[1] or 1, sum(other.path == file.path for other in files)
+            if found != wanted:
+                raise DataError(
+                    f"{file.path} has {found} volumes along its fourth axis, but {wanted} channels are named"
+                )
+        return read_voxels(file.path, volume=file.volume)
+    except DataError as error:
+        raise DataError(f"case {case_id}: {error}") from error
+
+
+def read_label(dataset: Dataset, case: Case) -> Label:
+    """One case's reference alone: all its label files united; where two disagree, the larger value stays.
+
+    Returns:
+        (Z,Y,X) int16 with the values of ``dataset.labels`` on the first label file's grid.
+
+    Raises:
+        DataError: as ``read_case``; also a case without label file.
+    """
+    if not case.labels:
+        raise DataError(f"case {case.id} has no label; add it, or leave the case out")
+    union: Label | None = None
+    for path in case.labels:
+        try:
+            voxels, grid = read_voxels(path)
+        except DataError as error:
+            raise DataError(f"case {case.id}: {error}") from error
+        classes = _read_classes(dataset, case, path, voxels)
+        if union is None:
+            union = Label(voxels=classes, grid=grid)
+        elif grid.matches(union.grid):
+            np.maximum(union.voxels, classes, out=union.voxels)
+        else:
+            raise DataError(
+                f"case {case.id}: its label files lie on different grids: {path} has {grid.describe()}; "
+                f"{case.labels[0]} has {union.grid.describe()}; bring them onto the image's grid"
+            )
+    assert union is not None
+    return union
+
+
+def _read_classes(dataset: Dataset, case: Case, path: Path, voxels: np.ndarray) -> np.ndarray:
+    """Voxels as on disk -> int16 values of ``dataset.labels``."""
+    if dataset.mask_threshold is not None:
+        return (voxels > dataset.mask_threshold).astype(np.int16)
+    rounded = voxels
+    if voxels.dtype.kind == "f":
+        rounded = np.rint(voxels)
+        fractions = np.unique(voxels[np.abs(voxels - rounded) > ROUNDING])
+        if fractions.size:
+            raise DataError(
+                f"case {case.id}: label {path} holds values that are no integers "
+                f"({list_some((f'{value:g}' for value in fractions), limit=5)}); "
+                f"it is no label, or was resampled linearly"
+            )
+    known = dataset.label_values or {value: value for value in _values(dataset)}
+    found = np.unique(rounded[rounded != 0])
+    unknown = [f"{value:g}" for value in found if value not in known]
+    if unknown:
+        names = ", ".join(f"{value} {name}" for name, value in dataset.labels.items())
+        ignored = f", {dataset.ignore_label} ignore" if dataset.ignore_label is not None else ""
+        known_values = f"{list_some(sorted(known))} on disk" if dataset.label_values else names + ignored
+        raise DataError(
+            f"case {case.id}: label {path} holds the unexpected values {list_some(unknown)}; known are: {known_values}"
+        )
+    classes = np.zeros(voxels.shape, np.int16)
+    for value in found:
+        classes[rounded == value] = known[int(value)]
+    return classes
+
+
+def _values(dataset: Dataset) -> set[int]:
+    ignore = set() if dataset.ignore_label is None else {dataset.ignore_label}
+    return set(dataset.labels.values()) | ignore

@@ -1,0 +1,169 @@
+"""Scans to predict: find each case's channels in a folder without labels and without ``dataset.json``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from autoseg.core.errors import DataError, UsageError
+from autoseg.core.images import ENDINGS, file_ending, read_grid, strip_ending
+from autoseg.core.records import Case, ChannelFile
+from autoseg.datasets.folders import list_folders, list_images, list_images_below, list_some
+
+LABEL_WORDS = frozenset({"ot", "mask", "msk", "seg", "dseg", "segm", "segmentation", "label", "labels", "gt"})
+Found = tuple[tuple[Case, ...], dict[str, str]]
+
+
+def find_scans(folder: Path, channels: Sequence[str]) -> Found:
+    """Find the scans in a folder, in one of three forms.
+
+    1. ``<case>_0000.nii.gz``, one file per channel; the number may be left off when there is one channel, or when
+       the channels are a fourth axis.
+    2. One folder per case, whose file names hold the channel names as whole words (``sub-01_FLAIR.nii.gz``).
+    3. One file, or one case's folder.
+
+    Args:
+        folder: the folder, or one file.
+        channels: the trained channels, in order.
+
+    Returns:
+        The complete cases, and for every other one a sentence that says what it lacks.
+
+    Raises:
+        UsageError: there is no such folder, or no scan in it.
+    """
+    if not folder.exists():
+        raise UsageError(f"{folder} does not exist; give a folder of scans")
+    files = [folder] if folder.is_file() else list_images(folder)
+    if folder.is_file() and not file_ending(folder):
+        raise UsageError(f"{folder} is no image autoseg reads ({', '.join(ENDINGS)})")
+    numbered = any(_split_number(path) for path in files)
+    if files and (numbered or len(channels) == 1 or folder.is_file()):
+        return _from_files(files, channels)
+    cases, failures = _from_folders(list_folders(folder), channels)
+    if files and not cases and not failures:
+        fourth = _from_files(files, channels)
+        cases, failures = fourth if fourth[0] else _from_folders([folder.resolve()], channels)
+    if not cases and not failures:
+        raise UsageError(
+            f"{folder} holds no scans: autoseg looked for <case>_0000.nii.gz, one file per channel "
+            f"({list_some(channels)}), and for one folder per case with the channel names in the file names"
+        )
+    return cases, failures
+
+
+def _split_number(path: Path) -> tuple[str, int] | None:
+    match = re.fullmatch(r"(.+)_(\d{4})", strip_ending(path))
+    return (match[1], int(match[2])) if match else None
+
+
+def _from_files(files: Sequence[Path], channels: Sequence[str]) -> Found:
+    """Files side by side, told apart by ``_0000``."""
+    cases: list[Case] = []
+    failures: dict[str, str] = {}
+    numbered: dict[str, dict[int, list[Path]]] = {}
+    for path in files:
+        case, number = _split_number(path) or (strip_ending(path), None)
+        if number is not None:
+            numbered.setdefault(case, {}).setdefault(number, []).append(path)
+        elif len(channels) == 1:
+            numbered.setdefault(case, {}).setdefault(0, []).append(path)
+        else:
+            try:
+                cases.append(Case(id=case, channels=_volumes(path, channels)))
+            except DataError as error:
+                failures[case] = f"case {case}: {error}"
+    if len(channels) == 1:
+        numbered = dict(_count_plainly(numbered))
+    for case, found in numbered.items():
+        twice = [path.name for paths in found.values() if len(paths) > 1 for path in paths]
+        missing = [f"{case}_{i:04d} ({name})" for i, name in enumerate(channels) if i not in found]
+        extra = [path.name for number, paths in found.items() if number >= len(channels) for path in paths]
+        if missing:
+            failures[case] = f"case {case}: {list_some(missing)} is missing beside {next(iter(found.values()))[0]}"
+        elif extra:
+            wanted = f"{len(channels)} channel{'s' if len(channels) > 1 else ''} ({list_some(channels)})"
+            failures[case] = f"case {case}: {list_some(extra)} is one channel too many; the model has {wanted}"
+        elif twice:
+            failures[case] = f"case {case}: several files for one channel: {list_some(twice)}; keep one"
+        else:
+            cases.append(Case(id=case, channels=tuple(ChannelFile(path=found[i][0]) for i in range(len(channels)))))
+    for case in [case.id for case in cases if case.id in failures]:
+        failures[case] = f"case {case}: both numbered files and a file without number; keep one"
+    return tuple(sorted((c for c in cases if c.id not in failures), key=lambda c: c.id)), failures
+
+
+def _count_plainly(numbered: dict[str, dict[int, list[Path]]]) -> Iterator[tuple[str, dict[int, list[Path]]]]:
+    """With one channel, ``scan_0012`` beside no ``scan_0000`` is a case of that name, not channel 12."""
+    for case, found in numbered.items():
+        if 0 in found:
+            yield case, found
+        else:
+            yield from ((strip_ending(paths[0]), {0: paths}) for paths in found.values())
+
+
+def _volumes(path: Path, channels: Sequence[str]) -> tuple[ChannelFile, ...]:
+    """The channels of one file, along its fourth axis."""
+    found = read_grid(path)[1] or 1
+    if found != len(channels):
+        raise DataError(
+            f"{path} holds {found} channel{'s' if found > 1 else ''}, but the model needs {len(channels)} "
+            f"({list_some(channels)}); name the files <case>_0000, <case>_0001, ... or use one folder per case"
+        )
+    return tuple(ChannelFile(path=path, volume=i) for i in range(found))
+
+
+def _from_folders(folders: Sequence[Path], channels: Sequence[str]) -> Found:
+    """One folder per case."""
+    cases: list[Case] = []
+    failures: dict[str, str] = {}
+    for folder in folders:
+        files = list_images_below(folder)
+        if not files:
+            continue
+        try:
+            cases.append(Case(id=folder.name, channels=_match_channels(folder, files, channels)))
+        except DataError as error:
+            failures[folder.name] = str(error)
+    return tuple(cases), failures
+
+
+def _match_channels(folder: Path, files: Sequence[Path], channels: Sequence[str]) -> tuple[ChannelFile, ...]:
+    """Give each channel the one file whose name holds the channel's name."""
+    words = {channel: _words(channel) for channel in channels}
+    label_words = LABEL_WORDS - {word for parts in words.values() for word in parts}
+    candidates: dict[str, list[Path]] = {channel: [] for channel in channels}
+    for path in files:
+        stem = _words(strip_ending(path))
+        held = [channel for channel in channels if _holds(stem, words[channel])]
+        if label_words & set(stem) or not held:
+            continue
+        longest = max(len(words[channel]) for channel in held)  # T2_FLAIR is the channel "T2 FLAIR", not "T2"
+        for channel in held:
+            if len(words[channel]) == longest:
+                candidates[channel].append(path)
+    missing = [channel for channel, paths in candidates.items() if not paths]
+    names = list_some(path.relative_to(folder) for path in files)
+    if missing:
+        raise DataError(f"case {folder.name}: no file is named after {list_some(missing)} in {folder} (found: {names})")
+    for channel, paths in candidates.items():
+        shared = [other for other in channels if other != channel and paths[0] in candidates[other]]
+        if len(paths) > 1 or shared:
+            found = list_some(path.relative_to(folder) for path in paths)
+            raise DataError(
+                f"case {folder.name}: which file is {channel} in {folder}? Candidates: {found}"
+                f"{f' (also named after {list_some(shared)})' if shared else ''}; keep one, or name the files "
+                f"<case>_0000, <case>_0001, ... side by side"
+            )
+    return tuple(ChannelFile(path=candidates[channel][0]) for channel in channels)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """``VSD.Brain.MR_T1c`` -> ("vsd", "brain", "mr", "t1c"); an ``MR_`` at the beginning of a channel's name goes."""
+    words = tuple(word for word in re.split(r"[^0-9a-z]+", text.lower()) if word)
+    return words[1:] if len(words) > 1 and words[0] == "mr" else words
+
+
+def _holds(words: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    return any(words[i : i + len(wanted)] == wanted for i in range(len(words) - len(wanted) + 1))

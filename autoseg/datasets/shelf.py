@@ -1,0 +1,91 @@
+"""The shelf of layouts, and opening a dataset in whichever it lies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.core.errors import DataError, UsageError
+from autoseg.core.records import Dataset
+from autoseg.core.registry import Table
+from autoseg.core.store import subfolders
+from autoseg.datasets.folders import list_some
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importer:
+    """One layout. It only lists; reading and checking voxels is the same for all (``read_case``).
+
+    Attributes:
+        looks_for: one clause that says which files make the layout.
+        recognises: whether a folder looks like it; cheap, never raises.
+        find: (folder, name) -> the dataset, with every case that is complete.
+    """
+
+    looks_for: str
+    recognises: Callable[[Path], bool]
+    find: Callable[[Path, str], Dataset]
+
+
+IMPORTERS: Table[Importer] = Table(
+    "importer",
+    {
+        "nnunet": "autoseg.datasets.nnunet:IMPORTER",
+        "msd": "autoseg.datasets.msd:IMPORTER",
+        "isles15": "autoseg.datasets.isles15:IMPORTER",
+        "isles22": "autoseg.datasets.isles22:IMPORTER",
+    },
+)
+
+
+def open_dataset(folder: Path, name: str) -> Dataset:
+    """The dataset that lies in a folder, in whichever layout; nothing is written.
+
+    Raises:
+        UsageError: the folder does not exist; the message lists the datasets beside it.
+        DataError: no layout fits, or the files do not make up a dataset.
+    """
+    if not folder.is_dir():
+        others = list_some(subfolders(folder.parent)) or "none"
+        raise UsageError(f"there is no dataset '{name}' ({folder} does not exist); beside it lie: {others}")
+    return find_dataset(folder, name)
+
+
+def find_dataset(folder: Path, name: str, *, kind: str | None = None) -> Dataset:
+    """List a folder's cases in the layout given, or in the first that recognises it.
+
+    Raises:
+        UsageError: there is no such layout or no such folder.
+        DataError: no layout fits, or the files do not make up a dataset.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} does not exist or is no folder; give the folder the dataset was unpacked into")
+    kinds = (kind,) if kind else tuple(k for k in IMPORTERS if IMPORTERS[k].recognises(folder))
+    if not kinds:
+        known = "".join(f"\n  {k}: {IMPORTERS[k].looks_for}" for k in IMPORTERS)
+        raise DataError(f"{folder} is laid out like no dataset autoseg knows; it looked for{known}")
+    return _check_dataset(IMPORTERS[kinds[0]].find(folder, name), folder)
+
+
+def _check_dataset(dataset: Dataset, folder: Path) -> Dataset:
+    """What every layout must deliver, whoever wrote the importer."""
+    if not dataset.cases:
+        left_out = list_some((f"{case} ({why})" for case, why in dataset.left_out.items()), limit=3)
+        raise DataError(f"{folder} holds no complete case" + (f"; left out: {left_out}" if left_out else ""))
+    for noun, names in (("case", [case.id for case in dataset.cases]), ("channel", dataset.channels)):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise DataError(f"{folder} has more than one {noun} called {list_some(twice)}; rename all but one")
+    unsafe = [case.id for case in dataset.cases if "/" in case.id or "\\" in case.id or case.id.startswith((".", "-"))]
+    if unsafe:
+        raise DataError(f"{folder} has cases whose ids cannot name a file: {list_some(unsafe)}; rename them")
+    values = sorted([*dataset.labels.values(), *([] if dataset.ignore_label is None else [dataset.ignore_label])])
+    if values != list(range(len(values))) or dataset.labels.get("background") != 0 or len(dataset.labels) < 2:
+        found = ", ".join(f"{name} {value}" for name, value in dataset.labels.items())
+        raise DataError(
+            f"{folder}: label values must be background 0, then 1, 2, ... without a gap"
+            f"{' (ignore last)' if dataset.ignore_label is not None else ''}, not: {found}"
+        )
+    return dataset

@@ -1,0 +1,230 @@
+"""One writer for every layout: any dataset -> autoseg's raw layout, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from autoseg.core.errors import CasesError, DataError, StorageError, UsageError
+from autoseg.core.images import file_ending, read_grid, write_voxels
+from autoseg.core.parallel import Outcome, Progress, count_workers, map_cases, no_progress
+from autoseg.core.records import Case, Dataset, Outputs
+from autoseg.core.store import check_name, explain_write_error, write_text
+from autoseg.datasets.reading import read_case
+from autoseg.datasets.shelf import find_dataset, open_dataset
+
+log = logging.getLogger(__name__)
+
+
+def import_dataset(
+    source: Path,
+    target: Path,
+    name: str,
+    *,
+    kind: str | None = None,
+    copy: bool = False,
+    resample_channels: bool = False,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> Dataset:
+    """Check every case of a dataset and lay it out as autoseg reads it; the source is only read.
+
+    A file that can be used as it is becomes a link to the source; any other is converted. The target appears when
+    all is done; what an interrupted import left behind is removed by the next.
+
+    Args:
+        source: the dataset as unpacked.
+        target: the folder to make, ``autoseg_raw/<name>``.
+        name: the dataset's name.
+        kind: the layout, or None to recognise it.
+        copy: copy files instead of linking to them.
+        resample_channels: bring channels on other grids onto the first channel's grid.
+        skip_bad: leave out cases that cannot be read instead of refusing the dataset.
+        workers: processes; None for as many as cores and memory allow.
+        progress: called after each case.
+
+    Returns:
+        The dataset as it now lies in ``target``.
+
+    Raises:
+        UsageError: the target exists, or there is no such source or layout.
+        DataError: the source is not laid out as it should be.
+        CasesError: cases cannot be read; all of them are named, and nothing was written.
+        StorageError: the disk refused a write.
+    """
+    check_name(name, "dataset")
+    if target.exists() or target.is_symlink():
+        raise UsageError(f"{target} exists already; use it as it is, remove it first, or import under another name")
+    dataset = find_dataset(source, name, kind=kind)
+    dataset = dataset.model_copy(update={"resample_channels": resample_channels})
+    with _growing(target) as folder:
+        ending = _choose_ending(dataset)
+        failures = _write_cases(dataset, folder, ending, copy=copy, workers=workers, progress=progress)
+        if failures and (not skip_bad or len(failures) == len(dataset.cases)):
+            raise CasesError(
+                failures,
+                of=len(dataset.cases),
+                doing="importing",
+                others="nothing was written (repair these, or leave them out with --skip-bad)",
+            )
+        left_out = {case: why.replace(f"{source}/", "") for case, why in failures.items()}
+        kept = tuple(case for case in dataset.cases if case.id not in failures)
+        dataset = dataset.model_copy(update={"cases": kept, "left_out": {**dataset.left_out, **left_out}})
+        write_text(folder / "dataset.json", json.dumps(_describe(dataset, ending), indent=2, ensure_ascii=False) + "\n")
+    return open_dataset(target, name)
+
+
+@contextmanager
+def _growing(target: Path) -> Iterator[Path]:
+    """A hidden folder beside the target that takes its name when the block ends well, and vanishes when it does not."""
+    folder = target.with_name(f".{target.name}.importing")
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        for part in ("imagesTr", "labelsTr"):
+            (folder / part).mkdir(parents=True)
+        yield folder
+        folder.rename(target)
+    except OSError as error:
+        raise StorageError(explain_write_error(target, error)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """One case to check and write; sent to a worker."""
+
+    dataset: Dataset
+    case: Case
+    folder: Path
+    ending: str
+    copy: bool
+
+
+def _write_cases(
+    dataset: Dataset, folder: Path, ending: str, *, copy: bool, workers: int | None, progress: Progress
+) -> dict[str, str]:
+    """Check and write every case.
+
+    Returns:
+        What is wrong with the bad ones, by case id.
+
+    Raises:
+        CasesError: a case failed for another reason than its data.
+    """
+    bare = dataset.model_copy(update={"cases": (), "left_out": {}})  # what a worker must know of the dataset
+    tasks = [
+        (case.id, _Task(dataset=bare, case=case, folder=folder, ending=ending, copy=copy)) for case in dataset.cases
+    ]
+    workers = workers or count_workers(len(tasks), _bytes_per_case(dataset))
+    failures: dict[str, str] = {}
+    # Closed by name, so that no worker still writes while an error lets the folder vanish.
+    running = cast("Generator[Outcome[str | None], None, None]", map_cases(_write_case, tasks, workers=workers))
+    with closing(running) as outcomes:
+        for done, outcome in enumerate(outcomes, start=1):
+            if outcome.is_bug:
+                log.error("%s", outcome.trace)
+            if outcome.failure is not None:  # the disk, the memory or a bug: no case's fault, so nothing to skip
+                failure = {outcome.name: outcome.failure}
+                raise CasesError(failure, of=len(tasks), doing="importing", others="nothing was written")
+            if outcome.value is not None:
+                failures[outcome.name] = outcome.value
+            progress(done, len(tasks), outcome.name)
+    return dict(sorted(failures.items()))
+
+
+def _bytes_per_case(dataset: Dataset) -> int:
+    """Memory to read the largest case: float32 channels twice (stacking), one volume as float64 and its copies."""
+    largest = 0
+    for case in dataset.cases:
+        try:
+            largest = max(largest, math.prod(read_grid(case.channels[0].path)[0].shape))
+        except DataError:
+            continue  # reading it will say what is wrong
+    return largest * (8 * len(dataset.channels) + 24)
+
+
+def _choose_ending(dataset: Dataset) -> str:
+    """The one ending of all files, so that they can be linked; ``.nii.gz`` where there is more than one.
+
+    An ``.mhd`` header names its voxel file, so under another name beside no such file it would be useless.
+    """
+    files = [file.path for case in dataset.cases for file in case.channels]
+    endings = {file_ending(path) for path in (*files, *(path for case in dataset.cases for path in case.labels))}
+    only = endings.pop()
+    return only if only and not endings and only != ".mhd" else ".nii.gz"
+
+
+def _write_case(task: _Task) -> str | None:
+    """Read and check one case, then link, copy or convert each of its files; what is wrong with it, if anything."""
+    dataset, case = task.dataset, task.case
+    try:
+        image, label = read_case(dataset, case)
+    except DataError as error:
+        return str(error)
+    for i, file in enumerate(case.channels):
+        target = task.folder / "imagesTr" / f"{case.id}_{i:04d}{task.ending}"
+        grid, volumes = read_grid(file.path)
+        if file_ending(file.path) == task.ending and volumes is None and grid.matches(image.grid):
+            _place(file.path, target, copy=task.copy)
+        else:
+            like = file.path if grid.matches(image.grid) else case.channels[0].path
+            write_voxels(target, image.voxels[i], image.grid, like=like)
+    if label is None:
+        return None
+    target = task.folder / "labelsTr" / f"{case.id}{task.ending}"
+    as_it_is = len(case.labels) == 1 and not dataset.label_values and dataset.mask_threshold is None
+    if as_it_is and file_ending(case.labels[0]) == task.ending:
+        _place(case.labels[0], target, copy=task.copy)
+    else:
+        voxels = label.voxels.astype(np.uint8) if label.voxels.max() < 256 else label.voxels
+        write_voxels(target, voxels, label.grid, like=case.labels[0])
+    return None
+
+
+def _place(source: Path, target: Path, *, copy: bool) -> None:
+    """Link to a file that can be used as it is, or copy it."""
+    try:
+        if copy:
+            shutil.copyfile(source, target)
+        else:
+            target.symlink_to(source.absolute())
+    except OSError as error:
+        hint = "" if copy else "; if this disk cannot hold links, import with --copy"
+        raise StorageError(explain_write_error(target, error) + hint) from error
+
+
+def _describe(dataset: Dataset, ending: str) -> Mapping[str, Any]:
+    """``dataset.json``: nnU-Net v2's keys, then ours where there is something to say."""
+    named: dict[str, int | list[int]] = dict(dataset.labels)
+    if dataset.regions:
+        named = {"background": 0, **{name: list(values) for name, values in dataset.regions.items()}}
+    if dataset.ignore_label is not None:
+        named["ignore"] = dataset.ignore_label
+    painted = Outputs.of(dataset.labels, dataset.regions, dataset.ignore_label)
+    ours = {
+        "regions_class_order": list(painted.values) if painted.overlap else [],
+        "licence": dataset.licence,
+        "groups": {case.id: case.group for case in dataset.cases if case.group is not None},
+        "sites": {case.id: case.site for case in dataset.cases if case.site is not None},
+        "left_out": dataset.left_out,
+    }
+    return {
+        "name": dataset.name,
+        "channel_names": {str(i): name for i, name in enumerate(dataset.channels)},
+        "labels": named,
+        "numTraining": len(dataset.cases),
+        "file_ending": ending,
+        "imported_from": dataset.kind,
+        **{key: value for key, value in ours.items() if value},
+    }

@@ -1,0 +1,81 @@
+"""Which prediction belongs to which reference."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.core.errors import DataError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One case's prediction and reference on disk."""
+
+    case: str
+    prediction: Path
+    reference: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """What can be scored, and what cannot.
+
+    Attributes:
+        pairs: sorted by case.
+        missing: cases with a reference and no prediction.
+        extra: cases with a prediction and no reference.
+    """
+
+    pairs: tuple[Pair, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+
+
+def pair_masks(
+    predictions: Mapping[str, Path], references: Mapping[str, Path], *, allow_missing: bool = False
+) -> Pairing:
+    """Pair files by case; predictions without a reference are ignored and logged.
+
+    Args:
+        predictions: case -> file.
+        references: case -> file.
+        allow_missing: score what is there instead of refusing when predictions are missing. Off by default: a mean
+            over the cases that happened to be predicted is not the mean over the test set.
+
+    Raises:
+        DataError: no case has both, or predictions are missing.
+    """
+    both = sorted(predictions.keys() & references.keys())
+    missing = tuple(sorted(references.keys() - predictions.keys()))
+    extra = tuple(sorted(predictions.keys() - references.keys()))
+    if not both:
+        raise DataError(
+            f"none of the {len(predictions)} predictions ({_list_cases(extra)}) has the name of one of the "
+            f"{len(references)} references ({_list_cases(missing)}); both folders must use the same case names"
+        )
+    if missing and not allow_missing:
+        raise DataError(
+            f"{len(missing)} of {len(references)} references have no prediction ({_list_cases(missing)}); "
+            f"predict these cases too, or allow missing predictions"
+        )
+    if missing:
+        log.warning("%d of %d references have no prediction: %s", len(missing), len(references), _list_cases(missing))
+    if extra:
+        log.warning(
+            "ignored %d of %d predictions, without a reference: %s", len(extra), len(predictions), _list_cases(extra)
+        )
+    pairs = tuple(Pair(case=case, prediction=predictions[case], reference=references[case]) for case in both)
+    return Pairing(pairs=pairs, missing=missing, extra=extra)
+
+
+def _list_cases(cases: Sequence[str]) -> str:
+    """At most five names, then how many more."""
+    if not cases:
+        return "none"
+    more = f" and {len(cases) - 5} more" if len(cases) > 5 else ""
+    return ", ".join(cases[:5]) + more

@@ -1,0 +1,156 @@
+"""Two masks on one grid, and everything that metrics ask about them, computed at most once and only when asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import cc3d
+import edt
+import numpy as np
+
+from autoseg.core.geometry import bounding_box, box_slices
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """A prediction beside its reference; made by ``compare``.
+
+    Attributes:
+        prediction: (Z,Y,X) bool, the joint bounding box of both masks with one empty voxel all around.
+        reference: (Z,Y,X) bool, the same box.
+        spacing: mm along (z,y,x).
+        voxels: size of the domain in which a voxel can be right or wrong (the whole grid, less ignored voxels).
+    """
+
+    prediction: np.ndarray
+    reference: np.ndarray
+    spacing: tuple[float, ...]
+    voxels: int
+
+    @cached_property
+    def true_positives(self) -> int:
+        """Voxels in both masks."""
+        return int(np.count_nonzero(self.prediction & self.reference))
+
+    @cached_property
+    def predicted(self) -> int:
+        """Voxels in the prediction."""
+        return int(np.count_nonzero(self.prediction))
+
+    @cached_property
+    def referenced(self) -> int:
+        """Voxels in the reference."""
+        return int(np.count_nonzero(self.reference))
+
+    @property
+    def false_positives(self) -> int:
+        """Voxels in the prediction alone."""
+        return self.predicted - self.true_positives
+
+    @property
+    def false_negatives(self) -> int:
+        """Voxels in the reference alone."""
+        return self.referenced - self.true_positives
+
+    @property
+    def true_negatives(self) -> int:
+        """Voxels of the domain in neither mask."""
+        return self.voxels - self.predicted - self.false_negatives
+
+    @property
+    def both_empty(self) -> bool:
+        """Nothing to find, and nothing found."""
+        return self.predicted == 0 and self.referenced == 0
+
+    @property
+    def one_empty(self) -> bool:
+        """One mask is empty and the other is not."""
+        return (self.predicted == 0) != (self.referenced == 0)
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return math.prod(self.spacing) / 1000
+
+    @property
+    def predicted_ml(self) -> float:
+        """Volume of the prediction in millilitres."""
+        return self.predicted * self.voxel_volume_ml
+
+    @property
+    def referenced_ml(self) -> float:
+        """Volume of the reference in millilitres."""
+        return self.referenced * self.voxel_volume_ml
+
+    @cached_property
+    def distances(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distances between the surfaces, centre to centre, in mm; infinite where the other mask is empty.
+
+        Returns:
+            (n,) float64 from each surface voxel of the prediction to the reference's nearest surface voxel, and
+            (m,) float64 the other way.
+        """
+        predicted, referenced = find_surface(self.prediction), find_surface(self.reference)
+        return _distances(predicted, referenced, self.spacing), _distances(referenced, predicted, self.spacing)
+
+    @cached_property
+    def predicted_lesions(self) -> tuple[np.ndarray, int]:
+        """(Z,Y,X) lesion number from 1, 0 outside; and how many: 26-connected components of the prediction."""
+        return cc3d.connected_components(self.prediction, connectivity=26, return_N=True)
+
+    @cached_property
+    def referenced_lesions(self) -> tuple[np.ndarray, int]:
+        """The same for the reference."""
+        return cc3d.connected_components(self.reference, connectivity=26, return_N=True)
+
+
+def compare(
+    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float], *, voxels: int | None = None
+) -> Comparison:
+    """Lay two masks side by side; costs one crop, the rest is paid when a metric asks.
+
+    Args:
+        prediction: (Z,Y,X) bool.
+        reference: (Z,Y,X) bool, same shape.
+        spacing: mm along (z,y,x).
+        voxels: size of the domain where some voxels of the grid do not count; the whole grid if None.
+    """
+    box = box_slices(bounding_box(prediction | reference))
+    return Comparison(
+        prediction=np.pad(prediction[box], 1),  # so that outside the grid counts as outside the mask
+        reference=np.pad(reference[box], 1),
+        spacing=tuple(float(mm) for mm in spacing),
+        voxels=reference.size if voxels is None else voxels,
+    )
+
+
+def find_surface(mask: np.ndarray) -> np.ndarray:
+    """Voxels of the mask with at least one face neighbour outside it.
+
+    Args:
+        mask: (*axes) bool, False on its outermost layer.
+
+    Returns:
+        (*axes) bool.
+    """
+    inner = mask.copy()
+    for axis in range(mask.ndim):
+        along, kept = np.moveaxis(mask, axis, 0), np.moveaxis(inner, axis, 0)
+        kept[1:] &= along[:-1]
+        kept[:-1] &= along[1:]
+    return mask & ~inner
+
+
+def _distances(surface: np.ndarray, other: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """(n,) float64, mm from each True voxel of one surface to the nearest of the other.
+
+    One exact distance transform, so the cost is bounded by the box however rough the surfaces are.
+
+    Source: Felzenszwalb and Huttenlocher, doi:10.4086/toc.2012.v008a019.
+    """
+    if not surface.any() or not other.any():
+        return np.full(np.count_nonzero(surface), np.inf)
+    return edt.edt(~other, anisotropy=spacing, parallel=1)[surface].astype(np.float64)

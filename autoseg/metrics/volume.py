@@ -1,0 +1,31 @@
+"""How much was found, wherever it lies."""
+
+from __future__ import annotations
+
+from autoseg.metrics.comparison import Comparison
+from autoseg.metrics.declaration import metric
+
+
+@metric(unit="ml", higher_is_better=False, both_empty=0.0, convention="|V_P - V_R|, absolute (ISLES'22)")
+def volume_difference_ml(comparison: Comparison) -> float | None:
+    """Absolute volume difference.
+
+    Source: ISLES'22, arXiv:2206.06694.
+    """
+    return abs(comparison.predicted - comparison.referenced) * comparison.voxel_volume_ml
+
+
+@metric(
+    unit="%",
+    higher_is_better=False,
+    both_empty=0.0,
+    convention="100 |V_P - V_R| / V_R (WMH); undefined where only the reference is empty",
+)
+def volume_difference_percent(comparison: Comparison) -> float | None:
+    """Absolute volume difference as a share of the reference.
+
+    Source: WMH challenge, doi:10.1109/TMI.2019.2905770.
+    """
+    if not comparison.referenced:
+        return None
+    return 100 * abs(comparison.predicted - comparison.referenced) / comparison.referenced

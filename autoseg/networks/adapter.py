@@ -1,0 +1,77 @@
+"""The bridge from dynamic-network-architectures to our contract: a list of logits, one name per tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
+from torch import nn
+
+from autoseg.core.records import NetworkSettings
+
+_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+def architecture_arguments(
+    settings: NetworkSettings, dimensions: int, input_channels: int, output_channels: int
+) -> dict[str, Any]:
+    """What both U-Nets take: instance norm with weights, leaky ReLU 0.01, biased convolutions, no dropout.
+
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on network architecture.
+    """
+    return {
+        "input_channels": input_channels,
+        "n_stages": len(settings.features),
+        "features_per_stage": settings.features,
+        "conv_op": _CONVOLUTIONS[dimensions],
+        "kernel_sizes": settings.kernels,
+        "strides": settings.strides,
+        "num_classes": output_channels,
+        # The plan counts from the finest stage, this argument from the coarsest.
+        "n_conv_per_stage_decoder": settings.decoder_blocks[::-1],
+        "conv_bias": True,
+        "norm_op": _NORMS[dimensions],
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": nn.LeakyReLU,
+        "nonlin_kwargs": {"negative_slope": 0.01, "inplace": True},
+        "deep_supervision": settings.deep_supervision,
+    }
+
+
+class EncoderDecoder(nn.Module):
+    """An encoder and a decoder of dynamic-network-architectures under our contract.
+
+    Parameter names are nnU-Net's own (``encoder.stages...``, ``decoder...``), without the second and third name
+    each tensor has there, so its checkpoints load by name and files of ours hold every tensor once.
+
+    Args:
+        architecture: one of its U-Nets, an ``nn.Module`` with ``encoder`` and ``decoder``, taken apart.
+    """
+
+    def __init__(self, architecture: Any) -> None:
+        super().__init__()
+        self.encoder = architecture.encoder
+        self.decoder = architecture.decoder
+        del self.decoder.encoder
+        for module in self.modules():
+            if isinstance(module, ConvDropoutNormReLU):
+                # All of them live on in ``all_modules``, the only one that its forward calls.
+                for name in ("conv", "norm", "nonlin"):
+                    if hasattr(module, name):
+                        delattr(module, name)
+
+    @property
+    def deep_supervision(self) -> bool:
+        """Whether the coarser heads are computed too."""
+        return bool(self.decoder.deep_supervision)
+
+    @deep_supervision.setter
+    def deep_supervision(self, value: bool) -> None:
+        self.decoder.deep_supervision = value
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """(B,C,*spatial) float -> logits (B,K,*spatial of each output), finest first."""
+        logits = self.decoder(self.encoder(x))
+        return list(logits) if self.deep_supervision else [logits]

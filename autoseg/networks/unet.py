@@ -1,0 +1,18 @@
+"""The plain U-Net: two convolutions per stage, strided convolutions down, transposed convolutions up."""
+
+from __future__ import annotations
+
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from torch import nn
+
+from autoseg.core.records import NetworkSettings
+from autoseg.networks.adapter import EncoderDecoder, architecture_arguments
+
+
+def build_unet(settings: NetworkSettings, dimensions: int, input_channels: int, output_channels: int) -> nn.Module:
+    """The plain U-Net of a plan.
+
+    Source: Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
+    """
+    arguments = architecture_arguments(settings, dimensions, input_channels, output_channels)
+    return EncoderDecoder(PlainConvUNet(n_conv_per_stage=settings.encoder_blocks, **arguments))

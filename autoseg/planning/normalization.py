@@ -1,0 +1,45 @@
+"""Rule 3: how intensities are scaled."""
+
+from __future__ import annotations
+
+from autoseg.core.records import ChannelNormalization, Fingerprint
+from autoseg.fingerprint import median_crop_share
+
+MASK_SHARE = 0.75
+# Channel names (lower case) whose intensities mean the same in every scan; all others are scaled per image.
+SCHEMES = {
+    "ct": ("ct", "cta", "ncct", "cect"),
+    "rgb": ("rgb", "rgb_to_0_1", "red", "green", "blue"),
+    "rescale": ("rescale_to_0_1",),
+    "none": ("nonorm",),
+}
+
+
+def plan_normalization(fingerprint: Fingerprint) -> tuple[tuple[ChannelNormalization, ...], str]:
+    """One normalisation per channel, and why.
+
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on intensity normalisation.
+    """
+    share = median_crop_share(fingerprint)
+    # 3. z-score inside the brain only where cropping removed much background, i.e. the skull is stripped.
+    inside = share < MASK_SHARE
+    channels = tuple(_choose(name, fingerprint, inside) for name in fingerprint.channels)
+    listed = ", ".join(f"{n}: {c.scheme}" for n, c in zip(fingerprint.channels, channels, strict=True))
+    where = "inside the non-zero mask only" if inside else "over the whole image"
+    return channels, (
+        f"{listed}. MRI has no absolute scale, so z-score per image; {where}, because the median crop keeps "
+        f"{share:.0%} of the scan (below {MASK_SHARE:.0%} the background would rule the mean)."
+    )
+
+
+def _choose(name: str, fingerprint: Fingerprint, inside: bool) -> ChannelNormalization:
+    scheme = next((scheme for scheme, names in SCHEMES.items() if name.lower() in names), "zscore")
+    if scheme == "zscore":
+        return ChannelNormalization(inside_mask=inside)
+    if scheme != "ct":
+        return ChannelNormalization(scheme=scheme)  # type: ignore[arg-type]
+    # 3b. CT has an absolute scale: the dataset's foreground decides once for all scans.
+    facts = fingerprint.intensities[name]
+    return ChannelNormalization(
+        scheme="ct", mean=facts.mean, std=facts.std, lower=facts.percentile_00_5, upper=facts.percentile_99_5
+    )

@@ -1,0 +1,232 @@
+"""Rules 5-8: the patch, the network and the batch that fit the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from autoseg.core.errors import MemoryShortageError
+from autoseg.core.records import NetworkSettings
+from autoseg.planning.memory import budget_elements, count_conv_elements, count_gflop, step_gflop
+from autoseg.planning.presets import LAPTOP_GFLOPS, MAX_BATCH, MIN_BATCH, Preset
+from autoseg.planning.spacing import join
+from autoseg.planning.topology import MIN_SIZE, NO_LIMIT, Topology, describe_network, plan_topology
+
+START_EXTENT = {2: 2048, 3: 256}  # edge of a cubic first patch
+LEAST_EXTENT = {2: 64, 3: 32}  # below this edge a patch sees too little: rather narrow the network
+MIN_FEATURES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a patch is planned for.
+
+    Attributes:
+        spacing: mm per axis of the patch (2 or 3 axes).
+        shape: the median case, voxels per axis of the patch.
+        dataset_voxels: voxels of the whole dataset at its target spacing.
+        input_channels, output_channels: of the network.
+    """
+
+    spacing: tuple[float, ...]
+    shape: tuple[float, ...]
+    dataset_voxels: float
+    input_channels: int
+    output_channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What fits.
+
+    Attributes:
+        patch, batch, network: for the configuration.
+        elements: convolution outputs of one sample.
+        gflop: of one forward pass of one sample.
+        reasons: ``patch_size``, ``batch_size`` and ``network`` -> why.
+    """
+
+    patch: tuple[int, ...]
+    batch: int
+    network: NetworkSettings
+    elements: int
+    gflop: float
+    reasons: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """A patch and its network, with what they cost.
+
+    Attributes:
+        over: a budget is broken.
+        shrunk: it was larger at first.
+        unpadded: it was padded more at first.
+    """
+
+    topology: Topology
+    network: NetworkSettings
+    elements: int
+    gflop: float
+    over: bool
+    shrunk: bool = False
+    unpadded: bool = False
+
+
+def fit_patch(task: Task, preset: Preset, *, memory_gb: float) -> Fit:
+    """The largest patch, and the network and batch with it, that the budget allows.
+
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on patch and batch size.
+
+    Raises:
+        MemoryShortageError: not even the narrowest network on the smallest patch fits.
+    """
+    dimensions = len(task.shape)
+    wanted = min(LEAST_EXTENT[dimensions] ** dimensions, math.prod(task.shape))
+    features = preset.base_features
+    trial = _shrink_to_fit(task, preset, memory_gb, features)
+    # 7b. With little memory, halve the filters before the patch becomes too small to show where it is.
+    while (trial.over or math.prod(trial.topology.patch) < wanted) and features // 2 >= MIN_FEATURES:
+        features //= 2
+        trial = _shrink_to_fit(task, preset, memory_gb, features)
+    if trial.over:
+        needed = memory_gb * MIN_BATCH * trial.elements / _allowed(preset, dimensions, memory_gb)
+        raise MemoryShortageError(
+            f"the smallest {dimensions}D network needs about {needed:.2g} GB to train, but the budget is "
+            f"{memory_gb:g} GB; give more memory"
+        )
+    batch, why_batch = _choose_batch(task, preset, trial, memory_gb)
+    return Fit(
+        patch=trial.topology.patch,
+        batch=batch,
+        network=trial.network,
+        elements=trial.elements,
+        gflop=trial.gflop,
+        reasons={
+            "patch_size": _explain_patch(task, preset, trial, memory_gb),
+            "batch_size": why_batch,
+            "network": _explain_network(task, preset, trial),
+        },
+    )
+
+
+def first_patch(spacing: Sequence[float], shape: Sequence[float]) -> tuple[float, ...]:
+    """Rule 5: as many mm along every axis, as many voxels as a cube of ``START_EXTENT``, clipped to the median case."""
+    axes = len(spacing)
+    # n_a = (1 / s_a) * (extent^axes / prod(1 / s))^(1 / axes)
+    scale = START_EXTENT[axes] * math.prod(spacing) ** (1 / axes)
+    return tuple(min(float(round(scale / s)), n) for s, n in zip(spacing, shape, strict=True))
+
+
+def _shrink_to_fit(task: Task, preset: Preset, memory_gb: float, features: int) -> _Trial:
+    """Rule 5b: while over budget, shorten the axis that is longest against the median case."""
+    trial = _try(task, preset, memory_gb, features, plan_topology(task.spacing, first_patch(task.spacing, task.shape)))
+    if not trial.over and preset.padding_limit is not None:
+        topology = _limit_padding(task, trial.topology, preset.padding_limit)
+        leaner = _try(task, preset, memory_gb, features, topology)
+        return trial if leaner.over else replace(leaner, unpadded=topology != trial.topology)
+    while trial.over:
+        smaller = _shorten(task, trial.topology)
+        if smaller is None:
+            return trial
+        trial = replace(_try(task, preset, memory_gb, features, smaller), shrunk=True)
+    return trial
+
+
+def _try(task: Task, preset: Preset, memory_gb: float, features: int, topology: Topology) -> _Trial:
+    network = describe_network(preset, topology, features)
+    elements = count_conv_elements(network, topology.patch, output_channels=task.output_channels)
+    gflop = count_gflop(network, topology.patch, task.input_channels, task.output_channels)
+    over = elements * MIN_BATCH > _allowed(preset, len(task.shape), memory_gb)
+    if preset.step_gflop is not None:
+        over = over or step_gflop(gflop, MIN_BATCH) > preset.step_gflop
+    return _Trial(topology=topology, network=network, elements=elements, gflop=gflop, over=over)
+
+
+def _allowed(preset: Preset, dimensions: int, memory_gb: float) -> float:
+    """Convolution outputs that fit at once, over all samples of a batch."""
+    return budget_elements(preset, dimensions, memory_gb) * preset.reference_batch[dimensions - 2]
+
+
+def _shorten(task: Task, topology: Topology) -> Topology | None:
+    """One axis one step shorter, and the topology for it; None when no axis can be."""
+    patch = topology.patch
+    ratios = [n / m for n, m in zip(patch, task.shape, strict=True)]
+    # Ties go to the last axis.
+    for axis in sorted(range(len(patch)), key=lambda a: (ratios[a], a), reverse=True):
+        shorter = list(patch)
+        shorter[axis] -= topology.divisors[axis]
+        if shorter[axis] < 2 * MIN_SIZE:
+            continue
+        # A shorter axis may be halved less often; its new divisor is the smaller step, which skips no valid size.
+        step = plan_topology(task.spacing, shorter).divisors[axis]
+        shorter[axis] = patch[axis] - step
+        smaller = plan_topology(task.spacing, shorter)
+        if math.prod(smaller.patch) < math.prod(patch):
+            return smaller
+    return None
+
+
+def _limit_padding(task: Task, topology: Topology, limit: float) -> Topology:
+    """Where much of a patch that holds a whole case would be padding, halve the most padded axes less often."""
+    limits = [NO_LIMIT] * len(task.shape)
+    size = first_patch(task.spacing, task.shape)
+    while math.prod(topology.patch) > limit * math.prod(size):
+        ratios = [n / m if p > 1 else 0.0 for n, m, p in zip(topology.patch, size, topology.pools, strict=True)]
+        axis = max(range(len(ratios)), key=ratios.__getitem__)
+        if ratios[axis] <= 1:
+            break
+        limits[axis] = topology.pools[axis] - 1
+        topology = plan_topology(task.spacing, size, limits)
+    return topology
+
+
+def _choose_batch(task: Task, preset: Preset, trial: _Trial, memory_gb: float) -> tuple[int, str]:
+    """Rule 8: what memory allows, capped by the dataset's size, the cost of a step, and sense; at least 2."""
+    patch = trial.topology.patch
+    fits = round(_allowed(preset, len(patch), memory_gb) / trial.elements)
+    share = round(task.dataset_voxels * preset.dataset_share / math.prod(patch))
+    caps = {
+        f"{memory_gb:g} GB hold {fits}": fits,
+        f"more than {share} would show over {preset.dataset_share:.0%} of the dataset's voxels in one step": share,
+        f"more than {MAX_BATCH} would leave training waiting for data": MAX_BATCH,
+    }
+    if preset.step_gflop is not None:
+        quick = int(preset.step_gflop / step_gflop(trial.gflop, 1))
+        caps[f"more than {quick} would cost over {preset.step_gflop:g} GFLOP a step"] = quick
+    least = min(caps, key=caps.__getitem__)
+    batch = max(MIN_BATCH, caps[least])
+    floor = f"; {MIN_BATCH} is the least" if caps[least] < MIN_BATCH else ""
+    return batch, f"{batch} samples: {least}{floor}."
+
+
+def _explain_patch(task: Task, preset: Preset, trial: _Trial, memory_gb: float) -> str:
+    patch, dimensions = trial.topology.patch, len(task.shape)
+    covered = math.prod(min(n, m) / m for n, m in zip(patch, task.shape, strict=True))
+    allowed = _allowed(preset, dimensions, memory_gb) / MIN_BATCH
+    limits = f"the {allowed:.3g} convolution outputs per sample that fit in {memory_gb:g} GB at a batch of {MIN_BATCH}"
+    if preset.step_gflop is not None:
+        seconds = preset.step_gflop / LAPTOP_GFLOPS
+        limits += f" and the {preset.step_gflop:g} GFLOP that a laptop does in a step of about {seconds:.1f} s"
+    how = "shortened to stay within" if trial.shrunk else "which stays within"
+    if trial.unpadded:
+        how = f"fewer halvings than possible, as it would be over {preset.padding_limit} times the case, {how}"
+    cost = f"{trial.elements:.3g} outputs, {step_gflop(trial.gflop, MIN_BATCH):.3g} GFLOP"
+    return (
+        f"{join(patch)} voxels cover {covered:.0%} of the median {'slice' if dimensions == 2 else 'case'} of "
+        f"{join(task.shape)}: multiples of {join(trial.topology.divisors)}, {how} {limits} (this patch: {cost})."
+    )
+
+
+def _explain_network(task: Task, preset: Preset, trial: _Trial) -> str:
+    network, pools = trial.network, trial.topology.pools
+    narrowed = ""
+    if network.features[0] < preset.base_features:
+        narrowed = f"; {network.features[0]} filters instead of {preset.base_features} leave room for the patch"
+    halvings = ", ".join(map(str, pools))
+    return (
+        f"{len(network.features)} stages with {network.features[0]} to {network.features[-1]} features: the axes at "
+        f"{join(task.spacing)} mm are halved {halvings} times, while they keep {MIN_SIZE} voxels and differ by less "
+        f"than a factor of 2{narrowed}."
+    )

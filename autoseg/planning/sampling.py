@@ -1,0 +1,64 @@
+"""Rules 12-13: where patches come from, and how they are varied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autoseg.core.records import AugmentationSettings, Fingerprint, SamplingSettings
+from autoseg.fingerprint import SMALL_LESION_ML, summarize_lesions
+from autoseg.planning.spacing import COARSE_RATIO
+
+FORCED_SHARE = 0.33
+SMALL_SHARE = 0.1
+SEVERAL = 2
+
+
+def plan_sampling(fingerprint: Fingerprint) -> tuple[SamplingSettings, str]:
+    """How much of a batch is centred on labelled voxels or on lesions, and why."""
+    lesions = summarize_lesions(fingerprint)
+    found = (
+        f"{lesions.count} lesions, {lesions.per_case:g} per case, {lesions.small_share:.0%} of them below "
+        f"{SMALL_LESION_ML:g} ml; {lesions.empty_cases} of {lesions.cases} cases hold none"
+    )
+    # 12. A third of each batch shows a labelled voxel. Source: nnU-Net, doi:10.1038/s41592-020-01008-z.
+    # 12b. A voxel is drawn in proportion to its lesion's volume, so small lesions next to large ones are hardly
+    #      seen; where they are common, half of that third is drawn lesion by lesion.
+    if lesions.small_share >= SMALL_SHARE and lesions.per_case >= SEVERAL:
+        half = FORCED_SHARE / 2
+        why = (
+            f"{found}: {half:.1%} of each batch is centred on lesions, each as likely as another, so that small ones "
+            f"are seen, and {half:.1%} on labelled voxels."
+        )
+        return SamplingSettings(foreground_share=half, lesion_share=half), why
+    why = (
+        f"{found}: few small ones hide behind large ones, so {FORCED_SHARE:.0%} of each batch by voxel, as in nnU-Net."
+    )
+    return SamplingSettings(foreground_share=FORCED_SHARE, lesion_share=0.0), why
+
+
+def plan_augmentation(patch: Sequence[int]) -> tuple[AugmentationSettings, str]:
+    """Rotations that the patch's shape allows; the other changes are the same for all.
+
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on data augmentation.
+    """
+    axes = len(patch)
+    # 13. A first axis that is short against the others is coarse: turning it would smear slices into each other.
+    in_plane = axes == 3 and max(patch) / patch[0] > COARSE_RATIO
+    degrees, why = 30.0, f"the first axis has {patch[0]} voxels against {max(patch)}, enough to turn about any axis"
+    if in_plane:
+        degrees, why = 180.0, f"the first axis has {patch[0]} voxels against {max(patch)}, so in the plane only"
+    elif axes == 2:
+        ratio = max(patch) / min(patch)
+        degrees = 15.0 if ratio > 1.5 else 180.0
+        why = f"the long side of the patch is {ratio:.2g} times the short one"
+    settings = AugmentationSettings(
+        rotation_probability=0.2,
+        rotation_degrees=(-degrees, degrees),
+        in_plane=in_plane,
+        scale_probability=0.2,
+        mirror_axes=tuple(range(axes)),
+    )
+    return (
+        settings,
+        f"Rotations of +-{degrees:g} degrees: {why}. Mirrored along all {axes} axes, half of the time each.",
+    )

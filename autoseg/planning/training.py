@@ -1,0 +1,57 @@
+"""Rules 9b and 11: loss, optimiser and length of training."""
+
+from __future__ import annotations
+
+from autoseg.core.records import Fingerprint, LossSettings, NetworkSettings
+from autoseg.planning.presets import Preset
+
+
+def plan_loss(fingerprint: Fingerprint, network: NetworkSettings, dimensions: int) -> tuple[LossSettings, str]:
+    """Dice with cross-entropy, at every head, and why.
+
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z, online methods.
+    """
+    weights = weigh_heads(len(network.features) - 1) if network.deep_supervision else ()
+    # 9b. A slice may hold no lesion at all, and its Dice would be 0 or 1 by a voxel: pool the batch.
+    pooled = dimensions == 2
+    options = {"batch_dice": True} if pooled else {}
+    regions = len(fingerprint.regions)
+    classes = (
+        f"{regions} regions overlap, so binary cross-entropy" if regions else "classes exclude each other, so softmax"
+    )
+    dice = "Dice over the whole batch, as a slice may be empty" if pooled else "Dice per sample"
+    why = f"{dice}; {classes}; heads weighted {', '.join(f'{w:g}' for w in weights)}, finest first."
+    return LossSettings(
+        name="dice_bce" if regions else "dice_ce", options=options, deep_supervision_weights=weights
+    ), why
+
+
+def weigh_heads(heads: int) -> tuple[float, ...]:
+    """Weights 1, 1/2, 1/4, ... with the coarsest 0, summing to 1 (rule 11)."""
+    raw = [0.5**i for i in range(heads)]
+    if heads > 1:
+        raw[-1] = 0.0
+    return tuple(round(weight / sum(raw), 4) for weight in raw)
+
+
+def explain_training(preset: Preset) -> dict[str, str]:
+    """Why the preset's optimiser and length are what they are."""
+    optimiser, training = preset.optimiser, preset.training
+    steps = training.epochs * training.steps_per_epoch
+    if optimiser.name == "sgd":
+        why = f"SGD at {optimiser.learning_rate:g} with momentum {optimiser.momentum:g}, as in nnU-Net"
+    else:
+        why = (
+            f"AdamW at {optimiser.learning_rate:g} gets far within {steps} steps, where SGD with "
+            f"momentum 0.99 needs ten times more"
+        )
+    length = f"{training.epochs} epochs of {training.steps_per_epoch} steps"
+    budget = (
+        f"{steps} steps as in nnU-Net"
+        if preset.step_gflop is None
+        else f"at about a second a step an evening ({steps / 3600:.1f} h) on a laptop"
+    )
+    return {
+        "optimiser": f"{why}; the rate falls to 0 by a power of {optimiser.exponent:g}.",
+        "training": f"{length}: {budget}.",
+    }

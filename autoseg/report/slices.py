@@ -1,0 +1,132 @@
+"""Which slices of a case to show, how they lie on the page, and how bright; arrays in, arrays out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoseg.core.geometry import Box, bounding_box, box_slices
+
+GAP_MM = 8.0  # between slices shown of one case, so that they show different things
+MARGIN_MM = 4.0
+ZOOM_MM = 30.0  # a lesion is never magnified beyond this field of view
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slices:
+    """A case ready to be drawn: slices first, rows from top to bottom, columns from left to right.
+
+    Attributes:
+        image: (C,N,H,W) float, from 0 (black) to 1 (white).
+        reference: (N,H,W) integer, or None.
+        prediction: (N,H,W) integer.
+        numbers: index of each slice along the axis, and how many the axis has.
+        pixel: mm along (row, column).
+    """
+
+    image: np.ndarray
+    reference: np.ndarray | None
+    prediction: np.ndarray
+    numbers: tuple[tuple[int, int], ...]
+    pixel: tuple[float, float]
+
+
+def cut_slices(
+    image: np.ndarray, reference: np.ndarray | None, prediction: np.ndarray, spacing: Sequence[float], *, limit: int
+) -> Slices:
+    """At most ``limit`` slices with the most lesion, cropped to the head.
+
+    Args:
+        image: (C,Z,Y,X) float, any units; axes run I->S, A->P, R->L.
+        reference: (Z,Y,X) integer, or None.
+        prediction: (Z,Y,X) integer.
+        spacing: mm along (z,y,x).
+    """
+    axis = choose_axis(spacing)
+    pixel = tuple(mm for other, mm in enumerate(spacing) if other != axis)
+    shown = reference if reference is not None and reference.any() else prediction
+    chosen = choose_slices(np.moveaxis(shown > 0, axis, 0), spacing[axis], limit=limit)
+    bright = np.stack([_window(channel) for channel in image])
+
+    def lay(voxels: np.ndarray) -> np.ndarray:
+        cut = np.moveaxis(voxels, voxels.ndim - 3 + axis, -3)[..., list(chosen), :, :]
+        return cut if axis == 0 else cut[..., ::-1, :]  # rows run along z there, and the head is up
+
+    laid, predicted = lay(bright), lay(prediction)
+    referenced = None if reference is None else lay(reference)
+    lesions = (predicted > 0) if referenced is None else (predicted > 0) | (referenced > 0)
+    margin = tuple(math.ceil(MARGIN_MM / mm) for mm in pixel)
+    box = _grow(bounding_box((laid.max(axis=0) > 0.1).any(axis=0) | lesions.any(axis=0)), margin, laid.shape[-2:])
+    rows, columns = box_slices(box)
+    return Slices(
+        image=laid[..., rows, columns],
+        reference=None if referenced is None else referenced[:, rows, columns],
+        prediction=predicted[:, rows, columns],
+        numbers=tuple((index, shown.shape[axis]) for index in chosen),
+        pixel=(pixel[0], pixel[1]),
+    )
+
+
+def choose_axis(spacing: Sequence[float]) -> int:
+    """The axis the scan was sliced along: the coarsest if it is clearly coarser than the first, else the first."""
+    coarsest = int(np.argmax(spacing))
+    return coarsest if spacing[coarsest] > 1.25 * spacing[0] else 0
+
+
+def choose_slices(lesions: np.ndarray, thickness_mm: float, *, limit: int) -> tuple[int, ...]:
+    """Slices with the most lesion, apart from each other, last (upper) first; the middle one without lesions.
+
+    Args:
+        lesions: (N,H,W) bool.
+        thickness_mm: of one slice.
+    """
+    areas = lesions.sum(axis=(1, 2))
+    gap = max(1, math.ceil(GAP_MM / thickness_mm))
+    chosen: list[int] = []
+    for index in np.argsort(-areas, kind="stable").tolist():
+        if len(chosen) == limit or areas[index] == 0:
+            break
+        if all(abs(index - other) >= gap for other in chosen):
+            chosen.append(index)
+    return tuple(sorted(chosen, reverse=True)) or (len(areas) // 2,)
+
+
+def find_field(mask: np.ndarray, pixel: tuple[float, float]) -> Box | None:
+    """A window of the slice's own proportions around the mask, or None where it would hardly magnify.
+
+    Args:
+        mask: (H,W) bool.
+        pixel: mm along (row, column).
+    """
+    if not mask.any():
+        return None
+    centres, needed = [], 0.0
+    for (start, stop), voxels, mm in zip(bounding_box(mask), mask.shape, pixel, strict=True):
+        centres.append((start + stop) / 2)
+        needed = max(needed, ((stop - start) * mm + 2 * MARGIN_MM) / (voxels * mm), ZOOM_MM / (voxels * mm))
+    if needed > 0.7:
+        return None
+    field = []
+    for centre, voxels in zip(centres, mask.shape, strict=True):
+        size = max(1, round(needed * voxels))
+        start = min(max(round(centre - size / 2), 0), voxels - size)
+        field.append((start, start + size))
+    return tuple(field)
+
+
+def _window(channel: np.ndarray) -> np.ndarray:
+    """(Z,Y,X) float -> the same from 0 to 1: the darkest is black, the brightest half per cent of the head white."""
+    low = float(np.percentile(channel, 0.5))
+    head = channel[channel > low]
+    high = float(np.percentile(head, 99.5)) if head.size else low
+    return np.clip((channel - low) / (high - low if high > low else 1.0), 0.0, 1.0)
+
+
+def _grow(box: Box, margin: Sequence[int], shape: Sequence[int]) -> Box:
+    return tuple(
+        (max(start - more, 0), min(stop + more, size))
+        for (start, stop), more, size in zip(box, margin, shape, strict=True)
+    )

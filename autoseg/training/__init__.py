@@ -1,0 +1,7 @@
+"""One fold, one loop: a network, batches and a loss in; a state that can be saved, resumed and used out."""
+
+from autoseg.training.loop import train_fold
+from autoseg.training.optimisation import learning_rate
+from autoseg.training.state import EpochFacts, TrainingState, load_state, save_state
+
+__all__ = ["EpochFacts", "TrainingState", "learning_rate", "load_state", "save_state", "train_fold"]

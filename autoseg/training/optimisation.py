@@ -1,0 +1,66 @@
+"""How weights move: optimiser, learning rate, precision, moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from autoseg.core.records import OptimiserSettings, TrainingSettings
+
+
+def build_optimiser(parameters: Iterable[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """The optimiser of the plan; its learning rate is set before every step."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.name == "sgd":
+        nesterov = settings.momentum > 0
+        return torch.optim.SGD(parameters, rate, momentum=settings.momentum, weight_decay=decay, nesterov=nesterov)
+    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return kind(parameters, rate, betas=(settings.momentum, 0.999), weight_decay=decay)
+
+
+def learning_rate(settings: OptimiserSettings, progress: float) -> float:
+    """The learning rate at a point of the training.
+
+    Source: poly as in nnU-Net, doi:10.1038/s41592-020-01008-z; cosine: arXiv:1608.03983 without restarts.
+
+    Args:
+        settings: base rate, schedule and warm-up.
+        progress: 0 at the start, 1 at the end; share of the steps or of the time.
+    """
+    warmup = settings.warmup_share
+    if progress < warmup:
+        return settings.learning_rate * progress / warmup
+    rest = min(max((progress - warmup) / (1 - warmup), 0.0), 1.0)
+    if settings.schedule == "poly":
+        return settings.learning_rate * (1 - rest) ** settings.exponent
+    if settings.schedule == "cosine":
+        return settings.learning_rate * (1 + math.cos(math.pi * rest)) / 2
+    return settings.learning_rate
+
+
+def choose_precision(settings: TrainingSettings, device: torch.device) -> torch.dtype:
+    """The type that convolutions are computed in; a CPU gains nothing from a half one."""
+    if settings.precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[settings.precision]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+@torch.no_grad()
+def move_average(averaged: dict[str, Tensor], current: dict[str, Tensor], *, decay: float, step: int) -> None:
+    """Move averaged weights towards the current ones, in place; counters and other integers are copied.
+
+    The decay starts low, so that the random first weights are soon forgotten.
+
+    Source: Polyak & Juditsky 1992, doi:10.1137/0330046; the start (1 + step) / (10 + step) is TensorFlow's.
+    """
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    for name, average in averaged.items():
+        if average.is_floating_point():
+            average.lerp_(current[name].to(average.dtype), share)
+        else:
+            average.copy_(current[name])

@@ -1,0 +1,95 @@
+"""Scoring one case."""
+
+import numpy as np
+import pytest
+
+from autoseg.core.errors import DataError, UsageError
+from autoseg.evaluation import DEFAULT_METRICS, score_case
+from autoseg.metrics import METRICS
+
+SHAPE = (10, 20, 30)
+LABELS = {"background": 0, "core": 1, "oedema": 2}
+OPTIONS = {"spacing": (3.0, 1.0, 2.0), "labels": LABELS, "regions": {}, "ignore_label": None, "metrics": ("dice",)}
+
+
+@pytest.fixture
+def masks():
+    """Core: 4 predicted, 4 referenced, 2 common. Oedema: 2 predicted, 4 referenced, 2 common."""
+    prediction, reference = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    reference[5, 5, 0:4], reference[5, 5, 4:8] = 1, 2
+    prediction[5, 5, 2:6], prediction[5, 5, 6:8] = 1, 2
+    return prediction, reference
+
+
+def test_every_label_but_the_background_is_scored(masks):
+    found = score_case("a", *masks, **OPTIONS)
+
+    assert found.case == "a"
+    assert found.scores == {"core": {"dice": 0.5}, "oedema": {"dice": pytest.approx(4 / 6)}}
+    assert found.reference_volume_ml == pytest.approx({"core": 0.024, "oedema": 0.024})
+    assert found.prediction_volume_ml == pytest.approx({"core": 0.024, "oedema": 0.012})
+
+
+def test_regions_replace_labels(masks):
+    """Whole: 6 predicted, 8 referenced, 6 common."""
+    found = score_case("a", *masks, **OPTIONS | {"regions": {"whole": (1, 2), "core": (1,)}})
+
+    assert found.scores == {"whole": {"dice": pytest.approx(12 / 14)}, "core": {"dice": 0.5}}
+
+
+def test_ignored_voxels_leave_both_masks_and_the_domain(masks):
+    prediction, reference = masks
+    reference[5, 5, 4:6] = 9  # two voxels predicted as core, and not counted
+    options = OPTIONS | {"ignore_label": 9, "labels": LABELS | {"ignore": 9}, "metrics": ("dice", "accuracy")}
+
+    found = score_case("a", prediction, reference, **options)
+
+    assert list(found.scores) == ["core", "oedema"]
+    assert found.scores["core"] == {"dice": pytest.approx(4 / 6), "accuracy": pytest.approx(1 - 2 / 5998)}
+    assert found.scores["oedema"] == {"dice": 1.0, "accuracy": 1.0}
+    assert found.prediction_volume_ml["core"] == pytest.approx(0.012)
+
+
+def test_empty_masks_are_undefined_unless_asked_otherwise():
+    empty = np.zeros(SHAPE, np.uint8)
+
+    assert score_case("a", empty, empty, **OPTIONS).scores["core"]["dice"] is None
+    assert score_case("a", empty, empty, **OPTIONS, empty_score="one").scores["core"]["dice"] == 1.0
+
+
+def test_default_metrics_exist(masks):
+    options = {key: value for key, value in OPTIONS.items() if key != "metrics"}
+
+    assert set(DEFAULT_METRICS) <= set(METRICS)
+    assert tuple(score_case("a", *masks, **options).scores["core"]) == DEFAULT_METRICS
+
+
+@pytest.mark.parametrize("kind", [bool, np.int16, np.uint64])
+def test_integer_kinds_are_alike(kind):
+    mask = np.zeros(SHAPE, kind)
+    mask[1, 2, 3] = 1
+
+    assert score_case("a", mask, mask, **OPTIONS).scores["core"]["dice"] == 1.0
+
+
+def test_other_shape_names_the_case_and_both_shapes(masks):
+    with pytest.raises(DataError, match=r"case a: the prediction has shape \(9, 20, 30\) and the reference \(10, 20"):
+        score_case("a", masks[0][1:], masks[1], **OPTIONS)
+
+
+@pytest.mark.parametrize("value", [255, -1, 70000])
+def test_unknown_value_is_refused_instead_of_scored_as_empty(masks, value):
+    prediction = np.where(masks[0] > 0, np.int32(value), 0)
+
+    with pytest.raises(DataError, match=f"case a: the prediction holds the value {value}, which .*known: 0, 1, 2"):
+        score_case("a", prediction, masks[1], **OPTIONS)
+
+
+def test_probabilities_are_refused(masks):
+    with pytest.raises(DataError, match="case a: the prediction holds float64 values; save it as whole numbers"):
+        score_case("a", masks[0] * 0.5, masks[1], **OPTIONS)
+
+
+def test_unknown_metric_is_refused(masks):
+    with pytest.raises(UsageError, match="there is no metric 'dise'"):
+        score_case("a", *masks, **OPTIONS | {"metrics": ("dise",)})

@@ -1,0 +1,350 @@
+"""Bad input: one sentence, exit code 2, nothing half-written, and the rest done."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from autoseg.core.images import read_voxels, write_voxels
+
+
+def raw(root):
+    return root / "autoseg_raw" / "Tiny"
+
+
+def rewrite(path, change):
+    voxels, grid = read_voxels(path)
+    voxels = change(voxels.astype(np.float32).copy())
+    write_voxels(path, voxels, grid, like=path)  # ITK would write NaN as 0
+
+
+def set_nan(voxels):
+    voxels[5, 5, 5] = np.nan
+    return voxels
+
+
+def half(voxels):
+    voxels[5, 5, 5] = 0.5
+    return voxels
+
+
+def seven(voxels):
+    voxels[5, 5, 5] = 7
+    return voxels
+
+
+def shift(path):
+    voxels, grid = read_voxels(path)
+    write_voxels(path, voxels, grid.model_copy(update={"origin": (0.0, 0.0, 0.0)}))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+IMAGE, LABEL = "imagesTr/case2_0000.nii.gz", "labelsTr/case2.nii.gz"
+BAD_DATASETS = {
+    "missing channel": (lambda r: (r / "imagesTr/case2_0001.nii.gz").unlink(), "case2"),
+    "label without image": (lambda r: [(r / f"imagesTr/case2_000{c}.nii.gz").unlink() for c in (0, 1)], "case2.nii.gz"),
+    "image without label": (lambda r: (r / LABEL).unlink(), "case2"),
+    "grids of channels differ": (lambda r: shift(r / IMAGE), "another grid"),
+    "grid of label differs": (lambda r: shift(r / LABEL), "another grid"),
+    "label with fractions": (lambda r: rewrite(r / LABEL, half), "no integers"),
+    "label with a strange value": (lambda r: rewrite(r / LABEL, seven), "7"),
+    "NaN": (lambda r: rewrite(r / IMAGE, set_nan), "NaN"),
+    "zero bytes": (lambda r: (r / IMAGE).write_bytes(b""), "0 bytes"),
+    "truncated": (lambda r: truncate(r / IMAGE), "truncated"),
+    "all zero": (lambda r: rewrite(r / IMAGE, np.zeros_like), "equal"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATASETS)
+def test_a_bad_dataset_is_named_and_nothing_is_planned(run, root, name):
+    spoil, message = BAD_DATASETS[name]
+    spoil(raw(root))
+    code, _, err = run("plan", "-d", "Tiny", "--root", root, "--preset", "pocket", "--workers", 1)
+    assert code == 2
+    assert "Traceback" not in err
+    sentence = err[err.index("autoseg_plan: error:") :]
+    assert message in sentence
+    assert "case2" in sentence
+    folder = root / "autoseg_preprocessed" / "Tiny"
+    assert not (folder / "plan.json").exists()
+    assert not list(folder.glob("arrays_*"))
+
+
+def test_what_is_mended_goes_on_where_it_stopped(run, root):
+    path = raw(root) / IMAGE
+    good = path.read_bytes()
+    path.write_bytes(b"")
+    assert run("plan", "-d", "Tiny", "--root", root, "--preset", "pocket", "--workers", 1)[0] == 2
+    path.write_bytes(good)
+    code, _, err = run("plan", "-d", "Tiny", "--root", root, "--preset", "pocket", "--workers", 1)
+    assert code == 0
+    assert "measuring 1 of 6 cases" in err
+
+
+def test_an_empty_label_is_no_error(run, root):
+    rewrite(raw(root) / LABEL, np.zeros_like)
+    assert run("plan", "-d", "Tiny", "--root", root, "--preset", "pocket", "--workers", 1)[0] == 0
+
+
+def test_unknown_dataset(run, root):
+    code, _, err = run("plan", "-d", "Tinny", "--root", root)
+    assert code == 2
+    assert "'Tinny'" in err
+    assert "Tiny" in err.replace("Tinny", "")
+
+
+def test_training_an_unplanned_dataset(run, root):
+    code, _, err = run("train", "-d", "Tiny", "-c", "3d", "-f", 0, "--root", root)
+    assert code == 2
+    assert "autoseg_plan -d Tiny" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("-c", "4d", "-f", 0), "no configuration '4d'; it has: 2d, 3d"),
+        (("-c", "3d", "-f", 9), "no fold '9' of Tiny; use 0 to"),
+        (("-c", "3d", "-f", "x"), "no fold 'x'"),
+        (("-c", "3d", "-f", 0, "--device", "cuda"), "--device cuda"),
+    ],
+)
+def test_training_what_does_not_exist(run, planned, argv, message):
+    code, _, err = run("train", "-d", "Tiny", *argv, "--root", planned)
+    assert code == 2
+    assert message in err
+    assert not (planned / "autoseg_results").exists()
+
+
+def edit_plan(root, change):
+    path = root / "autoseg_preprocessed" / "Tiny" / "plan.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+TRAIN = ("train", "-d", "Tiny", "-c", "3d", "-f", 0, "--epochs", 1, "--steps-per-epoch", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p["configurations"]["3d"].update(patchsize=[8, 8, 8]), "did you mean 'patch_size'"),
+        (lambda p: p["configurations"]["3d"].pop("batch_size"), "missing key 'configurations.3d.batch_size'"),
+        (lambda p: p["configurations"]["3d"].update(batch_size="two"), "'configurations.3d.batch_size'"),
+        (lambda p: p["configurations"]["3d"].update(patch_size=[9, 8, 8]), "must be multiples of"),
+        (lambda p: p.update(schema=99), "has schema 99"),
+    ],
+)
+def test_a_plan_edited_wrongly_names_the_key(run, planned, change, message):
+    edit_plan(planned, change)
+    code, _, err = run(*TRAIN, "--root", planned)
+    assert code == 2
+    assert message in err
+
+
+def test_arrays_older_than_the_plan(run, planned):
+    edit_plan(planned, lambda p: p["configurations"]["3d"]["preprocessing"].update(spacing=[2.0, 1.5, 1.5]))
+    code, _, err = run(*TRAIN, "--root", planned)
+    assert code == 2
+    assert "autoseg_plan -d Tiny --keep" in err
+    assert run("plan", "-d", "Tiny", "--keep", "--preset", "pocket", "--workers", 1, "--root", planned)[0] == 0
+    assert run(*TRAIN, "--root", planned)[0] == 0
+
+
+def test_arrays_older_than_the_scans(run, planned):
+    path = raw(planned) / IMAGE
+    path.write_bytes(path.read_bytes())
+    code, _, err = run(*TRAIN, "--root", planned)
+    assert code == 2
+    assert "older than their scans" in err
+
+
+def test_a_plan_edited_by_hand_is_not_overwritten(run, planned):
+    edit_plan(planned, lambda p: p["configurations"]["3d"].update(batch_size=3))
+    path = planned / "autoseg_preprocessed" / "Tiny" / "plan.json"
+    before = path.read_text()
+    code, _, err = run("plan", "-d", "Tiny", "--preset", "pocket", "--workers", 1, "--root", planned)
+    assert code == 2
+    assert "edited by hand" in err
+    assert path.read_text() == before
+    assert run("plan", "-d", "Tiny", "--replace", "--preset", "pocket", "--workers", 1, "--root", planned)[0] == 0
+    assert json.loads(path.read_text())["configurations"]["3d"]["batch_size"] != 3
+    assert (path.parent / "plan.before.json").read_text() == before
+
+
+def test_folds_with_unknown_cases(run, planned):
+    path = planned / "autoseg_preprocessed" / "Tiny" / "folds.json"
+    path.write_text(path.read_text().replace("case0", "case00"))
+    code, _, err = run(*TRAIN, "--root", planned)
+    assert code == 2
+    assert "case00" in err
+
+
+def test_folds_of_one_model_come_from_one_plan(run, trained):
+    edit_plan(trained, lambda p: p["configurations"]["3d"]["optimiser"].update(learning_rate=0.5))
+    code, _, err = run("train", "-d", "Tiny", "-c", "3d", "-f", 1, "--root", trained)
+    assert code == 2
+    assert "trained with another plan" in err
+
+
+# ----------------------------------------------------------------------------------------------- prediction
+
+
+@pytest.fixture
+def scans(trained, tmp_path):
+    folder = tmp_path / "scans"
+    shutil.copytree(raw(trained) / "imagesTr", folder)
+    return folder
+
+
+BAD_SCANS = {
+    "missing channel": lambda f: (f / "case2_0001.nii.gz").unlink(),
+    "NaN": lambda f: rewrite(f / "case2_0000.nii.gz", set_nan),
+    "zero bytes": lambda f: (f / "case2_0000.nii.gz").write_bytes(b""),
+    "truncated": lambda f: truncate(f / "case2_0000.nii.gz"),
+    "all zero": lambda f: rewrite(f / "case2_0000.nii.gz", np.zeros_like),
+    "grids differ": lambda f: shift(f / "case2_0000.nii.gz"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SCANS)
+def test_a_bad_scan_is_listed_and_the_others_are_predicted(run, trained, scans, tmp_path, name):
+    BAD_SCANS[name](scans)
+    code, _, err = run("predict", "-i", scans, "-o", tmp_path / "masks", "--root", trained)
+    assert code == 2
+    assert "Traceback" not in err
+    last = err[err.index("autoseg_predict: error:") :]
+    assert "1 of 6 cases failed" in last
+    assert "case2" in last
+    found = sorted(path.name for path in (tmp_path / "masks").iterdir())
+    assert found == ["case0.nii.gz", "case1.nii.gz", "case3.nii.gz", "case4.nii.gz", "case5.nii.gz", "predictions.json"]
+
+
+def test_no_model_is_trained(run, planned, tmp_path):
+    code, _, err = run("predict", "-i", raw(planned) / "imagesTr", "-o", tmp_path / "masks", "--root", planned)
+    assert code == 2
+    assert "no model is trained" in err
+    assert "autoseg_train" in err
+    assert not (tmp_path / "masks").exists()
+
+
+def test_several_models_are_listed(run, trained, scans, tmp_path):
+    results = trained / "autoseg_results"
+    shutil.copytree(results / "Tiny", results / "Other")
+    code, _, err = run("predict", "-i", scans, "-o", tmp_path / "masks", "--root", trained)
+    assert code == 2
+    assert "-d Other -c 3d; -d Tiny -c 3d" in err
+    assert run("predict", "-i", scans, "-o", tmp_path / "masks", "-d", "Other", "--root", trained)[0] == 0
+
+
+def test_a_fold_that_is_not_trained(run, trained, scans, tmp_path):
+    code, _, err = run("predict", "-i", scans, "-o", tmp_path / "masks", "-f", 3, "--root", trained)
+    assert code == 2
+    assert "no trained fold 3; trained are: 0" in err
+
+
+def test_a_model_folder_without_folds(run, trained, scans, tmp_path):
+    shutil.rmtree(trained / "autoseg_results" / "Tiny" / "3d" / "fold_0")
+    code, _, err = run("predict", "-i", scans, "-o", tmp_path / "masks", "--root", trained)
+    assert code == 2
+    assert "no model is trained" in err
+
+
+def test_damaged_weights(run, trained, scans, tmp_path):
+    path = trained / "autoseg_results" / "Tiny" / "3d" / "fold_0" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    code, _, err = run("predict", "-i", scans, "-o", tmp_path / "masks", "--root", trained)
+    assert code == 2
+    assert "model.safetensors is damaged" in err
+
+
+def test_masks_do_not_go_among_the_scans(run, trained, scans):
+    code, _, err = run("predict", "-i", scans, "-o", scans, "--root", trained)
+    assert code == 2
+    assert "choose another" in err
+
+
+def test_a_folder_without_scans(run, trained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("predict", "-i", tmp_path / "empty", "-o", tmp_path / "masks", "--root", trained)
+    assert code == 2
+    assert "FLAIR" in err
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 200 KB, where the machine lets us mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", folder], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_while_training(run, planned, small_disk):
+    results = planned / "autoseg_results"
+    results.symlink_to(small_disk)
+    code, _, err = run(*TRAIN, "--root", planned)
+    assert code == 2
+    assert "disk is full" in err
+    assert "Traceback" not in err
+    assert not [path for path in small_disk.rglob("*") if path.name.endswith((".safetensors", ".pt"))]
+
+
+def test_a_full_disk_while_planning(run, root, small_disk):
+    (root / "autoseg_preprocessed").symlink_to(small_disk)
+    code, _, err = run("plan", "-d", "Tiny", "--preset", "pocket", "--workers", 1, "--root", root)
+    assert code == 2
+    assert "disk is full" in err
+
+
+# ----------------------------------------------------------------------------------------------- evaluation
+
+
+def test_missing_masks_are_an_error_unless_allowed(run, root, tmp_path):
+    masks = tmp_path / "masks"
+    shutil.copytree(raw(root) / "labelsTr", masks)
+    (masks / "case4.nii.gz").unlink()
+    argv = ("evaluate", "-p", masks, "-r", raw(root) / "labelsTr", "--root", root)
+    code, _, err = run(*argv)
+    assert code == 2
+    assert "case4" in err
+    assert not (masks / "scores.json").exists()
+    assert run(*argv, "--allow-missing")[0] == 0
+
+
+def test_a_mask_on_another_grid(run, root, tmp_path):
+    masks = tmp_path / "masks"
+    shutil.copytree(raw(root) / "labelsTr", masks)
+    shift(masks / "case4.nii.gz")
+    code, _, err = run("evaluate", "-p", masks, "-r", raw(root) / "labelsTr", "--root", root)
+    assert code == 2
+    assert "case4" in err
+    assert "another grid" in err
+
+
+def test_an_unknown_metric(run, root):
+    labels = raw(root) / "labelsTr"
+    code, _, err = run("evaluate", "-p", labels, "-r", labels, "--metrics", "dise", "--root", root)
+    assert code == 2
+    assert "no metric 'dise'; known are: dice" in err
+
+
+def test_bad_words_on_the_command_line(run, root):
+    for argv in (
+        ("train", "-d", "Tiny", "-c", "3d", "-f", 0, "--time-budget", "ten"),
+        ("plan", "-d", "Tiny", "--memory", -1),
+    ):
+        code, _, err = run(*argv, "--root", root)
+        assert code == 2
+        assert "is no" in err
+    assert run("plan", "-d", "../x", "--root", root)[0] == 2

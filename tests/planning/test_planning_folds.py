@@ -1,0 +1,73 @@
+"""Folds: groups stay together, lesion load, empty cases and sites are spread, and a seed repeats them."""
+
+import pytest
+
+from autoseg.core.errors import DataError, UsageError
+from autoseg.planning import make_folds
+
+SHAPE = (10, 20, 30)
+
+
+def held_out(folds):
+    return [set(fold.validation) for fold in folds.folds]
+
+
+def test_every_case_is_held_out_once_and_trained_on_in_the_other_folds(fingerprint):
+    made = fingerprint(23, SHAPE)
+    folds = make_folds(made)
+    every = {case.case for case in made.cases}
+    assert len(folds.folds) == 5
+    assert sorted(case for fold in folds.folds for case in fold.validation) == sorted(every)
+    for fold in folds.folds:
+        assert set(fold.train) == every - set(fold.validation)
+        assert len(fold.validation) in (4, 5)
+
+
+def test_scans_of_one_patient_are_never_split(gather, case):
+    made = gather([case(f"p{p}_{scan}", SHAPE, group=f"p{p}") for p in range(12) for scan in range(1 + p % 3)])
+    for fold in make_folds(made).folds:
+        assert not {name.split("_")[0] for name in fold.train} & {name.split("_")[0] for name in fold.validation}
+
+
+def test_lesion_load_is_spread(gather, case):
+    # 25 cases of 1..25 ml: each block of five neighbours gives one case to each fold.
+    made = gather([case(f"c{v:02}", SHAPE, lesions=(float(v),)) for v in range(1, 26)])
+    for fold in held_out(make_folds(made)):
+        assert sorted((int(name[1:]) - 1) // 5 for name in fold) == [0, 1, 2, 3, 4]
+
+
+def test_empty_cases_are_spread(gather, case):
+    made = gather([case(f"c{i:02}", SHAPE, lesions=() if i < 10 else (1.0,)) for i in range(30)])
+    assert [sum(int(name[1:]) < 10 for name in fold) for fold in held_out(make_folds(made))] == [2] * 5
+
+
+def test_sites_are_spread(gather, case):
+    sites = ("north",) * 10 + ("south",) * 15
+    made = gather([case(f"{site}{i:02}", SHAPE, site=site, lesions=(i + 1.0,)) for i, site in enumerate(sites)])
+    assert [sum(name.startswith("north") for name in fold) for fold in held_out(make_folds(made))] == [2] * 5
+
+
+def test_a_seed_repeats_the_folds_and_another_changes_them(fingerprint):
+    made = fingerprint(20, SHAPE)
+    assert make_folds(made, seed=3) == make_folds(made, seed=3)
+    assert held_out(make_folds(made, seed=3)) != held_out(make_folds(made, seed=4))
+
+
+def test_fewer_groups_make_fewer_folds(fingerprint):
+    assert [len(fold.validation) for fold in make_folds(fingerprint(3, SHAPE)).folds] == [1, 1, 1]
+
+
+def test_cases_without_a_reference_are_left_out(gather, case):
+    cases = [case(f"c{i}", SHAPE) for i in range(4)]
+    cases[0] = cases[0].model_copy(update={"label_voxels": {}, "lesions": ()})
+    assert all("c0" not in fold.train + fold.validation for fold in make_folds(gather(cases)).folds)
+
+
+def test_one_patient_cannot_be_both_learnt_from_and_held_out(fingerprint):
+    with pytest.raises(DataError, match=r"Made has 1 groups \(patients\) with a label"):
+        make_folds(fingerprint(3, SHAPE, group="p1"))
+
+
+def test_one_fold_is_no_cross_validation(fingerprint):
+    with pytest.raises(UsageError, match="1 folds were asked for"):
+        make_folds(fingerprint(9, SHAPE), count=1)

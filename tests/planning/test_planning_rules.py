@@ -1,0 +1,301 @@
+"""The planning rules, each by numbers worked by hand."""
+
+import pytest
+
+from autoseg.planning.memory import budget_elements, count_conv_elements, count_gflop, step_gflop
+from autoseg.planning.normalization import plan_normalization
+from autoseg.planning.patch import Task, first_patch, fit_patch
+from autoseg.planning.presets import PRESETS
+from autoseg.planning.sampling import plan_augmentation, plan_sampling
+from autoseg.planning.spacing import choose_spacing, plan_grid
+from autoseg.planning.tiling import count_tiles, plan_tiling
+from autoseg.planning.topology import describe_network, plan_topology
+from autoseg.planning.training import plan_loss, weigh_heads
+
+STANDARD = PRESETS["standard"]
+
+
+# 1-2: spacing and axis order
+
+
+def test_target_spacing_is_the_median_per_axis(gather, case):
+    spacings = [(1.0, 1.0, 1.0), (2.0, 1.1, 0.9), (5.0, 1.2, 0.8)]
+    made = gather([case(f"c{i}", (90, 100, 110), s) for i, s in enumerate(spacings)])
+    spacing, why = choose_spacing(made)
+    assert spacing == (2.0, 1.1, 0.9)
+    assert "median spacing per axis of 3 cases" in why
+
+
+def test_a_coarse_short_axis_takes_its_tenth_percentile(gather, case):
+    # Spacings 4.0, 4.2, ... 6.0: median 5, 10th percentile 4.2.
+    made = gather([case(f"c{i:02}", (20, 200, 200), (4.0 + 0.2 * i, 1.0, 1.0)) for i in range(11)])
+    spacing, why = choose_spacing(made)
+    assert spacing == pytest.approx((4.2, 1.0, 1.0))
+    assert "5 mm against 1 mm" in why
+    assert "4.2 mm" in why
+
+
+def test_the_tenth_percentile_is_never_finer_than_the_other_axes(gather, case):
+    thick = [case(f"c{i}", (20, 200, 200), (6.0, 1.0, 1.0)) for i in range(8)]
+    made = gather([*thick, *(case(f"d{i}", (20, 200, 200), (0.5, 1.0, 1.0)) for i in range(2))])
+    assert choose_spacing(made)[0] == (1.0, 1.0, 1.0)
+
+
+def test_a_coarse_axis_that_is_long_keeps_the_median(fingerprint):
+    assert choose_spacing(fingerprint(3, (80, 200, 200), (5.0, 1.0, 1.0)))[0] == (5.0, 1.0, 1.0)
+
+
+def test_the_coarsest_axis_comes_first(fingerprint):
+    grid = plan_grid(fingerprint(3, (256, 240, 30), (0.9, 1.0, 5.0)))
+    assert grid.axis_order == (2, 0, 1)
+    assert grid.spacing == (5.0, 0.9, 1.0)
+    assert grid.shape == (30, 256, 240)
+    assert grid.is_coarse
+
+
+def test_the_median_shape_is_that_of_resampled_cases(gather, case):
+    made = gather([case("a", (100, 100, 100)), case("b", (50, 100, 100), (2.0, 1.0, 1.0)), case("c", (81, 90, 70))])
+    assert plan_grid(made).shape == (100, 100, 100)
+
+
+# 3: normalisation
+
+
+@pytest.mark.parametrize(("share", "inside"), [(0.5, True), (0.8, False)])
+def test_zscore_stays_inside_the_mask_where_the_crop_removed_much(fingerprint, share, inside):
+    channels, why = plan_normalization(fingerprint(3, (20, 30, 40), crop_share=share))
+    assert (channels[0].scheme, channels[0].inside_mask) == ("zscore", inside)
+    assert f"{share:.0%}" in why
+
+
+def test_ct_takes_the_dataset_s_foreground(fingerprint):
+    channels, _ = plan_normalization(fingerprint(3, (20, 30, 40), channels=("CT", "FLAIR")))
+    ct = channels[0]
+    assert (ct.scheme, ct.mean, ct.std, ct.lower, ct.upper) == ("ct", 50.0, 10.0, 5.0, 95.0)
+    assert channels[1].scheme == "zscore"
+
+
+def test_a_name_that_only_contains_ct_is_not_ct(fingerprint):
+    channels, _ = plan_normalization(fingerprint(3, (20, 30, 40), channels=("ctrast", "DiffusionCT_b0")))
+    assert [channel.scheme for channel in channels] == ["zscore", "zscore"]
+
+
+# 5: first patch
+
+
+def test_the_first_patch_has_the_same_extent_in_mm_and_the_volume_of_256_cubed():
+    # scale = 256 * (4 * 1 * 2)^(1/3) = 512; 512 / spacing.
+    assert first_patch((4.0, 1.0, 2.0), (999, 999, 999)) == (128, 512, 256)
+
+
+def test_the_first_patch_is_clipped_to_the_median_case():
+    assert first_patch((4.0, 1.0, 2.0), (20, 600, 90.5)) == (20, 512, 90.5)
+
+
+# 6: topology
+
+
+def test_isotropic_axes_are_halved_while_they_have_8_voxels():
+    found = plan_topology((1.0, 1.0, 1.0), (36, 50, 35))  # 36 18 9 5; 50 25 13 7; 35 18 9 5
+    assert found.pools == (3, 3, 3)
+    assert found.patch == (40, 56, 40)
+    assert found.kernels == ((3, 3, 3),) * 4
+    assert found.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+
+
+def test_a_coarse_axis_waits_and_has_kernel_1_until_the_others_catch_up():
+    # 4 mm against 1: factors 4, 2, then 1 -> halved from the third step on, kernel 3 from then on.
+    found = plan_topology((4.0, 1.0, 1.0), (16, 64, 64))
+    assert found.kernels[:3] == ((1, 3, 3), (1, 3, 3), (3, 3, 3))
+    assert found.strides[:4] == ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2))
+    assert found.kernels[-1] == (3, 3, 3)
+    assert found.pools == (2, 4, 4)
+
+
+def test_a_lone_axis_is_halved_only_from_12_voxels_on():
+    # In one more step the second axis would go on alone at 10 voxels (7 and 7 are too short): it stops.
+    assert plan_topology((1.0, 1.0, 1.0), (14, 20, 14)).pools == (1, 1, 1)
+    assert plan_topology((1.0, 1.0, 1.0), (14, 24, 14)).pools == (1, 2, 1)
+
+
+def test_a_tiny_image_is_padded_and_still_halved_once():
+    found = plan_topology((1.0, 1.0, 1.0), (2, 3, 5))
+    assert found.patch == (4, 4, 6)
+    assert found.pools == (1, 1, 1)
+
+
+def test_features_double_up_to_the_limit():
+    topology = plan_topology((1.0, 1.0, 1.0), (128, 128, 128))
+    assert describe_network(STANDARD, topology, 32).features == (32, 64, 128, 256, 320, 320)
+    flat = plan_topology((1.0, 1.0), (256, 256))
+    assert describe_network(STANDARD, flat, 32).features == (32, 64, 128, 256, 512, 512, 512)
+    assert describe_network(PRESETS["pocket"], topology, 16).features == (16, 32, 64, 128, 128, 128)
+
+
+def test_residual_blocks_per_stage():
+    network = describe_network(PRESETS["large"], plan_topology((1.0, 1.0, 1.0), (128, 128, 128)), 32)
+    assert network.encoder_blocks == (1, 3, 4, 6, 6, 6)
+    assert network.decoder_blocks == (1, 1, 1, 1, 1)
+
+
+# 7: memory and arithmetic
+
+
+def small_network(preset=STANDARD, base=2):
+    return describe_network(preset, plan_topology((1.0, 1.0), (8, 8)), base)  # 2 stages, one halving
+
+
+def test_convolution_outputs_counted_by_hand():
+    network = small_network()  # features 2, 4 on 8 x 8 = 64 and 16 voxels
+    # encoder 2 * 64 * 2 + 2 * 16 * 4, decoder 64 * 2 * (1 transposed + 2), head 64 * 3
+    assert count_conv_elements(network, (8, 8), output_channels=3) == 256 + 128 + 384 + 192
+
+
+def test_arithmetic_counted_by_hand():
+    network = small_network()
+    # taps per output, kernel 9: 5 channels in, then 2 | 2, 4 | transposed 4 | 2 * 2, 2 | head 2
+    encoder = 128 * (9 * 5) + 128 * (9 * 2) + 64 * (9 * 2) + 64 * (9 * 4)
+    decoder = 128 * 4 + 128 * (9 * 4) + 128 * (9 * 2) + 192 * 2
+    assert count_gflop(network, (8, 8), 5, 3) * 1e9 == pytest.approx(2 * (encoder + decoder))
+
+
+def test_a_training_step_costs_three_forward_passes_per_sample():
+    assert step_gflop(2.0, 4) == 24.0
+
+
+def test_the_budget_grows_with_memory():
+    assert budget_elements(STANDARD, 3, 8) == 560e6
+    assert budget_elements(STANDARD, 2, 4) == 42.5e6
+    assert budget_elements(PRESETS["large"], 3, 12) == 1.05e9
+
+
+# 8: batch
+
+
+def task(shape, spacing=(1.0, 1.0, 1.0), voxels=1e12, channels=1):
+    spacing = spacing[3 - len(shape) :]
+    return Task(spacing=spacing, shape=shape, dataset_voxels=voxels, input_channels=channels, output_channels=2)
+
+
+def test_left_over_memory_makes_the_batch_larger():
+    fit = fit_patch(task((64.0, 64.0, 64.0)), STANDARD, memory_gb=8)
+    # Outputs: 162 * 64^3 + 320 * 32^3 + 640 * 16^3 + 1280 * 8^3 + 640 * 4^3; 1120e6 / 56270848 = 19.9.
+    assert fit.elements == 56270848
+    assert fit.batch == 20
+
+
+def test_a_batch_shows_at_most_a_twentieth_of_the_dataset():
+    fit = fit_patch(task((64.0, 64.0, 64.0), voxels=100 * 64**3), STANDARD, memory_gb=8)
+    assert fit.batch == 5
+    assert "5%" in fit.reasons["batch_size"]
+
+
+def test_a_batch_of_two_is_the_least():
+    fit = fit_patch(task((64.0, 64.0, 64.0), voxels=64**3), STANDARD, memory_gb=8)
+    assert fit.batch == 2
+
+
+def test_slices_are_capped_at_64():
+    fit = fit_patch(task((128.0, 128.0)), PRESETS["large"], memory_gb=24)
+    assert fit.batch == 64
+    assert "waiting for data" in fit.reasons["batch_size"]
+
+
+def test_a_laptop_step_stays_within_its_arithmetic():
+    for shape in ((171.0, 136.0), (140.0, 171.0, 136.0), (36.0, 50.0, 35.0)):
+        fit = fit_patch(task(shape, channels=4), PRESETS["pocket"], memory_gb=8)
+        assert step_gflop(fit.gflop, fit.batch) <= 70
+
+
+def test_padding_of_a_whole_brain_is_limited():
+    # Multiples of 32 would be 160 x 192 x 160, 1.51 times the brain.
+    brain = task((140.0, 171.0, 136.0))
+    fit = fit_patch(brain, PRESETS["large"], memory_gb=24)
+    assert fit.patch == (160, 192, 144)
+    assert "over 1.5 times the case" in fit.reasons["patch_size"]
+    assert fit_patch(brain, STANDARD, memory_gb=24).patch == (160, 192, 160)  # nnU-Net's own
+
+
+def test_little_memory_narrows_the_network_before_the_patch_is_tiny():
+    fit = fit_patch(task((140.0, 171.0, 136.0)), STANDARD, memory_gb=0.03)
+    assert fit.network.features[0] == 8
+    assert "8 filters instead of 32" in fit.reasons["network"]
+
+
+# 9b, 11: loss
+
+
+@pytest.mark.parametrize(
+    ("heads", "weights"),
+    [(1, (1.0,)), (2, (1.0, 0.0)), (3, (0.6667, 0.3333, 0.0)), (5, (0.5333, 0.2667, 0.1333, 0.0667, 0.0))],
+)
+def test_heads_are_weighted_by_halves_and_the_coarsest_by_nothing(heads, weights):
+    assert weigh_heads(heads) == weights
+
+
+def test_slices_pool_their_dice_and_regions_take_binary_cross_entropy(fingerprint):
+    plain = fingerprint(3, (20, 30, 40))
+    regions = fingerprint(3, (20, 30, 40), regions={"whole": (1,)})
+    network = small_network()
+    assert plan_loss(plain, network, 2)[0].options == {"batch_dice": True}
+    assert plan_loss(plain, network, 3)[0].options == {}
+    assert plan_loss(plain, network, 3)[0].name == "dice_ce"
+    assert plan_loss(regions, network, 3)[0].name == "dice_bce"
+
+
+# 12-13: sampling and augmentation
+
+
+def test_many_small_lesions_are_sampled_one_by_one(fingerprint):
+    sampling, why = plan_sampling(fingerprint(4, (20, 30, 40), lesions=(5.0, 0.05, 0.02)))
+    assert sampling.foreground_share == sampling.lesion_share == 0.165
+    assert "12 lesions, 3 per case, 67% of them below 0.1 ml" in why
+
+
+def test_one_large_lesion_per_case_is_sampled_by_voxel(fingerprint):
+    sampling, why = plan_sampling(fingerprint(4, (20, 30, 40), lesions=(5.0,)))
+    assert (sampling.foreground_share, sampling.lesion_share) == (0.33, 0.0)
+    assert "0 of 4 cases hold none" in why
+
+
+@pytest.mark.parametrize(
+    ("patch", "degrees", "in_plane"),
+    [
+        ((128, 128, 128), 30, False),
+        ((20, 224, 192), 180, True),
+        ((64, 192, 192), 30, False),
+        ((192, 160), 180, False),
+        ((192, 96), 15, False),
+    ],
+)
+def test_rotation_follows_the_shape_of_the_patch(patch, degrees, in_plane):
+    settings, why = plan_augmentation(patch)
+    assert settings.rotation_degrees == (-degrees, degrees)
+    assert settings.in_plane == in_plane
+    assert settings.mirror_axes == tuple(range(len(patch)))
+    assert f"+-{degrees} degrees" in why
+
+
+# 14: tiling
+
+
+def test_tiles_are_counted_at_half_a_tile_s_distance():
+    assert count_tiles((128, 128), (128.0, 60.0)) == 1
+    assert count_tiles((128, 128), (129.0, 192.0)) == 2 * 2
+    assert count_tiles((40, 40, 40), (100.0, 40.0, 81.0)) == 4 * 1 * 4
+
+
+def test_a_laptop_mirrors_only_what_takes_seconds():
+    pocket = PRESETS["pocket"]
+    # 1 tile x 8 mirror images x 10 GFLOP at 80 GFLOP/s: 1 s.
+    assert plan_tiling(pocket, (40, 40, 40), (36.0, 36.0, 36.0), 10.0)[0].mirror_axes == (0, 1, 2)
+    # 64 tiles: 64 s.
+    settings, why = plan_tiling(pocket, (40, 40, 40), (100.0, 100.0, 100.0), 10.0)
+    assert settings.mirror_axes == ()
+    assert "64 s" in why
+    assert plan_tiling(STANDARD, (40, 40, 40), (100.0, 100.0, 100.0), 10.0)[0].mirror_axes == (0, 1, 2)
+
+
+def test_slices_are_tiled_one_by_one():
+    _, why = plan_tiling(STANDARD, (64, 64), (30.0, 64.0, 64.0), 1.0)
+    assert "30 x 1 GFLOP" in why

@@ -1,0 +1,119 @@
+"""A tiny network, endless tiny batches and a configuration to train with."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from autoseg.core.records import (
+    AugmentationSettings,
+    ChannelNormalization,
+    Configuration,
+    LossSettings,
+    NetworkSettings,
+    OptimiserSettings,
+    PreprocessingSettings,
+    SamplingSettings,
+    TilingSettings,
+    TrainingSettings,
+)
+from autoseg.losses import build_loss
+from autoseg.training import train_fold
+
+
+class Tiny(nn.Module):
+    """Two convolutions with dropout and a running norm between, so that all kinds of state are there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.LeakyReLU(), nn.Dropout(0.1), nn.Conv3d(4, 2, 1)
+        )
+
+    def forward(self, x):
+        return [self.layers(x)]
+
+
+class TinyBatches:
+    """Bright voxels are lesion; batch k depends on k alone. Steps named in ``broken`` hold a NaN."""
+
+    def __init__(self, broken=()) -> None:
+        self.broken = broken
+        self.asked = []
+
+    def batch(self, step):
+        self.asked.append(step)
+        image = np.random.default_rng(step).standard_normal((2, 1, 4, 6, 8)).astype(np.float32)
+        target = torch.from_numpy((image[:, 0] > 0.5).astype(np.int16))
+        if step in self.broken:
+            image[0, 0, 0, 0, 0] = np.nan
+        return torch.from_numpy(image), target
+
+
+class Clock:
+    """A clock that moves on by one second whenever it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+def configured(optimiser=None, **training):
+    """A configuration with these optimiser and training settings."""
+    ones = (1, 1, 1)
+    return Configuration(
+        dimensions=3,
+        preprocessing=PreprocessingSettings(spacing=(1.0, 1.0, 1.0), channels=(ChannelNormalization(),)),
+        patch_size=(4, 6, 8),
+        batch_size=2,
+        network=NetworkSettings(
+            name="any", features=(2, 2), kernels=(ones, ones), strides=(ones, ones), encoder_blocks=(1, 1),
+            decoder_blocks=(1,), deep_supervision=False,
+        ),
+        loss=LossSettings(),
+        optimiser=OptimiserSettings(**{"momentum": 0.9, **(optimiser or {})}),
+        training=TrainingSettings(**{"epochs": 3, "steps_per_epoch": 4, "validation_interval": 1, **training}),
+        sampling=SamplingSettings(foreground_share=0.3, lesion_share=0.3),
+        augmentation=AugmentationSettings(
+            rotation_probability=0, rotation_degrees=(0, 0), scale_probability=0, mirror_axes=()
+        ),
+        tiling=TilingSettings(tile_size=(4, 6, 8)),
+    )  # fmt: skip
+
+
+class Bench:
+    """Everything a training test needs."""
+
+    Clock, TinyBatches = Clock, TinyBatches
+    configured = staticmethod(configured)
+
+    @staticmethod
+    def network():
+        """Always the same first weights."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return Tiny()
+
+    def train(self, configuration=None, *, network=None, batches=None, **options):
+        """One call of ``train_fold`` on the CPU."""
+        return train_fold(
+            network or self.network(),
+            configuration or configured(),
+            batches or TinyBatches(),
+            loss=options.pop("loss", build_loss(LossSettings())),
+            device=torch.device("cpu"),
+            **options,
+        )
+
+    @staticmethod
+    def same(first, second):
+        """Two dictionaries of tensors agree bit for bit."""
+        return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture
+def bench():
+    return Bench()
