@@ -69,21 +69,24 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("--memory", type=_positive, metavar="GB", help="GPU memory to plan for; implies a GPU")
     parser.add_argument(
         "--preset",
-        choices=("pocket", "standard", "large"),
-        help="pocket: a laptop without GPU; standard: nnU-Net's size; large: residual encoder. "
-        "Left out: standard with a GPU or --memory, else pocket",
+        choices=("pocket", "standard", "large", "residual_m", "residual_l", "residual_xl"),
+        help="pocket: a laptop without GPU; standard: nnU-Net's size; large: a residual encoder for 24 GB; residual_*: "
+        "nnU-Net's own presets M, L, XL. "
+        "Left out: as planned before, else standard with a GPU or --memory, else pocket",
     )
     _add_device(parser)
     edited = parser.add_mutually_exclusive_group()
-    edited.add_argument("--keep", action="store_true", help="use plan.json and folds.json as edited by hand")
+    edited.add_argument("--keep", action="store_true", help="use plan.json as it stands, edited by hand or not")
     edited.add_argument("--replace", action="store_true", help="plan anew over a plan edited by hand (a copy is kept)")
+    parser.add_argument("--explain", action="store_true", help="print the reason of every value as a page to read")
     parser.add_argument("--workers", type=_count, metavar="N", help="processes; left out: what cores and memory allow")
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
         from autoseg.pipeline.planning import plan_dataset, show_plan
         from autoseg.pipeline.presets import choose_preset
+        from autoseg.planning import explain_plan
 
-        preset, memory_gb = choose_preset(args.preset, args.memory, args.device)
+        preset, memory_gb = choose_preset(store, args.dataset, args.preset, args.memory, args.device, keep=args.keep)
         made = plan_dataset(
             store,
             args.dataset,
@@ -93,7 +96,7 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
             workers=args.workers,
             progress=terminal.progress,
         )
-        _show(args, show_plan(store, made))
+        _show(args, (explain_plan(made) + "\n" if args.explain else "") + show_plan(store, made))
 
     _run(parser, argv, act)
 
@@ -283,7 +286,7 @@ def _run(
     argv: Sequence[str] | None,
     act: Callable[[Arguments, Store, Terminal], None],
 ) -> NoReturn:
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     terminal = Terminal(quiet=args.quiet)
     try:
         from autoseg.core.store import Store

@@ -43,7 +43,6 @@ DOORS = {
     "dynamic_network_architectures": {"networks"},
     "timm": {"networks"},
     "safetensors": {"model.py"},
-    "rich": {"terminal.py"},
     "multiprocessing": {"core/parallel.py"},
 }
 

@@ -41,9 +41,10 @@ class CasesError(DataError):
     def __init__(
         self, failures: Mapping[str, str], *, of: int, doing: str, others: str = "the others are done"
     ) -> None:
-        self.failures = dict(failures)
+        self.failures = {case: sentence.removeprefix(f"case {case}: ") for case, sentence in failures.items()}
         lines = "".join(f"\n  {case}: {sentence}" for case, sentence in self.failures.items())
-        super().__init__(f"{len(self.failures)} of {of} cases failed while {doing}; {others}:{lines}")
+        rest = f"; {others}" if len(self.failures) < of else ""
+        super().__init__(f"{len(self.failures)} of {of} cases failed while {doing}{rest}:{lines}")
 
 
 class PlanError(AutosegError):

@@ -18,16 +18,18 @@ class Table(Generic[T]):
     Args:
         noun: what the table holds, for messages ("network").
         entries: name -> "module:attribute".
+        plural: of the noun, where it is not the noun with an s.
 
-    Packages outside add a name with an entry point in the group ``autoseg.<noun>s``.
+    Packages outside add a name with an entry point in the group ``autoseg.<plural>`` (``autoseg.networks``).
     """
 
-    def __init__(self, noun: str, entries: Mapping[str, str]) -> None:
+    def __init__(self, noun: str, entries: Mapping[str, str], *, plural: str | None = None) -> None:
         self.noun = noun
+        self.group = f"autoseg.{plural or noun + 's'}"
         self.entries = dict(entries)
 
     def _all(self) -> dict[str, str]:
-        outside = {point.name: point.value for point in entry_points(group=f"autoseg.{self.noun}s")}
+        outside = {point.name: point.value for point in entry_points(group=self.group)}
         return {**outside, **self.entries}
 
     def names(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +38,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise StorageError(explain_write_error(path, error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def explain_write_error(path: Path, error: OSError) -> str:
@@ -47,6 +48,8 @@ def explain_write_error(path: Path, error: OSError) -> str:
         errno.ENOSPC: "the disk is full; free some space and run the same command again",
         errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
         errno.EROFS: "the disk is read-only; choose another place with --root or -o",
+        errno.ENOTDIR: "a part of that path is a file, not a folder; choose another place with --root or -o",
+        errno.EEXIST: "a part of that path is a file, not a folder; choose another place with --root or -o",
         errno.EACCES: "you have no permission to write there; choose another place with --root or -o",
     }
     return f"{path} could not be written: {reasons.get(error.errno or 0, error.strerror or str(error))}"

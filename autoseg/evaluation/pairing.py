@@ -61,7 +61,7 @@ def pair_masks(
     if missing and not allow_missing:
         raise DataError(
             f"{len(missing)} of {len(references)} references have no prediction ({_list_cases(missing)}); "
-            f"predict these cases too, or allow missing predictions"
+            f"predict these cases too, or score without them (--allow-missing)"
         )
     if missing:
         log.warning("%d of %d references have no prediction: %s", len(missing), len(references), _list_cases(missing))

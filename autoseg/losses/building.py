@@ -30,6 +30,7 @@ LOSSES: Table[Loss] = Table(
         "focal": "autoseg.losses.voxelwise:focal",
         "top_k_ce": "autoseg.losses.voxelwise:top_k_ce",
     },
+    plural="losses",
 )
 
 

@@ -9,6 +9,8 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Con
 from torch import nn
 
 from autoseg.core.records import NetworkSettings
+from autoseg.networks.stages import LEAKY_SLOPE, run_stage
+from autoseg.networks.traits import CHECKPOINTING
 
 _CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -35,7 +37,7 @@ def architecture_arguments(
         "norm_op": _NORMS[dimensions],
         "norm_op_kwargs": {"eps": 1e-5, "affine": True},
         "nonlin": nn.LeakyReLU,
-        "nonlin_kwargs": {"negative_slope": 0.01, "inplace": True},
+        "nonlin_kwargs": {"negative_slope": LEAKY_SLOPE, "inplace": True},
         "deep_supervision": settings.deep_supervision,
     }
 
@@ -48,12 +50,17 @@ class EncoderDecoder(nn.Module):
 
     Args:
         architecture: one of its U-Nets, an ``nn.Module`` with ``encoder`` and ``decoder``, taken apart.
+        settings: deep supervision and checkpointing.
+        gates: per decoder stage, coarsest first, ``gate(x, skip) -> skip``; None passes skips on as they are.
     """
 
-    def __init__(self, architecture: Any) -> None:
+    def __init__(self, architecture: Any, settings: NetworkSettings, gates: nn.ModuleList | None = None) -> None:
         super().__init__()
         self.encoder = architecture.encoder
         self.decoder = architecture.decoder
+        self.gates = gates
+        self.deep_supervision = settings.deep_supervision
+        self.checkpointing = bool(settings.options.get(CHECKPOINTING, False))
         del self.decoder.encoder
         for module in self.modules():
             if isinstance(module, ConvDropoutNormReLU):
@@ -62,16 +69,29 @@ class EncoderDecoder(nn.Module):
                     if hasattr(module, name):
                         delattr(module, name)
 
-    @property
-    def deep_supervision(self) -> bool:
-        """Whether the coarser heads are computed too."""
-        return bool(self.decoder.deep_supervision)
-
-    @deep_supervision.setter
-    def deep_supervision(self, value: bool) -> None:
-        self.decoder.deep_supervision = value
-
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """(B,C,*spatial) float -> logits (B,K,*spatial of each output), finest first."""
-        logits = self.decoder(self.encoder(x))
-        return list(logits) if self.deep_supervision else [logits]
+        skips = []
+        for index in range(len(self.encoder.stages)):
+            x = run_stage(self._encode, x, index, checkpointing=self.checkpointing)
+            skips.append(x)
+        x = skips.pop()
+        logits: list[torch.Tensor] = []
+        for index, head in enumerate(self.decoder.seg_layers):
+            x = run_stage(self._decode, x, skips.pop(), index, checkpointing=self.checkpointing)
+            if self.deep_supervision or not skips:
+                logits.insert(0, head(x))
+        return logits
+
+    def _encode(self, x: torch.Tensor, index: int) -> torch.Tensor:
+        stem = getattr(self.encoder, "stem", None)
+        if index == 0 and stem is not None:
+            x = stem(x)
+        return self.encoder.stages[index](x)
+
+    def _decode(self, below: torch.Tensor, skip: torch.Tensor, index: int) -> torch.Tensor:
+        x = self.decoder.transpconvs[index](below)
+        if self.gates is not None:
+            skip = self.gates[index](x, skip)
+        x = torch.cat((x, skip), 1)  # under the same name, so that the smaller one dies before the stage begins
+        return self.decoder.stages[index](x)

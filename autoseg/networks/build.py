@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from autoseg.core.errors import PlanError
+from autoseg.core.errors import UsageError
 from autoseg.core.records import NetworkSettings
 from autoseg.core.registry import Table
+from autoseg.networks.traits import Architecture, NetworkTraits, check_input_size, check_settings, complete_settings
 
-LEAKY_SLOPE = 0.01
-
-# A builder makes the bare network; ``forward(x: (B,C,*spatial)) -> list[logits]`` finest first, and a settable
-# ``deep_supervision`` that, when False, gives a list of one without computing the others.
-Builder = Callable[[NetworkSettings, int, int, int], nn.Module]
-
-NETWORKS: Table[Builder] = Table(
+NETWORKS: Table[Architecture] = Table(
     "network",
     {
-        "unet": "autoseg.networks.unet:build_unet",
-        "residual_unet": "autoseg.networks.residual_unet:build_residual_unet",
+        "unet": "autoseg.networks.unet:UNET",
+        "residual_unet": "autoseg.networks.residual_unet:RESIDUAL_UNET",
+        "attention_unet": "autoseg.networks.attention_unet:ATTENTION_UNET",
+        "segresnet": "autoseg.networks.segresnet:SEGRESNET",
+        "dynunet": "autoseg.networks.dynunet:DYNUNET",
+        "unetr": "autoseg.networks.unetr:UNETR",
+        "swin_unetr": "autoseg.networks.swin_unetr:SWIN_UNETR",
     },
 )
 
@@ -40,44 +39,50 @@ def build_network(
         seed: draws the weights; the global random state stays as it was.
 
     Raises:
-        UsageError: no network of that name.
-        PlanError: settings that no network can have.
+        UsageError: no network of that name, or a package that it needs is not installed.
+        PlanError: settings that no network, or not this one, can have.
     """
-    _check(settings, dimensions)
-    build = NETWORKS[settings.name]
+    architecture = _find(settings.name)
+    check_settings(settings, architecture.traits, dimensions)
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that would also reseed every GPU.
         torch.default_generator.manual_seed(seed)
-        network = build(settings, dimensions, input_channels, output_channels)
-        _initialise(network)
-    return network
+        return architecture.build(settings, dimensions, input_channels, output_channels)
 
 
-def _check(settings: NetworkSettings, dimensions: int) -> None:
-    name = f"network '{settings.name}'"
-    if len(settings.features) < 2:
-        raise PlanError(f"{name} has one stage; give features, kernels, strides and encoder_blocks at least 2 entries")
-    for what, sizes in (("kernels", settings.kernels), ("strides", settings.strides)):
-        wrong = next((size for size in sizes if len(size) != dimensions), None)
-        if wrong is not None:
-            raise PlanError(
-                f"{name} has {what} {wrong}, but its input has {dimensions} spatial axes; give one per axis"
-            )
-    if math.prod(settings.strides[0]) != 1:
-        raise PlanError(f"{name} has strides {settings.strides[0]} in its first stage; they must all be 1")
-    even = next((kernel for kernel in settings.kernels if any(n % 2 == 0 for n in kernel)), None)
-    if even is not None:
-        raise PlanError(f"{name} has a kernel {even}; use odd numbers, so that a voxel stays in the middle")
+def network_traits(name: str) -> NetworkTraits:
+    """What the network of that name can and cannot do.
 
-
-def _initialise(network: nn.Module) -> None:
-    """Draw every convolution's weights from a normal distribution scaled to its fan-in; biases start at 0.
-
-    Source: He et al. 2015, arXiv 1502.01852, eq. 14-15 with the slope of the leaky ReLU.
+    Raises:
+        UsageError: no network of that name, or a package that it needs is not installed.
     """
-    convolutions = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-    for module in network.modules():
-        if isinstance(module, convolutions):
-            nn.init.kaiming_normal_(module.weight, a=LEAKY_SLOPE)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    return _find(name).traits
+
+
+def fit_settings(settings: NetworkSettings, *, dimensions: int, patch: Sequence[int]) -> NetworkSettings:
+    """Settings planned for any network, made fit for the one that they name and checked with the patch.
+
+    Args:
+        settings: topology and name.
+        dimensions: 2 or 3.
+        patch: voxels per axis of a training sample.
+
+    Raises:
+        UsageError: as ``network_traits``.
+        PlanError: what it cannot be: too few stages, a patch that its strides do not divide, ...
+    """
+    traits = network_traits(settings.name)
+    completed = complete_settings(settings, traits, patch)
+    check_settings(completed, traits, dimensions)
+    check_input_size(completed, traits, patch)
+    return completed
+
+
+def _find(name: str) -> Architecture:
+    try:
+        return NETWORKS[name]
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"network '{name}' needs the package {error.name}, which is not installed; "
+            f"install it with: pip install autoseg[networks]"
+        ) from error

@@ -8,6 +8,8 @@ from torch import nn
 
 from autoseg.core.records import NetworkSettings
 from autoseg.networks.adapter import EncoderDecoder, architecture_arguments
+from autoseg.networks.stages import initialise_convolutions
+from autoseg.networks.traits import Architecture, NetworkTraits
 
 
 def build_residual_unet(
@@ -20,7 +22,9 @@ def build_residual_unet(
     arguments = architecture_arguments(settings, dimensions, input_channels, output_channels)
     architecture = ResidualEncoderUNet(n_blocks_per_stage=settings.encoder_blocks, **arguments)
     _start_as_identity(architecture)
-    return EncoderDecoder(architecture)
+    network = EncoderDecoder(architecture, settings)
+    initialise_convolutions(network)
+    return network
 
 
 def _start_as_identity(network: nn.Module) -> None:
@@ -32,3 +36,6 @@ def _start_as_identity(network: nn.Module) -> None:
         if isinstance(module, BasicBlockD):
             nn.init.zeros_(module.conv2.norm.weight)
             nn.init.zeros_(module.conv2.norm.bias)
+
+
+RESIDUAL_UNET = Architecture(build=build_residual_unet, traits=NetworkTraits())

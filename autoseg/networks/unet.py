@@ -7,6 +7,8 @@ from torch import nn
 
 from autoseg.core.records import NetworkSettings
 from autoseg.networks.adapter import EncoderDecoder, architecture_arguments
+from autoseg.networks.stages import initialise_convolutions
+from autoseg.networks.traits import Architecture, NetworkTraits
 
 
 def build_unet(settings: NetworkSettings, dimensions: int, input_channels: int, output_channels: int) -> nn.Module:
@@ -15,4 +17,9 @@ def build_unet(settings: NetworkSettings, dimensions: int, input_channels: int, 
     Source: Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
     """
     arguments = architecture_arguments(settings, dimensions, input_channels, output_channels)
-    return EncoderDecoder(PlainConvUNet(n_conv_per_stage=settings.encoder_blocks, **arguments))
+    network = EncoderDecoder(PlainConvUNet(n_conv_per_stage=settings.encoder_blocks, **arguments), settings)
+    initialise_convolutions(network)
+    return network
+
+
+UNET = Architecture(build=build_unet, traits=NetworkTraits())

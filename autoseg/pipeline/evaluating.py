@@ -81,7 +81,7 @@ def score_masks(
             failures[outcome.name] = outcome.failure or "no score"
         progress(done, len(tasks), "scoring")
     if failures:
-        raise CasesError(failures, of=len(tasks), doing="scoring")
+        raise CasesError(failures, of=len(tasks), doing="scoring", others="nothing was written")
     return summarize([found[case] for case in sorted(found)], metrics)
 
 

@@ -13,7 +13,17 @@ from typing import Literal, TypeVar, cast
 from autoseg.core.arrays import is_prepared, write_prepared
 from autoseg.core.errors import CasesError, PlanError, UsageError
 from autoseg.core.parallel import Progress, count_workers, map_cases, no_progress
-from autoseg.core.records import Case, CaseFacts, Dataset, Fingerprint, Folds, Plan, PreprocessingSettings, Record
+from autoseg.core.records import (
+    Case,
+    CaseFacts,
+    Dataset,
+    Fingerprint,
+    Folds,
+    Plan,
+    PreprocessingSettings,
+    Record,
+    render_record,
+)
 from autoseg.core.store import Store, hash_settings, read_record, write_record, write_text
 from autoseg.datasets import open_dataset, read_case
 from autoseg.fingerprint import measure_case, summarize
@@ -25,6 +35,7 @@ log = logging.getLogger(__name__)
 A = TypeVar("A")
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
+Edited = Literal["refuse", "keep", "replace"]
 
 # A float32 scan, its mask, its resampled copy and the label, with some air; scaled by each dataset's largest case.
 BYTES_PER_VOXEL_AND_CHANNEL = 40
@@ -36,7 +47,7 @@ def plan_dataset(
     *,
     preset: Preset,
     memory_gb: float,
-    edited: Literal["refuse", "keep", "replace"] = "refuse",
+    edited: Edited = "refuse",
     seed: int = 12345,
     workers: int | None = None,
     progress: Progress = no_progress,
@@ -46,7 +57,8 @@ def plan_dataset(
     Args:
         preset: ``pocket`` (no GPU), ``standard`` or ``large``.
         memory_gb: GPU memory that patch and batch must fit.
-        edited: what to do with a plan or folds changed by hand since autoseg wrote them.
+        edited: what to do with a plan or folds changed by hand since autoseg wrote them: stop, keep (also a plan
+            that was not changed), or replace, leaving a copy.
         workers: processes; None takes what cores and memory allow.
 
     Raises:
@@ -55,15 +67,17 @@ def plan_dataset(
     """
     dataset = open_raw(store, name)
     folder = store.preprocessed(name)
-    keys = {case.id: source_key(case) for case in dataset.cases}
+    keys = {case.id: case_key(dataset, case) for case in dataset.cases}
     workers = workers or _fitting_workers(dataset)
     fingerprint = _fingerprint(dataset, folder, keys, workers, progress)
-    plan = _settle(
-        folder / "plan.json",
-        make_plan(fingerprint, preset=preset, memory_gb=memory_gb, seed=seed),
-        edited,
-        name,
-    )
+    path = folder / "plan.json"
+    if edited == "keep" and path.exists():
+        plan = read_record(Plan, path, remedy=_remedy(name))
+        log.info("%s is used as it is", path)
+    else:
+        # A cascade can be planned, but not trained yet; the low resolution is a configuration like any other.
+        fresh = make_plan(fingerprint, preset=preset, memory_gb=memory_gb, seed=seed, cascade=False)
+        plan = _settle(path, fresh, edited, name)
     folds = _settle(folder / "folds.json", make_folds(fingerprint, seed=seed), edited, name)
     check_folds(folds, set(keys), folder / "folds.json")
     _prepare_arrays(dataset, folder, plan, keys, workers, progress)
@@ -73,10 +87,11 @@ def plan_dataset(
 def show_plan(store: Store, plan: Plan) -> str:
     """The plan in a few lines, and what to type next."""
     folder = store.preprocessed(plan.dataset)
-    lines = [f"{plan.dataset}: {len(plan.channels)} channels ({', '.join(plan.channels)}), preset {plan.preset}"]
+    count = f"{len(plan.channels)} channel{'s'[: len(plan.channels) != 1]}"
+    lines = [f"{plan.dataset}: {count} ({', '.join(plan.channels)}), preset {plan.preset}"]
     for name, configuration in plan.configurations.items():
         patch = "x".join(map(str, configuration.patch_size))
-        spacing = "x".join("own" if s is None else f"{s:.3g}" for s in configuration.preprocessing.spacing)
+        spacing = " x ".join("own" if s is None else f"{s:.3g}" for s in configuration.preprocessing.spacing)
         star = " (recommended)" if name == plan.recommended else ""
         lines.append(
             f"  {name}: {configuration.network.name}, {len(configuration.network.features)} stages, patch {patch}, "
@@ -100,10 +115,16 @@ def open_raw(store: Store, name: str) -> Dataset:
 
 
 def source_key(case: Case) -> str:
-    """A hash of the case's files by name, size and time; another key means measure and preprocess again."""
+    """A hash of the case's files by name, size and time."""
     files = [channel.path for channel in case.channels] + list(case.labels)
     stats = [path.stat() for path in files if path.exists()]
     return hash_settings(*((path.name, s.st_size, s.st_mtime_ns) for path, s in zip(files, stats, strict=False)))
+
+
+def case_key(dataset: Dataset, case: Case) -> str:
+    """A hash of the case's files and of how the dataset reads them."""
+    reading = dataset.model_copy(update={"name": "", "licence": "", "cases": (), "left_out": {}})
+    return hash_settings(source_key(case), case.group, case.site, reading)
 
 
 def arrays_folder(preprocessed: Path, settings: PreprocessingSettings) -> Path:
@@ -201,22 +222,29 @@ def _read_facts(path: Path, keys: Mapping[str, str]) -> dict[str, CaseFacts]:
     return known
 
 
-def _settle(path: Path, made: R, edited: str, name: str) -> R:
+def _settle(path: Path, made: R, edited: Edited, name: str) -> R:
     """Write what was made, unless a person has edited the file since autoseg wrote it."""
     seal = path.with_name(f".{path.name}.sha256")
-    if path.exists() and seal.exists() and _digest(path) != seal.read_text() and edited != "replace":
-        remedy = f"autoseg_plan -d {name} --keep uses it as it is, --replace makes it new (and keeps a copy)"
+    if path.exists() and path.read_text() != render_record(made) and _is_edited(path, seal):
         if edited == "refuse":
-            raise PlanError(f"{path} was edited by hand; {remedy}")
-        log.info("%s was edited by hand and is used as it is", path)
-        return read_record(type(made), path, remedy=remedy)
-    if path.exists() and edited == "replace" and _digest(path) != (seal.read_text() if seal.exists() else ""):
+            raise PlanError(f"{path} was edited by hand; {_remedy(name)}")
+        if edited == "keep":
+            log.info("%s was edited by hand and is used as it is", path)
+            return read_record(type(made), path, remedy=_remedy(name))
         copy = path.with_name(f"{path.stem}.before.json")
         path.replace(copy)
         log.info("the edited %s is kept as %s", path.name, copy.name)
     write_record(path, made)
     write_text(seal, _digest(path))
     return made
+
+
+def _remedy(name: str) -> str:
+    return f"autoseg_plan -d {name} --keep uses it as it is, --replace makes it new (and keeps a copy)"
+
+
+def _is_edited(path: Path, seal: Path) -> bool:
+    return not seal.exists() or seal.read_text() != _digest(path)
 
 
 def _digest(path: Path) -> str:

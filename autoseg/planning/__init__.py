@@ -1,7 +1,7 @@
 """Fingerprint and budget -> plan: every value with its reason, the folds, and a page that explains them. No torch."""
 
 from autoseg.planning.explain import explain_plan
-from autoseg.planning.folds import make_folds
+from autoseg.planning.folds import make_folds, read_folds_content
 from autoseg.planning.plan import make_plan
 
-__all__ = ["explain_plan", "make_folds", "make_plan"]
+__all__ = ["explain_plan", "make_folds", "make_plan", "read_folds_content"]

@@ -9,6 +9,7 @@ from autoseg.planning.spacing import join
 
 WIDTH = 100
 _TITLES = {
+    "cascade_from": "Cascade",
     "preprocessing.spacing": "Voxel spacing",
     "preprocessing.axis_order": "Axis order",
     "preprocessing.channels": "Intensities",
@@ -35,8 +36,10 @@ def explain_plan(plan: Plan) -> str:
         *_entry("Regions" if plan.regions else "Labels", ", ".join(plan.regions) or labels, ""),
         *_entry("Train first", plan.recommended, plan.reasons.get("recommended", "")),
     ]
-    # A dimension that was left out has a reason and no configuration.
-    for key in sorted(set(plan.reasons) & {"2d", "3d"}):
+    if plan.compat is not None:
+        head += _entry("Compatible", plan.compat, plan.reasons.get("compat", ""))
+    # A configuration that was left out has a reason under its bare name.
+    for key in sorted(set(plan.reasons) & {"2d", "3d", "3d_lowres"}):
         head += _entry("Left out", key, plan.reasons[key])
     pages = [_explain_configuration(plan, name) for name in plan.configurations]
     return "\n".join([*head, *(line for page in pages for line in page)]) + "\n"
@@ -47,6 +50,8 @@ def _explain_configuration(plan: Plan, name: str) -> list[str]:
     values = _describe_values(configuration)
     lines = ["", f"Configuration {name}", "-" * (len(name) + 14)]
     for key, title in _TITLES.items():
+        if key == "cascade_from" and configuration.cascade_from is None:
+            continue
         lines += _entry(title, values[key], plan.reasons.get(f"{name}.{key}", "(set by hand)"))
     return lines
 
@@ -62,6 +67,7 @@ def _describe_values(configuration: Configuration) -> dict[str, str]:
     spacing = " x ".join("own" if s is None else f"{s:.4g}" for s in pre.spacing)
     axes = ", ".join(str(axis) for axis in c.tiling.mirror_axes) or "none"
     return {
+        "cascade_from": f"sees the prediction of {c.cascade_from}",
         "preprocessing.spacing": f"{spacing} mm",
         "preprocessing.axis_order": join(pre.axis_order).replace(" x", ","),
         "preprocessing.channels": ", ".join(channel.scheme for channel in pre.channels),

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from autoseg.core.errors import DataError, UsageError
+from autoseg.core.errors import DataError, PlanError, UsageError
 from autoseg.core.records import CaseFacts, Fingerprint, Fold, Folds
 
+Groups = Mapping[str, list[CaseFacts]]
 
-def make_folds(fingerprint: Fingerprint, *, count: int = 5, seed: int = 12345) -> Folds:
+
+def make_folds(
+    fingerprint: Fingerprint, *, count: int = 5, seed: int = 12345, leave_one_site_out: bool = False
+) -> Folds:
     """Deal the groups, sorted by site and lesion volume, into folds: each block of ``count`` gives every fold one.
 
     Cases without a reference can neither train nor validate and are left out.
@@ -19,10 +25,12 @@ def make_folds(fingerprint: Fingerprint, *, count: int = 5, seed: int = 12345) -
     Args:
         count: folds wanted; fewer are made when there are fewer groups.
         seed: shuffles each block.
+        leave_one_site_out: instead, one fold per site, which holds out all its cases; ``count`` has no say then, and
+            a patient scanned at several sites is held out with the first of them by name.
 
     Raises:
         UsageError: fewer than 2 folds are wanted.
-        DataError: there are fewer than 2 groups.
+        DataError: there are fewer than 2 groups; or, for one fold per site, fewer than 2 sites or cases without one.
     """
     if count < 2:
         raise UsageError(f"{count} folds were asked for; cross-validation needs at least 2")
@@ -35,6 +43,55 @@ def make_folds(fingerprint: Fingerprint, *, count: int = 5, seed: int = 12345) -
             f"dataset {fingerprint.dataset} has {len(groups)} groups (patients) with a label, but training needs "
             f"at least 2, one to learn from and one to be held out; add labelled cases"
         )
+    held_out = _by_site(groups, fingerprint.dataset) if leave_one_site_out else _deal(groups, count, seed)
+    every = sorted(case.case for cases in groups.values() for case in cases)
+    folds = []
+    for names in held_out:
+        out = {case.case for name in names for case in groups[name]}
+        folds.append(Fold(train=tuple(case for case in every if case not in out), validation=tuple(sorted(out))))
+    return Folds(seed=seed, folds=tuple(folds))
+
+
+def read_folds_content(content: Any, *, cases: Collection[str], source: str, seed: int = 12345) -> Folds:
+    """The folds that nnU-Net's ``splits_final.json`` states: a list of ``{"train": [ids], "val": [ids]}``.
+
+    Args:
+        content: the file's parsed JSON.
+        cases: ids that the dataset has with a reference.
+        source: the file, for messages.
+        seed: recorded with the folds; nnU-Net's own is 12345.
+
+    Raises:
+        PlanError: it is no such list, names an unknown case, trains on what it validates, trains on nothing, or holds
+            a case out twice.
+    """
+    shaped = isinstance(content, list) and content and all(isinstance(split, dict) for split in content)
+    if not shaped or not all(_is_list_of_ids(split.get(key)) for split in content for key in ("train", "val")):
+        raise PlanError(f'{source} must hold a list of {{"train": [case ids], "val": [case ids]}}, one for each fold')
+    folds = [(sorted(set(split["train"])), sorted(set(split["val"]))) for split in content]
+    known = set(cases)
+    unknown = sorted({case for split in folds for ids in split for case in ids} - known)
+    if unknown:
+        raise PlanError(
+            f"{source} names {len(unknown)} cases that the dataset does not have with a label: {_list_some(unknown)}; "
+            f"the dataset has {_list_some(sorted(known))}"
+        )
+    for number, (train, validation) in enumerate(folds):
+        both = sorted(set(train) & set(validation))
+        if both or not train:
+            wrong = f"both trains on and validates {_list_some(both)}" if both else "has no case to train on"
+            raise PlanError(f"fold {number} of {source} {wrong}; correct the file")
+    twice = [case for case, times in Counter(case for _, out in folds for case in out).items() if times > 1]
+    if twice:
+        raise PlanError(
+            f"{source} holds {len(twice)} cases out in more than one fold ({_list_some(sorted(twice))}), so they have "
+            f"no one cross-validated prediction; keep each in one"
+        )
+    return Folds(seed=seed, folds=tuple(Fold(train=tuple(t), validation=tuple(v)) for t, v in folds))
+
+
+def _deal(groups: Groups, count: int, seed: int) -> list[list[str]]:
+    """The groups that each fold holds out."""
     count = min(count, len(groups))
     ordered = sorted(groups, key=lambda name: (_site(groups[name]), _volume_ml(groups[name]), name))
     generator = np.random.default_rng(seed)
@@ -42,13 +99,33 @@ def make_folds(fingerprint: Fingerprint, *, count: int = 5, seed: int = 12345) -
     for start in range(0, len(ordered), count):
         block = ordered[start : start + count]
         for fold, name in zip(generator.permutation(count), block, strict=False):
-            held_out[fold] += [case.case for case in groups[name]]
-    every = sorted(case.case for cases in groups.values() for case in cases)
-    folds = tuple(
-        Fold(train=tuple(case for case in every if case not in set(out)), validation=tuple(sorted(out)))
-        for out in held_out
-    )
-    return Folds(seed=seed, folds=folds)
+            held_out[fold].append(name)
+    return held_out
+
+
+def _by_site(groups: Groups, dataset: str) -> list[list[str]]:
+    """The groups of each site, sites sorted by name."""
+    homeless = sorted(case.case for cases in groups.values() for case in cases if case.site is None)
+    sites: dict[str, list[str]] = defaultdict(list)
+    for name in groups:
+        sites[_site(groups[name])].append(name)
+    if homeless or len(sites) < 2:
+        found = (
+            f"{len(homeless)} cases without one ({_list_some(homeless)})" if homeless else f"only {next(iter(sites))}"
+        )
+        raise DataError(
+            f"leaving out one site at a time needs every case's site and at least 2 sites, but dataset {dataset} has "
+            f"{found}; make folds without it"
+        )
+    return [sites[site] for site in sorted(sites)]
+
+
+def _is_list_of_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _list_some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _site(cases: list[CaseFacts]) -> str:

@@ -57,7 +57,7 @@ def budget_elements(preset: Preset, dimensions: int, memory_gb: float) -> float:
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z; arXiv 2404.09556 for residual encoders.
     """
-    return preset.reference_elements[dimensions - 2] * memory_gb / preset.reference_gb
+    return preset.reference_elements[dimensions - 2] * (memory_gb / preset.reference_gb)
 
 
 def list_convolutions(

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from autoseg.core.records import ChannelNormalization, Fingerprint
 from autoseg.fingerprint import median_crop_share
 
 MASK_SHARE = 0.75
 # Channel names (lower case) whose intensities mean the same in every scan; all others are scaled per image.
-SCHEMES = {
-    "ct": ("ct", "cta", "ncct", "cect"),
-    "rgb": ("rgb", "rgb_to_0_1", "red", "green", "blue"),
-    "rescale": ("rescale_to_0_1",),
-    "none": ("nonorm",),
+SCHEMES: dict[str, dict[str, tuple[str, ...]]] = {
+    "nnunet": {"ct": ("ct",), "rgb": ("rgb_to_0_1",), "rescale": ("rescale_to_0_1",), "none": ("nonorm",)},
+    "ours": {
+        "ct": ("ct", "cta", "ncct", "cect"),
+        "rgb": ("rgb", "rgb_to_0_1", "red", "green", "blue"),
+        "rescale": ("rescale_to_0_1",),
+        "none": ("nonorm",),
+    },
 }
 
 
-def plan_normalization(fingerprint: Fingerprint) -> tuple[tuple[ChannelNormalization, ...], str]:
+def plan_normalization(
+    fingerprint: Fingerprint, channel_names: str = "ours"
+) -> tuple[tuple[ChannelNormalization, ...], str]:
     """One normalisation per channel, and why.
+
+    Args:
+        channel_names: whose names of channels with an absolute scale count, ``ours`` or ``nnunet``.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on intensity normalisation.
     """
     share = median_crop_share(fingerprint)
     # 3. z-score inside the brain only where cropping removed much background, i.e. the skull is stripped.
     inside = share < MASK_SHARE
-    channels = tuple(_choose(name, fingerprint, inside) for name in fingerprint.channels)
+    schemes = SCHEMES[channel_names]
+    channels = tuple(_choose(name, fingerprint, schemes, inside) for name in fingerprint.channels)
     listed = ", ".join(f"{n}: {c.scheme}" for n, c in zip(fingerprint.channels, channels, strict=True))
     where = "inside the non-zero mask only" if inside else "over the whole image"
     return channels, (
@@ -32,8 +43,10 @@ def plan_normalization(fingerprint: Fingerprint) -> tuple[tuple[ChannelNormaliza
     )
 
 
-def _choose(name: str, fingerprint: Fingerprint, inside: bool) -> ChannelNormalization:
-    scheme = next((scheme for scheme, names in SCHEMES.items() if name.lower() in names), "zscore")
+def _choose(
+    name: str, fingerprint: Fingerprint, schemes: Mapping[str, tuple[str, ...]], inside: bool
+) -> ChannelNormalization:
+    scheme = next((scheme for scheme, names in schemes.items() if name.casefold() in names), "zscore")
     if scheme == "zscore":
         return ChannelNormalization(inside_mask=inside)
     if scheme != "ct":

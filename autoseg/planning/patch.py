@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from autoseg.core.errors import MemoryShortageError
 from autoseg.core.records import NetworkSettings
 from autoseg.planning.memory import budget_elements, count_conv_elements, count_gflop, step_gflop
-from autoseg.planning.presets import LAPTOP_GFLOPS, MAX_BATCH, MIN_BATCH, Preset
+from autoseg.planning.presets import LAPTOP_GFLOPS, MIN_BATCH, Preset
 from autoseg.planning.spacing import join
 from autoseg.planning.topology import MIN_SIZE, NO_LIMIT, Topology, describe_network, plan_topology
 
 START_EXTENT = {2: 2048, 3: 256}  # edge of a cubic first patch
 LEAST_EXTENT = {2: 64, 3: 32}  # below this edge a patch sees too little: rather narrow the network
-MIN_FEATURES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class Task:
         spacing: mm per axis of the patch (2 or 3 axes).
         shape: the median case, voxels per axis of the patch.
         dataset_voxels: voxels of the whole dataset at its target spacing.
-        input_channels, output_channels: of the network.
+        input_channels, output_channels: of the network whose cost is counted.
     """
 
     spacing: tuple[float, ...]
@@ -60,18 +59,27 @@ class _Trial:
     """A patch and its network, with what they cost.
 
     Attributes:
+        task: what they were tried for.
         over: a budget is broken.
         shrunk: it was larger at first.
         unpadded: it was padded more at first.
+        spared: an axis would have been shortened, had it not been so short already.
     """
 
+    task: Task
     topology: Topology
     network: NetworkSettings
     elements: int
-    gflop: float
-    over: bool
+    over: bool = False
     shrunk: bool = False
     unpadded: bool = False
+    spared: bool = False
+
+    @property
+    def gflop(self) -> float:
+        """Of one forward pass of one sample; counted when asked for, as most trials are never asked."""
+        task = self.task
+        return count_gflop(self.network, self.topology.patch, task.input_channels, task.output_channels)
 
 
 def fit_patch(task: Task, preset: Preset, *, memory_gb: float) -> Fit:
@@ -87,11 +95,11 @@ def fit_patch(task: Task, preset: Preset, *, memory_gb: float) -> Fit:
     features = preset.base_features
     trial = _shrink_to_fit(task, preset, memory_gb, features)
     # 7b. With little memory, halve the filters before the patch becomes too small to show where it is.
-    while (trial.over or math.prod(trial.topology.patch) < wanted) and features // 2 >= MIN_FEATURES:
+    while (trial.over or math.prod(trial.topology.patch) < wanted) and features // 2 >= preset.least_features:
         features //= 2
         trial = _shrink_to_fit(task, preset, memory_gb, features)
     if trial.over:
-        needed = memory_gb * MIN_BATCH * trial.elements / _allowed(preset, dimensions, memory_gb)
+        needed = memory_gb * trial.elements / _allowed(preset, dimensions, memory_gb)
         raise MemoryShortageError(
             f"the smallest {dimensions}D network needs about {needed:.2g} GB to train, but the budget is "
             f"{memory_gb:g} GB; give more memory"
@@ -114,9 +122,10 @@ def fit_patch(task: Task, preset: Preset, *, memory_gb: float) -> Fit:
 def first_patch(spacing: Sequence[float], shape: Sequence[float]) -> tuple[float, ...]:
     """Rule 5: as many mm along every axis, as many voxels as a cube of ``START_EXTENT``, clipped to the median case."""
     axes = len(spacing)
-    # n_a = (1 / s_a) * (extent^axes / prod(1 / s))^(1 / axes)
-    scale = START_EXTENT[axes] * math.prod(spacing) ** (1 / axes)
-    return tuple(min(float(round(scale / s)), n) for s, n in zip(spacing, shape, strict=True))
+    # n_a = (1 / s_a) * (extent^axes / prod(1 / s))^(1 / axes), in this order: the last bit decides a rounded half.
+    finenesses = [1 / s for s in spacing]
+    scale = (START_EXTENT[axes] ** axes / math.prod(finenesses)) ** (1 / axes)
+    return tuple(min(float(round(f * scale)), n) for f, n in zip(finenesses, shape, strict=True))
 
 
 def _shrink_to_fit(task: Task, preset: Preset, memory_gb: float, features: int) -> _Trial:
@@ -127,45 +136,48 @@ def _shrink_to_fit(task: Task, preset: Preset, memory_gb: float, features: int) 
         leaner = _try(task, preset, memory_gb, features, topology)
         return trial if leaner.over else replace(leaner, unpadded=topology != trial.topology)
     while trial.over:
-        smaller = _shorten(task, trial.topology)
+        smaller, spared = _shorten(task, trial.topology, preset.least_edge)
         if smaller is None:
             return trial
-        trial = replace(_try(task, preset, memory_gb, features, smaller), shrunk=True)
+        spared = spared or trial.spared
+        trial = replace(_try(task, preset, memory_gb, features, smaller), shrunk=True, spared=spared)
     return trial
 
 
 def _try(task: Task, preset: Preset, memory_gb: float, features: int, topology: Topology) -> _Trial:
     network = describe_network(preset, topology, features)
     elements = count_conv_elements(network, topology.patch, output_channels=task.output_channels)
-    gflop = count_gflop(network, topology.patch, task.input_channels, task.output_channels)
-    over = elements * MIN_BATCH > _allowed(preset, len(task.shape), memory_gb)
+    trial = _Trial(task=task, topology=topology, network=network, elements=elements)
+    over = elements > _allowed(preset, len(task.shape), memory_gb)
     if preset.step_gflop is not None:
-        over = over or step_gflop(gflop, MIN_BATCH) > preset.step_gflop
-    return _Trial(topology=topology, network=network, elements=elements, gflop=gflop, over=over)
+        over = over or step_gflop(trial.gflop, MIN_BATCH) > preset.step_gflop
+    return replace(trial, over=over)
 
 
 def _allowed(preset: Preset, dimensions: int, memory_gb: float) -> float:
-    """Convolution outputs that fit at once, over all samples of a batch."""
-    return budget_elements(preset, dimensions, memory_gb) * preset.reference_batch[dimensions - 2]
+    """Convolution outputs of one sample at which the smallest batch that must fit does."""
+    batches = preset.reference_batch[dimensions - 2] / preset.fitting_batch[dimensions - 2]
+    return budget_elements(preset, dimensions, memory_gb) * batches
 
 
-def _shorten(task: Task, topology: Topology) -> Topology | None:
-    """One axis one step shorter, and the topology for it; None when no axis can be."""
-    patch = topology.patch
+def _shorten(task: Task, topology: Topology, least_edge: int) -> tuple[Topology | None, bool]:
+    """One axis one step shorter, or None when no axis can be; and whether a longer one was spared as too short."""
+    patch, spared = topology.patch, False
     ratios = [n / m for n, m in zip(patch, task.shape, strict=True)]
     # Ties go to the last axis.
     for axis in sorted(range(len(patch)), key=lambda a: (ratios[a], a), reverse=True):
         shorter = list(patch)
         shorter[axis] -= topology.divisors[axis]
-        if shorter[axis] < 2 * MIN_SIZE:
+        if shorter[axis] < least_edge:
+            spared = True
             continue
         # A shorter axis may be halved less often; its new divisor is the smaller step, which skips no valid size.
         step = plan_topology(task.spacing, shorter).divisors[axis]
         shorter[axis] = patch[axis] - step
         smaller = plan_topology(task.spacing, shorter)
         if math.prod(smaller.patch) < math.prod(patch):
-            return smaller
-    return None
+            return smaller, spared
+    return None, spared
 
 
 def _limit_padding(task: Task, topology: Topology, limit: float) -> Topology:
@@ -185,13 +197,15 @@ def _limit_padding(task: Task, topology: Topology, limit: float) -> Topology:
 def _choose_batch(task: Task, preset: Preset, trial: _Trial, memory_gb: float) -> tuple[int, str]:
     """Rule 8: what memory allows, capped by the dataset's size, the cost of a step, and sense; at least 2."""
     patch = trial.topology.patch
-    fits = round(_allowed(preset, len(patch), memory_gb) / trial.elements)
+    axes = len(patch)
+    fits = round(budget_elements(preset, axes, memory_gb) / trial.elements * preset.reference_batch[axes - 2])
     share = round(task.dataset_voxels * preset.dataset_share / math.prod(patch))
     caps = {
         f"{memory_gb:g} GB hold {fits}": fits,
         f"more than {share} would show over {preset.dataset_share:.0%} of the dataset's voxels in one step": share,
-        f"more than {MAX_BATCH} would leave training waiting for data": MAX_BATCH,
     }
+    if preset.batch_limit is not None:
+        caps[f"more than {preset.batch_limit} would leave training waiting for data"] = preset.batch_limit
     if preset.step_gflop is not None:
         quick = int(preset.step_gflop / step_gflop(trial.gflop, 1))
         caps[f"more than {quick} would cost over {preset.step_gflop:g} GFLOP a step"] = quick
@@ -204,14 +218,16 @@ def _choose_batch(task: Task, preset: Preset, trial: _Trial, memory_gb: float) -
 def _explain_patch(task: Task, preset: Preset, trial: _Trial, memory_gb: float) -> str:
     patch, dimensions = trial.topology.patch, len(task.shape)
     covered = math.prod(min(n, m) / m for n, m in zip(patch, task.shape, strict=True))
-    allowed = _allowed(preset, dimensions, memory_gb) / MIN_BATCH
-    limits = f"the {allowed:.3g} convolution outputs per sample that fit in {memory_gb:g} GB at a batch of {MIN_BATCH}"
+    allowed, batch = _allowed(preset, dimensions, memory_gb), preset.fitting_batch[dimensions - 2]
+    limits = f"the {allowed:.3g} convolution outputs per sample that fit in {memory_gb:g} GB at a batch of {batch}"
     if preset.step_gflop is not None:
         seconds = preset.step_gflop / LAPTOP_GFLOPS
         limits += f" and the {preset.step_gflop:g} GFLOP that a laptop does in a step of about {seconds:.1f} s"
     how = "shortened to stay within" if trial.shrunk else "which stays within"
     if trial.unpadded:
         how = f"fewer halvings than possible, as it would be over {preset.padding_limit} times the case, {how}"
+    if trial.spared:
+        limits += f", where no axis is cut below {preset.least_edge} voxels"
     cost = f"{trial.elements:.3g} outputs, {step_gflop(trial.gflop, MIN_BATCH):.3g} GFLOP"
     return (
         f"{join(patch)} voxels cover {covered:.0%} of the median {'slice' if dimensions == 2 else 'case'} of "

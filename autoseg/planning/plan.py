@@ -1,48 +1,54 @@
-"""The whole plan: rules 1-14 in their order, one configuration for slices and one for volumes."""
+"""The whole plan: checks, configurations, what to train first, and why."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from autoseg.core.errors import DataError, UsageError
-from autoseg.core.records import Configuration, Fingerprint, Plan, PreprocessingSettings
-from autoseg.planning.normalization import plan_normalization
-from autoseg.planning.patch import Task, fit_patch
-from autoseg.planning.presets import Preset, find_preset
-from autoseg.planning.sampling import plan_augmentation, plan_sampling
-from autoseg.planning.spacing import COARSE_RATIO, TargetGrid, join, plan_grid
-from autoseg.planning.tiling import plan_tiling
-from autoseg.planning.training import explain_training, plan_loss
-
-SLICE_EXTENT = 16  # in-plane voxels below which slices say too little
+from autoseg.core.records import Fingerprint, Plan
+from autoseg.planning.configurations import plan_configurations
+from autoseg.planning.presets import NNUNET_PLANNERS, Preset, find_preset
+from autoseg.planning.spacing import TargetGrid, join, plan_grid
 
 
-def make_plan(fingerprint: Fingerprint, *, preset: str, memory_gb: float, seed: int = 12345) -> Plan:
+def make_plan(
+    fingerprint: Fingerprint,
+    *,
+    preset: str,
+    memory_gb: float,
+    seed: int = 12345,
+    compat: Literal["nnunet"] | None = None,
+    cascade: bool = True,
+) -> Plan:
     """Decide everything, each value with its reason; the same fingerprint and budget give the same plan.
 
     Args:
         fingerprint: of the dataset.
-        preset: ``pocket`` (no GPU), ``standard`` or ``large``.
+        preset: ``pocket`` (no GPU), ``standard``, ``large``, ``residual_m``, ``residual_l`` or ``residual_xl``.
         memory_gb: what training may use, of the GPU or of the machine without one.
         seed: of every random stream of training.
+        cascade: whether a full-resolution network fed by a low-resolution one may be planned.
+        compat: ``nnunet`` makes every choice as nnU-Net's planner does, on the axes as they are stored.
 
     Raises:
-        UsageError: no such preset, or a budget that is not positive.
+        UsageError: no such preset (or nnU-Net has none like it), or a budget that is not positive.
         DataError: the fingerprint has no case or no labelled voxel.
         MemoryShortageError: nothing fits the budget.
     """
-    numbers = find_preset(preset)
+    numbers = find_preset(preset, compat)
     if not (math.isfinite(memory_gb) and memory_gb > 0):
         raise UsageError(f"a budget of {memory_gb:g} GB cannot hold a network; give a positive number of GB")
     _check_labels(fingerprint)
-    grid = plan_grid(fingerprint)
-    names, left_out = _choose_dimensions(grid)
-    reasons = {"memory_gb": _explain_budget(numbers, memory_gb), **left_out}
-    configurations = {}
-    for name, dimensions in names.items():
-        configurations[name], why = _configure(fingerprint, grid, numbers, dimensions, memory_gb)
-        reasons |= {f"{name}.{key}": reason for key, reason in why.items()}
-    recommended, reasons["recommended"] = _recommend(grid, tuple(names))
+    grid = plan_grid(fingerprint, numbers.orientation)
+    configurations, reasons = plan_configurations(fingerprint, grid, numbers, memory_gb=memory_gb, cascade=cascade)
+    reasons["memory_gb"] = _explain_budget(numbers, memory_gb)
+    if compat is not None:
+        reasons["compat"] = (
+            f"Every choice that nnU-Net 2.8.1's {NNUNET_PLANNERS[preset]} makes at {memory_gb:g} GB is made as it "
+            f"makes it, on the axes as they are stored."
+        )
+    recommended, reasons["recommended"] = _recommend(grid, tuple(configurations))
     return Plan(
         dataset=fingerprint.dataset,
         channels=fingerprint.channels,
@@ -51,18 +57,12 @@ def make_plan(fingerprint: Fingerprint, *, preset: str, memory_gb: float, seed: 
         ignore_label=fingerprint.ignore_label,
         preset=preset,  # type: ignore[arg-type]
         memory_gb=memory_gb,
+        compat=compat,
         seed=seed,
         recommended=recommended,
         reasons=reasons,
         configurations=configurations,
     )
-
-
-def count_outputs(fingerprint: Fingerprint) -> int:
-    """Logits per voxel: one per region, or one per class with background."""
-    if fingerprint.regions:
-        return len(fingerprint.regions)
-    return sum(value != fingerprint.ignore_label for value in fingerprint.labels.values())
 
 
 def _check_labels(fingerprint: Fingerprint) -> None:
@@ -71,74 +71,6 @@ def _check_labels(fingerprint: Fingerprint) -> None:
             f"dataset {fingerprint.dataset} has no labelled voxel in any of its {len(fingerprint.cases)} cases; "
             f"add label files, or check that their values are those of dataset.json"
         )
-
-
-def _choose_dimensions(grid: TargetGrid) -> tuple[dict[str, int], dict[str, str]]:
-    """Rule 10: volumes when there is more than one slice, slices when they are large enough; else why not."""
-    if grid.shape[0] <= 1:
-        return {"2d": 2}, {"3d": f"The median case has {grid.shape[0]:g} slice, so there is no volume to learn from."}
-    if min(grid.shape[1:]) < SLICE_EXTENT:
-        small = f"A median slice has {join(grid.shape[1:])} voxels, below {SLICE_EXTENT}; volumes say more."
-        return {"3d": 3}, {"2d": small}
-    return {"2d": 2, "3d": 3}, {}
-
-
-def _configure(
-    fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, dimensions: int, memory_gb: float
-) -> tuple[Configuration, dict[str, str]]:
-    """One complete configuration and the reason of each of its fields."""
-    axes = slice(3 - dimensions, 3)
-    task = Task(
-        spacing=grid.spacing[axes],
-        shape=grid.shape[axes],
-        dataset_voxels=math.prod(grid.shape) * grid.cases,
-        input_channels=len(fingerprint.channels),
-        output_channels=count_outputs(fingerprint),
-    )
-    preprocessing, reasons = _plan_preprocessing(fingerprint, grid, dimensions)
-    fit = fit_patch(task, preset, memory_gb=memory_gb)
-    loss, reasons["loss"] = plan_loss(fingerprint, fit.network, dimensions)
-    sampling, reasons["sampling"] = plan_sampling(fingerprint)
-    augmentation, reasons["augmentation"] = plan_augmentation(fit.patch)
-    tiling, reasons["tiling"] = plan_tiling(preset, fit.patch, grid.shape, fit.gflop)
-    configuration = Configuration(
-        dimensions=dimensions,  # type: ignore[arg-type]
-        preprocessing=preprocessing,
-        patch_size=fit.patch,
-        batch_size=fit.batch,
-        network=fit.network,
-        loss=loss,
-        optimiser=preset.optimiser,
-        training=preset.training,
-        sampling=sampling,
-        augmentation=augmentation,
-        tiling=tiling,
-    )
-    return configuration, reasons | fit.reasons | explain_training(preset)
-
-
-def _plan_preprocessing(
-    fingerprint: Fingerprint, grid: TargetGrid, dimensions: int
-) -> tuple[PreprocessingSettings, dict[str, str]]:
-    """Rules 1-4."""
-    channels, why_channels = plan_normalization(fingerprint)
-    reasons = {f"preprocessing.{key}": why for key, why in grid.reasons.items()}
-    reasons["preprocessing.channels"] = why_channels
-    # 4. The record's defaults: images cubic, labels and probabilities linear, a coarse axis apart.
-    reasons["preprocessing.resampling"] = (
-        f"Images are interpolated by cubic splines (order 3), labels linearly per class (order 1); in a case whose "
-        f"spacings differ by more than {COARSE_RATIO:.0f} times, the coarse axis takes the nearest slice."
-    )
-    first, second, third = grid.spacing
-    if dimensions == 2:
-        reasons["preprocessing.spacing"] += " Slices are not resampled along the first axis."
-    settings = PreprocessingSettings(
-        axis_order=grid.axis_order,
-        spacing=(None if dimensions == 2 else first, second, third),
-        channels=channels,
-        coarse_axis_ratio=COARSE_RATIO,
-    )
-    return settings, reasons
 
 
 def _explain_budget(preset: Preset, memory_gb: float) -> str:
@@ -155,7 +87,7 @@ def _recommend(grid: TargetGrid, names: tuple[str, ...]) -> tuple[str, str]:
     if len(names) == 1:
         return names[0], f"{names[0]} is the only configuration: the median case has {join(grid.shape)} voxels."
     ratio = grid.spacing[0] / max(grid.spacing[1:])
-    if grid.is_coarse:
+    if "2d" in names and grid.is_coarse:
         return "2d", (
             f"Slices lie {ratio:.2g} times further apart than their voxels ({join(grid.spacing)} mm), so neighbours "
             f"share little; compare with 3d by cross-validation."

@@ -1,8 +1,9 @@
-"""The three presets, each a small table of numbers; everything else in planning is rules that hold for all."""
+"""The presets, each a small table of numbers; everything else in planning is rules that hold for all."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from autoseg.core.errors import UsageError
 from autoseg.core.records import OptimiserSettings, TrainingSettings
@@ -18,10 +19,24 @@ class Preset:
         encoder_blocks, decoder_blocks: per stage, finest first; the last number goes on.
         reference_gb: memory at which ``reference_elements`` convolution outputs of one sample fit.
         reference_elements: at a batch of ``reference_batch``.
+        fitting_batch: the batch at which the patch must fit; what memory is left then makes the batch larger.
         dataset_share: a batch holds at most this share of the dataset's voxels.
-        padding_limit: a patch may be this many times larger than the whole case it holds; None pads as nnU-Net does.
         step_gflop: arithmetic that one training step may cost, or None where a GPU makes it no limit.
         optimiser, training: how, and how long.
+
+    The last fields are where we depart from nnU-Net; ``find_preset(..., compat="nnunet")`` takes each back.
+
+        batch_limit: the largest batch; None knows none.
+        padding_limit: a patch may be this many times larger than the whole case it holds; None pads without limit.
+        least_edge: voxels below which no axis of a patch is shortened.
+        least_features: channels of the finest stage below which a network is never narrowed to fit.
+        least_slice: in-plane voxels of the median slice below which there is no 2D configuration.
+        orientation: the axes to plan on: turned to the canonical order, or as they are stored.
+        spares_positions: never mirror an axis along which labels are told apart by where they lie.
+        lesion_sampling: draw some patches lesion by lesion where small lesions are common.
+        channel_names: ``ours`` knows more names of channels with an absolute scale.
+        counts_all_labels: count one output per name in ``labels`` of nnU-Net's dataset.json (``background`` beside
+            regions, and ``ignore``), not per output that the network has.
     """
 
     network: str
@@ -32,15 +47,24 @@ class Preset:
     reference_gb: float
     reference_elements: tuple[float, float]
     reference_batch: tuple[int, int] = (12, 2)
+    fitting_batch: tuple[int, int] = (2, 2)
     dataset_share: float = 0.05
-    padding_limit: float | None = 1.5  # a third of the patch
     step_gflop: float | None = None
     optimiser: OptimiserSettings
     training: TrainingSettings
+    batch_limit: int | None = 64  # beyond it, loading data and not learning fills the time
+    padding_limit: float | None = 1.5  # a third of the patch
+    least_edge: int = 8  # what can still be halved once
+    least_features: int = 8
+    least_slice: int = 16  # smaller slices say too little
+    orientation: Literal["canonical", "stored"] = "canonical"
+    spares_positions: bool = True
+    lesion_sampling: bool = True
+    channel_names: Literal["ours", "nnunet"] = "ours"
+    counts_all_labels: bool = False
 
 
 MIN_BATCH = 2  # instance norm needs no more, but the gradient of one patch is too noisy
-MAX_BATCH = 64  # beyond it, loading data and not learning fills the time
 LAPTOP_GFLOPS = 80.0  # what two cores with AVX2 or AVX-512 sustain in 3D convolutions, float32
 PREDICTION_SECONDS = 10.0  # on such a laptop, mirrored prediction of a median case may take this long
 
@@ -48,6 +72,31 @@ _NNUNET_OPTIMISER = OptimiserSettings(
     name="sgd", learning_rate=1e-2, momentum=0.99, weight_decay=3e-5, schedule="poly", exponent=0.9, gradient_clip=12.0
 )
 _NNUNET_TRAINING = TrainingSettings(epochs=1000, steps_per_epoch=250)
+
+_RESIDUAL = Preset(
+    network="residual_unet",
+    base_features=32,
+    max_features=(512, 320),
+    encoder_blocks=(1, 3, 4, 6),
+    decoder_blocks=(1,),
+    reference_gb=8,
+    reference_elements=(135e6, 680e6),
+    fitting_batch=(12, 2),
+    dataset_share=1.0,
+    optimiser=_NNUNET_OPTIMISER,
+    training=_NNUNET_TRAINING,
+)
+_NO_DEPARTURES: dict[str, Any] = {
+    "batch_limit": None,
+    "padding_limit": None,
+    "least_edge": 1,
+    "least_slice": 0,
+    "orientation": "stored",
+    "spares_positions": False,
+    "lesion_sampling": False,
+    "channel_names": "nnunet",
+    "counts_all_labels": True,
+}
 
 PRESETS = {
     # A laptop without GPU: a quarter of the filters' cost, a step in about a second, an evening in all.
@@ -85,28 +134,34 @@ PRESETS = {
         optimiser=_NNUNET_OPTIMISER,
         training=_NNUNET_TRAINING,
     ),
-    # Source: residual encoder preset L, arXiv 2404.09556.
-    "large": Preset(
-        network="residual_unet",
-        base_features=32,
-        max_features=(512, 320),
-        encoder_blocks=(1, 3, 4, 6),
-        decoder_blocks=(1,),
-        reference_gb=24,
-        reference_elements=(380e6, 2.1e9),
-        dataset_share=1.0,
-        optimiser=_NNUNET_OPTIMISER,
-        training=_NNUNET_TRAINING,
-    ),
+    "large": replace(_RESIDUAL, reference_gb=24, reference_elements=(380e6, 2.1e9), fitting_batch=(2, 2)),
+    # Source: the residual encoder presets M, L and XL, arXiv 2404.09556.
+    "residual_m": replace(_RESIDUAL, reference_gb=8, reference_elements=(135e6, 680e6)),
+    "residual_l": replace(_RESIDUAL, reference_gb=24, reference_elements=(380e6, 2.1e9)),
+    "residual_xl": replace(_RESIDUAL, reference_gb=40, reference_elements=(560e6, 3.6e9)),
+}
+
+# Preset -> the planner of nnU-Net that it repeats under ``compat="nnunet"``.
+NNUNET_PLANNERS = {
+    "standard": "ExperimentPlanner",
+    "residual_m": "nnUNetPlannerResEncM",
+    "residual_l": "nnUNetPlannerResEncL",
+    "residual_xl": "nnUNetPlannerResEncXL",
 }
 
 
-def find_preset(name: str) -> Preset:
-    """The preset of that name.
+def find_preset(name: str, compat: str | None = None) -> Preset:
+    """The preset of that name, with our departures from nnU-Net or, with ``compat="nnunet"``, without them.
 
     Raises:
-        UsageError: there is none; the message lists those there are.
+        UsageError: there is none, or nnU-Net has none like it; the message lists those there are.
     """
     if name not in PRESETS:
         raise UsageError(f"there is no preset '{name}'; known are: {', '.join(PRESETS)}")
-    return PRESETS[name]
+    if compat is None:
+        return PRESETS[name]
+    if compat != "nnunet":
+        raise UsageError(f"plans can be compatible with 'nnunet', not with '{compat}'")
+    if name not in NNUNET_PLANNERS:
+        raise UsageError(f"nnU-Net has no preset like '{name}'; compatible are: {', '.join(NNUNET_PLANNERS)}")
+    return replace(PRESETS[name], least_features=PRESETS[name].base_features, **_NO_DEPARTURES)

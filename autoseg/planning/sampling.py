@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from autoseg.core.records import AugmentationSettings, Fingerprint, SamplingSettings
 from autoseg.fingerprint import SMALL_LESION_ML, summarize_lesions
+from autoseg.planning.mirroring import Mirroring
 from autoseg.planning.spacing import COARSE_RATIO
 
 FORCED_SHARE = 0.33
@@ -13,8 +14,12 @@ SMALL_SHARE = 0.1
 SEVERAL = 2
 
 
-def plan_sampling(fingerprint: Fingerprint) -> tuple[SamplingSettings, str]:
-    """How much of a batch is centred on labelled voxels or on lesions, and why."""
+def plan_sampling(fingerprint: Fingerprint, *, by_lesion: bool = True) -> tuple[SamplingSettings, str]:
+    """How much of a batch is centred on labelled voxels or on lesions, and why.
+
+    Args:
+        by_lesion: whether rule 12b, which is not nnU-Net's, may apply.
+    """
     lesions = summarize_lesions(fingerprint)
     found = (
         f"{lesions.count} lesions, {lesions.per_case:g} per case, {lesions.small_share:.0%} of them below "
@@ -23,20 +28,19 @@ def plan_sampling(fingerprint: Fingerprint) -> tuple[SamplingSettings, str]:
     # 12. A third of each batch shows a labelled voxel. Source: nnU-Net, doi:10.1038/s41592-020-01008-z.
     # 12b. A voxel is drawn in proportion to its lesion's volume, so small lesions next to large ones are hardly
     #      seen; where they are common, half of that third is drawn lesion by lesion.
-    if lesions.small_share >= SMALL_SHARE and lesions.per_case >= SEVERAL:
+    if by_lesion and lesions.small_share >= SMALL_SHARE and lesions.per_case >= SEVERAL:
         half = FORCED_SHARE / 2
         why = (
             f"{found}: {half:.1%} of each batch is centred on lesions, each as likely as another, so that small ones "
             f"are seen, and {half:.1%} on labelled voxels."
         )
         return SamplingSettings(foreground_share=half, lesion_share=half), why
-    why = (
-        f"{found}: few small ones hide behind large ones, so {FORCED_SHARE:.0%} of each batch by voxel, as in nnU-Net."
-    )
+    cause = "few small ones hide behind large ones, so " if by_lesion else ""
+    why = f"{found}: {cause}{FORCED_SHARE:.0%} of each batch by voxel, as in nnU-Net."
     return SamplingSettings(foreground_share=FORCED_SHARE, lesion_share=0.0), why
 
 
-def plan_augmentation(patch: Sequence[int]) -> tuple[AugmentationSettings, str]:
+def plan_augmentation(patch: Sequence[int], mirroring: Mirroring) -> tuple[AugmentationSettings, str]:
     """Rotations that the patch's shape allows; the other changes are the same for all.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on data augmentation.
@@ -56,9 +60,6 @@ def plan_augmentation(patch: Sequence[int]) -> tuple[AugmentationSettings, str]:
         rotation_degrees=(-degrees, degrees),
         in_plane=in_plane,
         scale_probability=0.2,
-        mirror_axes=tuple(range(axes)),
+        mirror_axes=mirroring.axes,
     )
-    return (
-        settings,
-        f"Rotations of +-{degrees:g} degrees: {why}. Mirrored along all {axes} axes, half of the time each.",
-    )
+    return settings, f"Rotations of +-{degrees:g} degrees: {why}. {mirroring.reason}"

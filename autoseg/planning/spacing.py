@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from autoseg.core.geometry import resampled_shape
-from autoseg.core.records import Fingerprint
-from autoseg.fingerprint import median_cropped_shape, median_spacing
+from autoseg.core.records import CaseFacts, Fingerprint
 
 COARSE_RATIO = 3.0
-AXES = ("head-foot", "front-back", "left-right")
+Orientation = Literal["canonical", "stored"]
+AXES = {
+    "canonical": ("head-foot", "front-back", "left-right"),
+    "stored": ("first stored", "second stored", "third stored"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +23,15 @@ class TargetGrid:
     """The grid to train on, on axes already in their new order.
 
     Attributes:
-        axis_order: permutation of the canonical axes, the coarsest first.
+        orientation: of the axes before they were ordered.
+        axis_order: permutation of those axes, the coarsest first.
         spacing: mm.
         shape: median over cases of the cropped, resampled shape in voxels.
         cases: how many cases these are medians of.
         reasons: field of the preprocessing settings -> why.
     """
 
+    orientation: Orientation
     axis_order: tuple[int, int, int]
     spacing: tuple[float, ...]
     shape: tuple[float, ...]
@@ -39,55 +44,82 @@ class TargetGrid:
         return self.spacing[0] > COARSE_RATIO * max(self.spacing[1:])
 
 
-def plan_grid(fingerprint: Fingerprint) -> TargetGrid:
+def plan_grid(fingerprint: Fingerprint, orientation: Orientation = "canonical") -> TargetGrid:
     """Choose spacing and axis order.
+
+    Args:
+        orientation: ``canonical`` plans on axes turned to the nearest (I->S, A->P, R->L) order, ``stored`` on the
+            files' own.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on image target spacing.
     """
-    spacing, why = choose_spacing(fingerprint)
+    spacings, shapes = _measures(fingerprint, orientation)
+    spacing, why = choose_spacing(fingerprint, orientation)
     # Rule 2. The coarsest axis first, so that "in plane" always means the last two.
     worst = int(np.argmax(spacing))
     first, second, third = (worst, *(axis for axis in range(3) if axis != worst))
-    shapes = [resampled_shape(case.cropped_shape, case.spacing, spacing) for case in fingerprint.cases]
-    median = np.median(np.asarray(shapes), axis=0)
-    order = f"The {AXES[worst]} axis comes first: none has a larger spacing than its {spacing[worst]:.4g} mm."
-    ordered = tuple(spacing[axis] for axis in (first, second, third))
+    median = np.median([_resample(*row, spacing) for row in zip(shapes, spacings, strict=True)], axis=0)
+    order = (
+        f"The {AXES[orientation][worst]} axis comes first: none has a larger spacing than its {spacing[worst]:.4g} mm."
+    )
     return TargetGrid(
+        orientation=orientation,
         axis_order=(first, second, third),
-        spacing=ordered,
+        spacing=tuple(spacing[axis] for axis in (first, second, third)),
         shape=tuple(float(median[axis]) for axis in (first, second, third)),
         cases=len(fingerprint.cases),
         reasons={"spacing": why, "axis_order": order},
     )
 
 
-def choose_spacing(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:
-    """The target spacing on canonical axes (mm), and why."""
-    # 1. The median per axis: half of the cases lose detail, half are interpolated.
-    target = list(median_spacing(fingerprint))
-    shape = median_cropped_shape(fingerprint)
-    cases = len(fingerprint.cases)
+def choose_spacing(
+    fingerprint: Fingerprint, orientation: Orientation = "canonical"
+) -> tuple[tuple[float, float, float], str]:
+    """The target spacing per axis (mm), and why."""
+    spacings, shapes = _measures(fingerprint, orientation)
+    # 1. The median per axis: half of the cases lose detail, half are interpolated. As a percentile, which is what
+    #    nnU-Net takes, it may differ from the plain median in the last bit, and a plan is compared to the bit.
+    target = [float(s) for s in np.percentile(spacings, 50, axis=0)]
+    shape = np.percentile(shapes, 50, axis=0)
     worst = int(np.argmax(target))
     others = [axis for axis in range(3) if axis != worst]
-    finest_other = max(target[axis] for axis in others)
-    why = f"{join(target)} mm is the median spacing per axis of {cases} cases"
+    coarsest_other = max(target[axis] for axis in others)
+    why = f"{join(target)} mm is the median spacing per axis of {len(spacings)} cases"
     # 1b. An axis both coarse (spacing > 3 x) and short (3 x fewer voxels) would blur the better half of the cases,
-    #     so it takes the 10th percentile of its spacings, but never finer than the other axes.
-    is_coarse = target[worst] > COARSE_RATIO * finest_other
+    #     so it takes the 10th percentile of its spacings, but stays the coarsest, by 1e-5 mm if need be.
+    is_coarse = target[worst] > COARSE_RATIO * coarsest_other
     is_short = shape[worst] * COARSE_RATIO < min(shape[axis] for axis in others)
     if not (is_coarse and is_short):
-        return tuple(
-            target
-        ), why + f"; no axis is more than {COARSE_RATIO:.0f} times coarser and shorter than the rest."
-    fine = float(np.percentile([case.spacing[worst] for case in fingerprint.cases], 10))
-    median = target[worst]
-    target[worst] = max(fine, finest_other)
-    return tuple(target), (
-        f"{why}, but the {AXES[worst]} axis is coarse ({median:.4g} mm against {finest_other:.4g} mm) and short "
-        f"({shape[worst]:.0f} voxels), so it takes the 10th percentile of its spacings, {target[worst]:.4g} mm."
+        why += f"; no axis is more than {COARSE_RATIO:.0f} times coarser and shorter than the rest."
+        return (target[0], target[1], target[2]), why
+    median, fine = target[worst], float(np.percentile(spacings[:, worst], 10))
+    target[worst] = fine if fine >= coarsest_other else coarsest_other + 1e-5
+    return (target[0], target[1], target[2]), (
+        f"{why}, but the {AXES[orientation][worst]} axis is coarse ({median:.4g} mm against {coarsest_other:.4g} mm) "
+        f"and short ({shape[worst]:.0f} voxels), so it takes the 10th percentile of its spacings, not below the other "
+        f"axes: {target[worst]:.4g} mm."
     )
 
 
 def join(numbers: Sequence[float]) -> str:
     """Numbers as ``24 x 256 x 256``."""
     return " x ".join(f"{n:.4g}" for n in numbers)
+
+
+def _measures(fingerprint: Fingerprint, orientation: Orientation) -> tuple[np.ndarray, np.ndarray]:
+    """(N,3) spacings in mm and (N,3) cropped shapes in voxels, on the axes to plan on."""
+    orders = [_axes_of(case, orientation) for case in fingerprint.cases]
+    pairs = list(zip(fingerprint.cases, orders, strict=True))
+    spacings = [[case.spacing[axis] for axis in order] for case, order in pairs]
+    shapes = [[case.cropped_shape[axis] for axis in order] for case, order in pairs]
+    return np.array(spacings, dtype=float), np.array(shapes, dtype=np.int64)
+
+
+def _axes_of(case: CaseFacts, orientation: Orientation) -> list[int]:
+    """The canonical axis behind each axis to plan on."""
+    return [0, 1, 2] if orientation == "canonical" else [case.transpose.index(axis) for axis in range(3)]
+
+
+def _resample(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> list[int]:
+    # In nnU-Net's order, ratio first: where a half is rounded, the last bit decides.
+    return [max(1, round(float(s) / t * int(n))) for n, s, t in zip(shape, spacing, target, strict=True)]

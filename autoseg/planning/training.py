@@ -6,20 +6,24 @@ from autoseg.core.records import Fingerprint, LossSettings, NetworkSettings
 from autoseg.planning.presets import Preset
 
 
-def plan_loss(fingerprint: Fingerprint, network: NetworkSettings, dimensions: int) -> tuple[LossSettings, str]:
+def plan_loss(
+    fingerprint: Fingerprint, network: NetworkSettings, *, pooled: bool, because: str
+) -> tuple[LossSettings, str]:
     """Dice with cross-entropy, at every head, and why.
+
+    Args:
+        pooled: Dice over the whole batch instead of per sample.
+        because: what a sample shows, that decided it.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, online methods.
     """
     weights = weigh_heads(len(network.features) - 1) if network.deep_supervision else ()
-    # 9b. A slice may hold no lesion at all, and its Dice would be 0 or 1 by a voxel: pool the batch.
-    pooled = dimensions == 2
     options = {"batch_dice": True} if pooled else {}
     regions = len(fingerprint.regions)
     classes = (
         f"{regions} regions overlap, so binary cross-entropy" if regions else "classes exclude each other, so softmax"
     )
-    dice = "Dice over the whole batch, as a slice may be empty" if pooled else "Dice per sample"
+    dice = f"Dice {'over the whole batch' if pooled else 'per sample'}, as {because}"
     why = f"{dice}; {classes}; heads weighted {', '.join(f'{w:g}' for w in weights)}, finest first."
     return LossSettings(
         name="dice_bce" if regions else "dice_ce", options=options, deep_supervision_weights=weights

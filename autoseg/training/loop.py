@@ -227,7 +227,7 @@ class _Run:
         except torch.OutOfMemoryError as error:
             raise MemoryShortageError(
                 f"the GPU ran out of memory at step {self.step + 1} with a batch of shape {tuple(image.shape)}; "
-                f"plan again with fewer --memory-gb, or free the GPU"
+                f"plan for less memory (autoseg_plan --memory GB), or free the GPU"
             ) from error
         if math.isnan(value):
             for buffer, before in buffers:
@@ -319,15 +319,7 @@ class _Run:
         """Done, total and a clause, for the progress callback."""
         counted = self.sums.steps - self.sums.skipped
         loss = f"loss {self.sums.loss / counted:.4f}" if counted else "no loss yet"
-        left = self.elapsed_s * (1 - self.share) / self.share if self.share > 0 else 0.0
-        text = f"epoch {self.epoch + 1}, {loss}, {_duration(left)} left"
+        text = f"training, epoch {self.epoch + 1}, {loss}"
         if self.time_budget_s is not None:
-            return min(int(self.elapsed_s), int(self.time_budget_s)), int(self.time_budget_s), text
+            return min(int(self.elapsed_s), int(self.time_budget_s)), int(self.time_budget_s), f"{text}, seconds"
         return self.step, self.total_steps, text
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as words: 45 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -57,6 +57,11 @@ def test_a_missing_record_says_what_to_do(tmp_path):
         read_record(Fold, tmp_path / "fold.json", remedy="run it")
 
 
+def test_the_group_of_entry_points_is_the_plural():
+    assert Table("network", {}).group == "autoseg.networks"
+    assert Table("loss", {}, plural="losses").group == "autoseg.losses"
+
+
 def test_an_unknown_name_lists_the_known_ones():
     table = Table("network", {"unet": "math:pi", "other": "math:e"})
     assert table["unet"] == pytest.approx(3.14159, abs=1e-5)

@@ -192,6 +192,42 @@ def test_folds_of_one_model_come_from_one_plan(run, trained):
     assert "trained with another plan" in err
 
 
+def test_held_out_cases_were_not_trained_on(run, trained):
+    path = trained / "autoseg_preprocessed" / "Tiny" / "folds.json"
+    folds = json.loads(path.read_text())
+    folds["folds"][0], folds["folds"][1] = folds["folds"][1], folds["folds"][0]
+    path.write_text(json.dumps(folds))
+    code, _, err = run("train", "-d", "Tiny", "-c", "3d", "-f", 0, "--root", trained)
+    assert code == 2
+    assert "another split than folds.json now holds" in err
+
+
+def test_a_fold_goes_on_with_its_own_seed(run, trained):
+    code, _, err = run("train", "-d", "Tiny", "-c", "3d", "-f", 0, "--seed", 5, "--root", trained)
+    assert code == 2
+    assert "begun with seed 12345, not 5" in err
+
+
+def test_a_renamed_label_is_measured_again(run, planned):
+    path = raw(planned) / "dataset.json"
+    path.write_text(path.read_text().replace("lesion", "stroke"))
+    code, _, err = run("plan", "-d", "Tiny", "--preset", "pocket", "--workers", 1, "--root", planned)
+    assert code == 0
+    assert "measuring 6 of 6" in err
+    facts = json.loads((planned / "autoseg_preprocessed" / "Tiny" / "fingerprint.json").read_text())
+    assert facts["cases"][0]["label_voxels"].keys() == {"stroke"}
+
+
+def test_restart_is_refused_before_anything_is_removed(run, trained):
+    results = trained / "autoseg_results" / "Tiny" / "3d"
+    shutil.copytree(results / "fold_0", results / "fold_1")
+    edit_plan(trained, lambda p: p["configurations"]["3d"]["optimiser"].update(learning_rate=0.5))
+    code, _, err = run("train", "-d", "Tiny", "-c", "3d", "-f", 0, "--restart", "--root", trained)
+    assert code == 2
+    assert "fold_1" in err
+    assert (results / "fold_0" / "model.safetensors").exists()
+
+
 # ----------------------------------------------------------------------------------------------- prediction
 
 
@@ -267,6 +303,14 @@ def test_masks_do_not_go_among_the_scans(run, trained, scans):
     code, _, err = run("predict", "-i", scans, "-o", scans, "--root", trained)
     assert code == 2
     assert "choose another" in err
+
+
+def test_masks_cannot_go_into_a_file(run, trained, scans, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = run("predict", "-i", scans, "-o", tmp_path / "file", "--root", trained)
+    assert code == 2
+    assert "a file, not a folder" in err
+    assert "Traceback" not in err
 
 
 def test_a_folder_without_scans(run, trained, tmp_path):

@@ -36,6 +36,17 @@ def test_plan_without_gpu_says_so(run, root, monkeypatch):
     assert "preset pocket" in out
 
 
+def test_a_second_planning_keeps_preset_and_memory(run, root):
+    run("plan", "-d", "Tiny", "--root", root, "--memory", 5, "--workers", 1)
+    path = root / "autoseg_preprocessed" / "Tiny" / "plan.json"
+    before = path.read_text()
+    assert json.loads(before)["memory_gb"] == 5
+    code, _, err = run("plan", "-d", "Tiny", "--root", root, "--workers", 1)
+    assert code == 0
+    assert "planning as before: preset standard for 5 GB" in err
+    assert path.read_text() == before
+
+
 def test_only_new_cases_are_measured_and_preprocessed(run, planned):
     path = planned / "autoseg_raw" / "Tiny" / "imagesTr" / "case3_0000.nii.gz"
     path.write_bytes(path.read_bytes())  # same voxels, another time

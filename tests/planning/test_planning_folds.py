@@ -1,9 +1,12 @@
-"""Folds: groups stay together, lesion load, empty cases and sites are spread, and a seed repeats them."""
+"""Folds: groups stay together, load and sites are spread or left out, a seed repeats them; nnU-Net's are read."""
+
+from pathlib import Path
 
 import pytest
 
-from autoseg.core.errors import DataError, UsageError
-from autoseg.planning import make_folds
+from autoseg.core.errors import DataError, PlanError, UsageError
+from autoseg.core.records import Folds, parse_record, render_record
+from autoseg.planning import make_folds, read_folds_content
 
 SHAPE = (10, 20, 30)
 
@@ -71,3 +74,68 @@ def test_one_patient_cannot_be_both_learnt_from_and_held_out(fingerprint):
 def test_one_fold_is_no_cross_validation(fingerprint):
     with pytest.raises(UsageError, match="1 folds were asked for"):
         make_folds(fingerprint(9, SHAPE), count=1)
+
+
+# One site at a time
+
+
+def test_each_site_is_held_out_whole(gather, case):
+    sites = ("north",) * 4 + ("south",) * 2 + ("east",) * 3
+    made = gather([case(f"{site}{i}", SHAPE, site=site) for i, site in enumerate(sites)])
+    folds = make_folds(made, leave_one_site_out=True)
+    assert [{name[:-1] for name in out} for out in held_out(folds)] == [{"east"}, {"north"}, {"south"}]
+    assert all(len(fold.train) + len(fold.validation) == 9 for fold in folds.folds)
+
+
+def test_a_patient_of_two_sites_is_held_out_once(gather, case):
+    cases = [case(f"c{i}", SHAPE, site="north" if i < 3 else "south") for i in range(6)]
+    both = [case(f"p_{site}", SHAPE, site=site, group="p") for site in ("south", "north")]
+    north, south = held_out(make_folds(gather([*cases, *both]), leave_one_site_out=True))
+    assert {"p_south", "p_north"} <= north
+    assert not {"p_south", "p_north"} & south
+
+
+def test_a_case_without_a_site_is_named(gather, case):
+    made = gather([case("a", SHAPE, site="north"), case("b", SHAPE, site="south"), case("lost", SHAPE)])
+    with pytest.raises(DataError, match=r"dataset Made has 1 cases without one \(lost\)"):
+        make_folds(made, leave_one_site_out=True)
+
+
+def test_one_site_cannot_be_left_out(gather, case):
+    made = gather([case(name, SHAPE, site="north") for name in "abc"])
+    with pytest.raises(DataError, match="at least 2 sites, but dataset Made has only north"):
+        make_folds(made, leave_one_site_out=True)
+
+
+# nnU-Net's splits_final.json
+
+IDS = ("a", "b", "c", "d")
+
+
+def read(content):
+    return read_folds_content(content, cases=IDS, source="splits_final.json")
+
+
+def test_nnunet_s_splits_become_folds():
+    folds = read([{"train": ["c", "d", "a"], "val": ["b"]}, {"train": ["b"], "val": ["c", "a"]}])
+    assert [(fold.train, fold.validation) for fold in folds.folds] == [(("a", "c", "d"), ("b",)), (("b",), ("a", "c"))]
+    assert folds.seed == 12345
+    assert parse_record(Folds, render_record(folds), path=Path("folds.json"), remedy="") == folds
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"train": ["a", "x2", "x1"], "val": ["b"]}], r"names 2 cases that .* label: x1, x2; .* a, b, c, \.\.\."),
+        ([{"train": ["a", "b"], "val": ["b"]}], "fold 0 of splits_final.json both trains on and validates b"),
+        ([{"train": [], "val": ["b"]}], "fold 0 of splits_final.json has no case to train on"),
+        ([{"train": ["a"], "val": ["b"]}, {"train": ["c"], "val": ["b"]}], r"holds 1 cases out in more .* \(b\)"),
+        ({"train": ["a"], "val": ["b"]}, "must hold a list of"),
+        ([{"train": ["a"]}], "must hold a list of"),
+        ([{"train": ["a"], "val": "b"}], "must hold a list of"),
+        ([], "must hold a list of"),
+    ],
+)
+def test_wrong_splits_say_what_is_wrong(content, message):
+    with pytest.raises(PlanError, match=message):
+        read(content)

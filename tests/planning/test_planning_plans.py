@@ -11,6 +11,7 @@ import pytest
 from autoseg.core.errors import DataError, MemoryShortageError, UsageError
 from autoseg.core.records import Plan, parse_record, render_record
 from autoseg.planning import explain_plan, make_plan
+from autoseg.planning.presets import PRESETS
 
 BRATS = ("T1", "T1c", "T2", "FLAIR")
 THICK = (5.5, 0.9, 0.9)
@@ -40,7 +41,9 @@ def odd(request, fingerprint):
     return fingerprint(**ODD[request.param])
 
 
-@pytest.mark.parametrize(("preset", "memory_gb"), [("pocket", 4), ("standard", 8), ("standard", 1), ("large", 24)])
+@pytest.mark.parametrize(
+    ("preset", "memory_gb"), [("pocket", 4), ("standard", 8), ("standard", 1), ("large", 24), ("residual_m", 8)]
+)
 def test_every_odd_dataset_gets_a_plan_that_its_file_keeps(odd, preset, memory_gb):
     plan = make_plan(odd, preset=preset, memory_gb=memory_gb)
     assert parse_record(Plan, render_record(plan), path=Path("plan.json"), remedy="") == plan
@@ -63,6 +66,8 @@ def test_every_group_of_fields_has_a_reason_with_numbers(odd):
         "recommended",
         "2d",
         "3d",
+        "3d_lowres",
+        "3d_cascade.cascade_from",
     }
 
 
@@ -146,8 +151,51 @@ def test_a_configuration_added_by_hand_is_explained_too(fingerprint):
     assert "(set by hand)" in page.split("Configuration 3d_mine")[1]
 
 
+@pytest.mark.parametrize("preset", ["residual_m", "residual_l", "residual_xl"])
+def test_residual_presets_train_a_residual_encoder(fingerprint, preset):
+    found = make_plan(fingerprint(**ODD["brain"]), preset=preset, memory_gb=PRESETS[preset].reference_gb)
+    assert (found.preset, found.configurations["3d"].network.name) == (preset, "residual_unet")
+    assert found.configurations["2d"].batch_size == 64
+
+
+# Compatible with nnU-Net
+
+
+def test_compatible_plans_say_so_and_stay_on_stored_axes(fingerprint):
+    plan = make_plan(fingerprint(**ODD["brain"]), preset="residual_l", memory_gb=24, compat="nnunet")
+    assert plan.compat == "nnunet"
+    assert all(c.preprocessing.orientation == "stored" for c in plan.configurations.values())
+    assert "nnUNetPlannerResEncL makes at 24 GB" in plan.reasons["compat"]
+    assert "Compatible" in explain_plan(plan)
+    assert parse_record(Plan, render_record(plan), path=Path("plan.json"), remedy="") == plan
+
+
+def test_compatible_plans_take_back_our_departures(fingerprint):
+    made = fingerprint(**ODD["brain"] | {"lesions": (5.0, 0.05, 0.02)})
+    ours, theirs = (make_plan(made, preset="residual_l", memory_gb=24, compat=compat) for compat in (None, "nnunet"))
+    assert (ours.configurations["2d"].batch_size, theirs.configurations["2d"].batch_size) == (64, 303)
+    assert ours.configurations["3d"].patch_size == (160, 192, 144)
+    assert theirs.configurations["3d"].patch_size == (160, 192, 160)
+    assert theirs.configurations["3d"].sampling.lesion_share == 0
+    needle = fingerprint(**ODD["a needle"])
+    assert "2d" in make_plan(needle, preset="standard", memory_gb=8, compat="nnunet").configurations
+
+
+@pytest.mark.parametrize("preset", ["pocket", "large"])
+def test_our_own_presets_have_no_compatible_plan(fingerprint, preset):
+    with pytest.raises(UsageError, match=f"no preset like '{preset}'; compatible are: standard, residual_m"):
+        make_plan(fingerprint(2, (20, 30, 40)), preset=preset, memory_gb=8, compat="nnunet")
+
+
+def test_plans_are_compatible_with_nnunet_alone(fingerprint):
+    with pytest.raises(UsageError, match="compatible with 'nnunet', not with 'monai'"):
+        make_plan(fingerprint(2, (20, 30, 40)), preset="standard", memory_gb=8, compat="monai")
+
+
 def test_an_unknown_preset_names_the_known_ones(fingerprint):
-    with pytest.raises(UsageError, match="no preset 'huge'; known are: pocket, standard, large"):
+    with pytest.raises(
+        UsageError, match="no preset 'huge'; known are: pocket, standard, large, residual_m, residual_l"
+    ):
         make_plan(fingerprint(2, (20, 30, 40)), preset="huge", memory_gb=8)
 
 
@@ -158,7 +206,10 @@ def test_a_budget_must_be_positive(fingerprint, memory_gb):
 
 
 def test_a_budget_that_nothing_fits_says_what_would(fingerprint):
-    with pytest.raises(MemoryShortageError, match="needs about 5e-05 GB to train, but the budget is 1e-05 GB"):
+    with pytest.raises(
+        MemoryShortageError,
+        match=r"the smallest 3D network needs about 0\.00034 GB to train, but the budget is 1e-05 GB",
+    ):
         make_plan(fingerprint(2, (100, 100, 100)), preset="standard", memory_gb=1e-5)
 
 

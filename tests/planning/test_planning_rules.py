@@ -5,7 +5,7 @@ import pytest
 from autoseg.planning.memory import budget_elements, count_conv_elements, count_gflop, step_gflop
 from autoseg.planning.normalization import plan_normalization
 from autoseg.planning.patch import Task, first_patch, fit_patch
-from autoseg.planning.presets import PRESETS
+from autoseg.planning.presets import PRESETS, find_preset
 from autoseg.planning.sampling import plan_augmentation, plan_sampling
 from autoseg.planning.spacing import choose_spacing, plan_grid
 from autoseg.planning.tiling import count_tiles, plan_tiling
@@ -36,9 +36,10 @@ def test_a_coarse_short_axis_takes_its_tenth_percentile(gather, case):
 
 
 def test_the_tenth_percentile_is_never_finer_than_the_other_axes(gather, case):
-    thick = [case(f"c{i}", (20, 200, 200), (6.0, 1.0, 1.0)) for i in range(8)]
-    made = gather([*thick, *(case(f"d{i}", (20, 200, 200), (0.5, 1.0, 1.0)) for i in range(2))])
-    assert choose_spacing(made)[0] == (1.0, 1.0, 1.0)
+    thick = [case(f"c{i}", (200, 200, 20), (1.0, 1.0, 6.0)) for i in range(8)]
+    made = gather([*thick, *(case(f"d{i}", (200, 200, 20), (1.0, 1.0, 0.5)) for i in range(2))])
+    assert choose_spacing(made)[0] == (1.0, 1.0, 1.00001)
+    assert plan_grid(made).axis_order == (2, 0, 1)  # the last axis still comes first
 
 
 def test_a_coarse_axis_that_is_long_keeps_the_median(fingerprint):
@@ -56,6 +57,17 @@ def test_the_coarsest_axis_comes_first(fingerprint):
 def test_the_median_shape_is_that_of_resampled_cases(gather, case):
     made = gather([case("a", (100, 100, 100)), case("b", (50, 100, 100), (2.0, 1.0, 1.0)), case("c", (81, 90, 70))])
     assert plan_grid(made).shape == (100, 100, 100)
+
+
+def test_stored_axes_are_planned_on_as_the_files_hold_them(gather, case):
+    # A sagittal file (left-right, head-foot, front-back): its first axis is the third of the canonical ones.
+    sagittal = case("a", (256, 240, 30), (0.9, 1.0, 5.0)).model_copy(update={"transpose": (1, 2, 0)})
+    made = gather([sagittal])
+    canonical, stored = plan_grid(made), plan_grid(made, "stored")
+    assert (canonical.axis_order, stored.axis_order) == ((2, 0, 1), (0, 1, 2))
+    assert canonical.spacing == stored.spacing == (5.0, 0.9, 1.0)
+    assert canonical.shape == stored.shape == (30, 256, 240)
+    assert "first stored axis" in stored.reasons["axis_order"]
 
 
 # 3: normalisation
@@ -78,6 +90,12 @@ def test_ct_takes_the_dataset_s_foreground(fingerprint):
 def test_a_name_that_only_contains_ct_is_not_ct(fingerprint):
     channels, _ = plan_normalization(fingerprint(3, (20, 30, 40), channels=("ctrast", "DiffusionCT_b0")))
     assert [channel.scheme for channel in channels] == ["zscore", "zscore"]
+
+
+def test_nnunet_knows_fewer_names_of_channels_with_an_absolute_scale(fingerprint):
+    made = fingerprint(3, (20, 30, 40), channels=("CT", "CTA", "RGB", "rgb_to_0_1"))
+    assert [channel.scheme for channel in plan_normalization(made)[0]] == ["ct", "ct", "rgb", "rgb"]
+    assert [channel.scheme for channel in plan_normalization(made, "nnunet")[0]] == ["ct", "zscore", "zscore", "rgb"]
 
 
 # 5: first patch
@@ -201,6 +219,28 @@ def test_slices_are_capped_at_64():
     assert "waiting for data" in fit.reasons["batch_size"]
 
 
+def test_a_patch_of_slices_must_fit_at_the_preset_s_batch():
+    # 160 x 192 slices cost 129e6 * 160 * 192 / 512^2 outputs; a budget of 1.5 GB holds 25e6 at a batch of 12.
+    slices = task((150.0, 190.0))
+    plain, residual = (
+        fit_patch(slices, find_preset(name, "nnunet"), memory_gb=0.8) for name in ("standard", "residual_m")
+    )
+    assert budget_elements(PRESETS["residual_m"], 2, 0.8) == 13.5e6
+    assert residual.elements <= 13.5e6
+    assert residual.batch >= 12
+    # The plain planner only asks for a batch of 2: six times the outputs per sample.
+    assert 8.5e6 < plain.elements <= 6 * 8.5e6
+    assert plain.batch < 12
+
+
+def test_short_axes_are_spared_unless_nnunet_s_rules_are_wanted():
+    slab = task((8.0, 640.0, 640.0), spacing=(4.0, 0.35, 0.35))
+    ours, theirs = (fit_patch(slab, find_preset("standard", compat), memory_gb=8) for compat in (None, "nnunet"))
+    assert ours.patch[0] == 8
+    assert "no axis is cut below 8 voxels" in ours.reasons["patch_size"]
+    assert theirs.patch[0] < 8
+
+
 def test_a_laptop_step_stays_within_its_arithmetic():
     for shape in ((171.0, 136.0), (140.0, 171.0, 136.0), (36.0, 50.0, 35.0)):
         fit = fit_patch(task(shape, channels=4), PRESETS["pocket"], memory_gb=8)
@@ -233,14 +273,16 @@ def test_heads_are_weighted_by_halves_and_the_coarsest_by_nothing(heads, weights
     assert weigh_heads(heads) == weights
 
 
-def test_slices_pool_their_dice_and_regions_take_binary_cross_entropy(fingerprint):
+def test_dice_is_pooled_when_told_and_regions_take_binary_cross_entropy(fingerprint):
     plain = fingerprint(3, (20, 30, 40))
     regions = fingerprint(3, (20, 30, 40), regions={"whole": (1,)})
     network = small_network()
-    assert plan_loss(plain, network, 2)[0].options == {"batch_dice": True}
-    assert plan_loss(plain, network, 3)[0].options == {}
-    assert plan_loss(plain, network, 3)[0].name == "dice_ce"
-    assert plan_loss(regions, network, 3)[0].name == "dice_bce"
+    pooled, why = plan_loss(plain, network, pooled=True, because="a slice may be empty")
+    assert (pooled.name, pooled.options) == ("dice_ce", {"batch_dice": True})
+    assert why.startswith("Dice over the whole batch, as a slice may be empty")
+    single, why = plan_loss(regions, network, pooled=False, because="a patch shows 40%")
+    assert (single.name, single.options) == ("dice_bce", {})
+    assert why.startswith("Dice per sample, as a patch shows 40%")
 
 
 # 12-13: sampling and augmentation
@@ -250,6 +292,11 @@ def test_many_small_lesions_are_sampled_one_by_one(fingerprint):
     sampling, why = plan_sampling(fingerprint(4, (20, 30, 40), lesions=(5.0, 0.05, 0.02)))
     assert sampling.foreground_share == sampling.lesion_share == 0.165
     assert "12 lesions, 3 per case, 67% of them below 0.1 ml" in why
+
+
+def test_nnunet_never_samples_by_lesion(fingerprint):
+    sampling, _ = plan_sampling(fingerprint(4, (20, 30, 40), lesions=(5.0, 0.05, 0.02)), by_lesion=False)
+    assert (sampling.foreground_share, sampling.lesion_share) == (0.33, 0.0)
 
 
 def test_one_large_lesion_per_case_is_sampled_by_voxel(fingerprint):

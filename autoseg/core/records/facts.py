@@ -60,6 +60,7 @@ class CaseFacts(Record):
         shape: voxels of the whole scan.
         spacing: mm.
         cropped_shape: voxels of the bounding box of the hole-filled non-zero mask.
+        transpose: the file's axis that each of these axes came from.
         channels: intensities, in the dataset's order.
         label_voxels: label name -> voxels.
         lesions: every lesion, largest first.
@@ -71,6 +72,7 @@ class CaseFacts(Record):
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     cropped_shape: tuple[int, int, int]
+    transpose: tuple[int, int, int] = (0, 1, 2)
     channels: tuple[ChannelFacts, ...]
     label_voxels: dict[str, int]
     lesions: tuple[LesionFacts, ...]

@@ -142,7 +142,8 @@ class TrainingSettings(Record):
     Attributes:
         epochs, steps_per_epoch: one checkpoint and one line of history an epoch.
         validation_cases: whole held-out volumes predicted at each validation; 0 never validates while training.
-        validation_interval: epochs between them; the best mean Dice decides which weights are kept as best.
+        validation_interval: epochs between them; the weights of the best mean Dice stay in the checkpoint, but the
+            model is made of the last ones: choosing by the held-out cases would flatter their scores.
         ema_decay: decay per step of the averaged weights that are validated and kept; 0 uses the weights themselves.
         precision: ``auto`` is bfloat16 or float16 on a GPU and float32 on a CPU.
     """
@@ -235,6 +236,8 @@ class Configuration(Record):
         preprocessing, network, loss, optimiser, training, sampling, augmentation, tiling: complete settings.
         patch_size: voxels per axis of a training sample.
         batch_size: samples per step.
+        cascade_from: name of the configuration whose prediction the network sees too, as extra input channels;
+            None for a network that sees the scan alone.
     """
 
     dimensions: Literal[2, 3]
@@ -248,6 +251,7 @@ class Configuration(Record):
     sampling: SamplingSettings
     augmentation: AugmentationSettings
     tiling: TilingSettings
+    cascade_from: str | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -280,8 +284,9 @@ class Plan(Record):
         schema_version: format version (``schema`` on disk).
         dataset: its name.
         channels, labels, regions, ignore_label: as in the dataset.
-        preset: ``pocket``, ``standard`` or ``large``.
+        preset: ``pocket``, ``standard``, ``large``, or a residual-encoder preset of nnU-Net.
         memory_gb: the budget that patch and batch were fitted to.
+        compat: ``nnunet`` when every choice that nnU-Net makes is nnU-Net's own; None when ours may depart from it.
         seed: of every random stream of training.
         recommended: the configuration to train first.
         reasons: ``"3d.patch_size"`` -> one sentence with the numbers that led there.
@@ -294,8 +299,9 @@ class Plan(Record):
     labels: dict[str, int]
     regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     ignore_label: int | None = None
-    preset: Literal["pocket", "standard", "large"]
+    preset: Literal["pocket", "standard", "large", "residual_m", "residual_l", "residual_xl"]
     memory_gb: PositiveFloat
+    compat: Literal["nnunet"] | None = None
     seed: int = 12345
     recommended: str
     reasons: dict[str, str]
@@ -306,6 +312,12 @@ class Plan(Record):
         """What the channels of a network's output stand for."""
         return Outputs.of(self.labels, self.regions, self.ignore_label)
 
+    def count_inputs(self, configuration: str) -> int:
+        """Channels that a configuration's network sees: the scan's, and in a cascade one mask per foreground output."""
+        if self.configurations[configuration].cascade_from is None:
+            return len(self.channels)
+        return len(self.channels) + sum(value != 0 for value in self.outputs.values)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         Outputs.of(self.labels, self.regions, self.ignore_label)
@@ -315,4 +327,16 @@ class Plan(Record):
             found = len(configuration.preprocessing.channels)
             if found != len(self.channels):
                 raise ValueError(f"'{name}' normalises {found} channels, but the dataset has {len(self.channels)}")
+            self._check_cascade(name, configuration.cascade_from)
         return self
+
+    def _check_cascade(self, name: str, source: str | None) -> None:
+        """What feeds a cascade is another configuration, and is not fed itself."""
+        if source is None:
+            return
+        others = [other for other, c in self.configurations.items() if other != name and c.cascade_from is None]
+        if source not in others:
+            raise ValueError(
+                f"'{name}' has cascade_from '{source}', which must be another configuration that is no cascade "
+                f"itself: {', '.join(others) or 'there is none'}"
+            )

@@ -1,0 +1,36 @@
+"""What all networks here share: first weights, and stages that are computed twice to save memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+LEAKY_SLOPE = 0.01
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def run_stage(stage: Callable[..., torch.Tensor], *inputs: Any, checkpointing: bool) -> torch.Tensor:
+    """Apply a stage; with checkpointing only its inputs are kept, and the way back computes it again.
+
+    Source: Chen et al. 2016, arXiv 1604.06174.
+    """
+    if not (checkpointing and torch.is_grad_enabled()):
+        return stage(*inputs)
+    # No network here has random layers, so there is no random state to bring back.
+    return checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def initialise_convolutions(network: nn.Module) -> None:
+    """Draw every convolution's weights from a normal distribution scaled to its fan-in; biases start at 0.
+
+    Source: He et al. 2015, arXiv 1502.01852, eq. 14-15 with the slope of the leaky ReLU.
+    """
+    for module in network.modules():
+        if isinstance(module, CONVOLUTIONS):
+            nn.init.kaiming_normal_(module.weight, a=LEAKY_SLOPE)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

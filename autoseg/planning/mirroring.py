@@ -1,0 +1,93 @@
+"""Which axes may be mirrored: those along which no two labels are told apart by where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from autoseg.core.records import CaseFacts, Fingerprint
+
+AXES = ("head-foot", "front-back", "left-right")
+ENOUGH_CASES = 5
+SAME_SIDE = 0.9
+APART = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirroring:
+    """The axes of a patch that may be mirrored, and one sentence on why these."""
+
+    axes: tuple[int, ...]
+    reason: str
+
+
+def plan_mirroring(
+    fingerprint: Fingerprint, axis_order: Sequence[int], dimensions: int, *, spares_positions: bool = True
+) -> Mirroring:
+    """Every axis of the patch, less those that would turn one label into another.
+
+    Args:
+        axis_order: canonical axis of each axis of the volume.
+        dimensions: of the patch; 2 is the last two axes of the volume.
+        spares_positions: False mirrors all, as nnU-Net does.
+    """
+    found = positional_axes(fingerprint) if spares_positions else {}
+    own = [axis_order[axis] for axis in range(3 - dimensions, 3)]
+    axes = tuple(number for number, axis in enumerate(own) if axis not in found)
+    clauses = [found[axis] for axis in own if axis in found]
+    if not clauses:
+        return Mirroring(axes=axes, reason=f"Mirrored along all {dimensions} axes, half of the time each.")
+    kept = f"along the {' and '.join(AXES[own[axis]] for axis in axes)} axis alone" if axes else "along no axis"
+    return Mirroring(axes=axes, reason=f"Mirrored {kept}: {'; '.join(clauses)}.")
+
+
+def positional_axes(fingerprint: Fingerprint) -> dict[int, str]:
+    """Axes along which one label lies on the same side of another in nearly every case, each with the numbers.
+
+    A mirrored front half is no back half: a network trained on mirrored scans can no longer tell the labels apart by
+    position, and the mean over mirrored predictions blurs them. Lesion classes that lie within each other (core,
+    oedema) have no side, so nothing changes for them.
+
+    Returns:
+        Canonical axis (0 head-foot, 1 front-back, 2 left-right) -> one clause of reason.
+    """
+    found: dict[int, str] = {}
+    for one, other in combinations(_names(fingerprint), 2):
+        differences = _differences(fingerprint.cases, one, other)
+        if len(differences) < ENOUGH_CASES:
+            continue
+        ahead = (differences > 0).mean(axis=0)
+        for axis in range(3):
+            same, distance = max(ahead[axis], 1 - ahead[axis]), abs(float(differences[:, axis].mean()))
+            if same >= SAME_SIDE and distance >= APART:
+                found.setdefault(
+                    axis,
+                    f"{one} and {other} lie on the same side of each other along the {AXES[axis]} axis in "
+                    f"{same:.0%} of {len(differences)} cases, {distance:.0%} of the scan apart",
+                )
+    return found
+
+
+def _names(fingerprint: Fingerprint) -> tuple[str, ...]:
+    ignored = (0, fingerprint.ignore_label)
+    return tuple(name for name, value in fingerprint.labels.items() if value not in ignored)
+
+
+def _differences(cases: Sequence[CaseFacts], one: str, other: str) -> np.ndarray:
+    """(N,3) float: centre of one label minus centre of the other in the cases that hold both, shares of the scan."""
+    rows = []
+    for case in cases:
+        first, second = _centre(case, one), _centre(case, other)
+        if first is not None and second is not None:
+            rows.append(first - second)
+    return np.array(rows).reshape(-1, 3)
+
+
+def _centre(case: CaseFacts, label: str) -> np.ndarray | None:
+    own = [lesion for lesion in case.lesions if lesion.label == label]
+    if not own:
+        return None
+    return np.average([lesion.centre for lesion in own], axis=0, weights=[lesion.volume_ml for lesion in own])

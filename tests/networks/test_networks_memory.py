@@ -1,0 +1,198 @@
+"""The memory estimate against what really lives, and numbers worked by hand."""
+
+from functools import cache
+
+import pytest
+import torch
+from test_networks_contract import settings
+from torch.profiler import ProfilerActivity, profile
+
+from autoseg.core.errors import PlanError
+from autoseg.networks import NETWORKS, build_network, fit_settings
+from autoseg.networks.memory import count_flops, estimate_training_memory, measure_step, stand_in_loss
+from autoseg.networks.metering import Meter
+
+PATCH = (8, 16, 24)
+# With fewer channels the CPU's kernels fill them up to 8, in workspaces that no GPU needs.
+FEATURES = (8, 16, 32)
+
+
+def fitted(name="unet", dimensions=3, **changes):
+    planned = settings(name, dimensions, **{"features": FEATURES, **changes})
+    return fit_settings(planned, dimensions=dimensions, patch=PATCH[-dimensions:])
+
+
+def estimate(planned=None, dimensions=3, **changes):
+    values = {"patch": PATCH[-dimensions:], "batch": 2, "optimiser": "sgd", "half": False} | changes
+    return estimate_training_memory(
+        planned or fitted(dimensions=dimensions), dimensions=dimensions, input_channels=2, output_channels=3, **values
+    )
+
+
+@cache
+def usual(name="unet", dimensions=3):
+    """What several tests compare with."""
+    return estimate(fitted(name, dimensions), dimensions)
+
+
+class Training:
+    """A real network on the CPU and the steps it takes."""
+
+    def __init__(self, planned, dimensions):
+        self.network = build_network(planned, dimensions=dimensions, input_channels=2, output_channels=3, seed=1)
+        self.image = torch.randn(2, 2, *PATCH[-dimensions:])
+        self.target = torch.zeros(2, *PATCH[-dimensions:], dtype=torch.int16)
+        # As on a GPU: all weights at once.
+        self.optimiser = torch.optim.SGD(
+            self.network.parameters(), 1e-3, momentum=0.9, weight_decay=1e-5, nesterov=True, foreach=True
+        )
+        self.step()
+        self.optimiser.zero_grad()
+
+    def step(self):
+        self.optimiser.zero_grad()
+        outputs = self.network(self.image)
+        loss = stand_in_loss(outputs, self.target)
+        loss.backward()
+        self.optimiser.step()
+
+    def held(self):
+        momenta = [state["momentum_buffer"] for state in self.optimiser.state.values()]
+        return [*self.network.parameters(), *self.network.buffers(), *momenta, self.image, self.target]
+
+
+@pytest.mark.parametrize(("name", "dimensions"), [("unet", 2), *((name, 3) for name in NETWORKS)])
+def test_the_estimate_is_what_lives_at_once_in_a_real_step(name, dimensions):
+    predicted = usual(name, dimensions)
+    training = Training(fitted(name, dimensions), dimensions)
+    meter = Meter()
+    meter.hold(training.held())
+    with meter:
+        training.step()
+    assert predicted.total - predicted.workspace == pytest.approx(meter.peak, rel=0.1)
+
+
+@pytest.mark.parametrize("name", NETWORKS.names())
+def test_the_estimate_is_what_the_allocator_gives_out(name):
+    predicted = usual(name)
+    training = Training(fitted(name), 3)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        training.step()
+    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = sum(tensor.nbytes for tensor in training.held())
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    # Kernels of the CPU may take some workspace of their own.
+    assert predicted.total - predicted.workspace == pytest.approx(peak, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["unet", "segresnet", "swin_unetr"])
+def test_mixed_precision_is_estimated_as_it_is(name):
+    planned = fitted(name)
+    training = Training(planned, 3)
+    step = measure_step(training.network, training.image, training.target, loss=stand_in_loss, half=True)
+    predicted = estimate(planned, half=True)
+    momentum = sum(weight.nbytes for weight in training.network.parameters())
+    optimiser_peak = step.left + momentum
+    real = max(step.meter.peak_with_workspace, optimiser_peak) + momentum
+    assert predicted.total == pytest.approx(real, rel=0.02)
+
+
+@pytest.mark.parametrize("name", NETWORKS.names())
+def test_checkpointing_saves_activations_and_costs_arithmetic(name):
+    before, slim = usual(name), estimate(fitted(name, options={"checkpointing": True}))
+    assert slim.activations_peak < 0.9 * before.activations_peak
+    assert before.step_flops < slim.step_flops <= before.step_flops + before.forward_flops
+
+
+def test_the_total_is_the_sum_of_its_parts():
+    made = usual()
+    parts = (made.parameters, made.gradients, made.optimiser_state, made.activations_peak, made.workspace)
+    assert made.total == sum(parts)
+
+
+def test_memory_grows_by_the_same_with_every_sample():
+    one, two, three = (estimate(batch=n).total for n in (4, 5, 6))
+    assert three - two == two - one > 0
+
+
+def test_two_moments_cost_one_copy_of_the_weights_more_than_momentum():
+    sgd, adam, adamw = (estimate(optimiser=name) for name in ("sgd", "adam", "adamw"))
+    assert adam.total - sgd.total == sgd.parameters
+    assert adamw == adam
+
+
+def test_averaged_weights_cost_one_copy_more():
+    assert estimate(averaged=True).total - usual().total == usual().parameters
+
+
+def test_half_precision_and_fewer_heads_need_less():
+    assert estimate(half=True).activations_peak < 0.75 * usual().activations_peak
+    assert estimate(deep_supervision=False).total < usual().total
+
+
+def test_prediction_needs_less_than_training():
+    assert usual().prediction_peak < usual().total / 3
+
+
+def test_another_loss_is_counted():
+    heavy = estimate(loss=lambda outputs, target: stand_in_loss([*outputs, *outputs], target))
+    assert heavy.total > usual().total
+
+
+def test_an_estimate_needs_no_memory_of_its_own():
+    terabyte = estimate(patch=(1024, 1024, 1024), batch=8)
+    assert terabyte.total > 1e12
+
+
+def test_the_global_stream_is_left_alone():
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    estimate()
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_patch_that_the_network_cannot_take_is_refused():
+    with pytest.raises(PlanError, match=r"cannot take \(9, 16, 24\) voxels; use multiples of \(2, 4, 4\)"):
+        estimate(patch=(9, 16, 24))
+
+
+def test_parameters_are_counted_by_hand():
+    planned = settings(
+        dimensions=2, features=(2, 3), kernels=((3, 3),) * 2, strides=((1, 1), (2, 2)), encoder_blocks=(1, 1),
+        decoder_blocks=(1,),
+    )  # fmt: skip
+    # Weights, bias and two of the norm: 2*2*9+6, 2*3*9+9; up 3*2*4+2; decoder 4*2*9+6; head 2*3+3.
+    numbers = 42 + 63 + 26 + 78 + 9
+    assert estimate(planned, 2, patch=(4, 6)).parameters == 4 * numbers
+    # Two operations per tap: 24 and 6 voxels; a transposed convolution has one tap per output voxel and channel in.
+    taps = 24 * 2 * 18 + 6 * 3 * 18 + 24 * 2 * 3 + 24 * 2 * 36 + 24 * 3 * 2
+    assert count_flops(planned, dimensions=2, input_channels=2, output_channels=3, patch=(4, 6)) == 2 * taps
+
+
+def test_attention_is_counted_by_hand():
+    def flops(layers):
+        planned = fitted("unetr", options={"layers": layers})
+        return count_flops(planned, dimensions=3, input_channels=1, output_channels=2, patch=PATCH)
+
+    tokens, width = 4 * 4 * 6, FEATURES[-1]
+    # Query, key, value and output: 4 width^2; two layers of 4 x width: 8 width^2; scores and their use: 2 tokens width.
+    assert flops(3) - flops(2) == 2 * tokens * (12 * width**2 + 2 * tokens * width)
+
+
+def test_a_storage_counts_once_from_birth_to_death():
+    with Meter() as meter:
+        first = torch.zeros(1000)
+        second = first.view(10, 100) + 1
+        assert meter.live == 8000
+        del first
+        third = second[:5]  # a view
+        assert meter.live == 4000
+        third.mul_(2)
+        fourth = second.sum(0)
+        assert meter.live == 4400
+        del second, third
+    assert meter.live == 400  # the sum is left
+    assert meter.peak == 8000
+    del fourth
