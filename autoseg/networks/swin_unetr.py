@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
+from typing import Any
 
 import torch
 from monai.networks.blocks.dynunet_block import UnetOutBlock
@@ -99,7 +100,8 @@ class WindowEncoder(nn.Module):
     def __init__(self, settings: NetworkSettings, dimensions: int, input_channels: int) -> None:
         super().__init__()
         features, strides = settings.features, settings.strides
-        self.patch_embed = PatchEmbed(strides[1], input_channels, features[1], norm_layer=None, spatial_dims=dimensions)
+        no_norm: Any = None  # MONAI's default, which its types forget
+        self.patch_embed = PatchEmbed(strides[1], input_channels, features[1], no_norm, dimensions)
         self.names = [f"layers{i}" for i in range(1, len(features) - 1)]
         for i, name in enumerate(self.names, start=1):
             blocks = settings.encoder_blocks[i]
@@ -154,7 +156,8 @@ class StridedMerging(nn.Module):
         return self.reduction(self.norm(torch.cat(parts, -1)))
 
 
-def _merging(stride: Sequence[int], before: int, after: int) -> Callable[..., nn.Module]:
+def _merging(stride: Sequence[int], before: int, after: int) -> Any:
+    """What makes a stage's merging; not a module yet, whatever MONAI's types say."""
     if set(stride) == {2} and after == 2 * before:
         return HalvingMerging  # the published case, with the published order of a box's voxels
     return partial(StridedMerging, stride=stride, after=after)

@@ -141,7 +141,8 @@ def _transformer(settings: NetworkSettings, dimensions: int, input_channels: int
         spatial_dims=dimensions,
     )
     for block in transformer.blocks:
-        block.attn.use_flash_attention = True  # the same numbers, without keeping tokens x tokens of them
+        # The same numbers, without keeping tokens x tokens of them.
+        block.get_submodule("attn").use_flash_attention = True  # type: ignore[assignment]
         for unused in ("cross_attn", "norm_cross_attn"):
             if hasattr(block, unused):
                 setattr(block, unused, nn.Identity())

@@ -108,7 +108,7 @@ def _configure(
     loss, reasons["loss"] = plan_loss(fingerprint, fit.network, pooled=pooled, because=because)
     sampling, reasons["sampling"] = plan_sampling(fingerprint, by_lesion=preset.lesion_sampling)
     mirroring = plan_mirroring(fingerprint, grid.axis_order, len(fit.patch), spares_positions=preset.spares_positions)
-    augmentation, reasons["augmentation"] = plan_augmentation(fit.patch, mirroring)
+    augmentation, reasons["augmentation"] = plan_augmentation(fit.patch, mirroring, light=preset.light_augmentation)
     tiling, reasons["tiling"] = plan_tiling(preset, fit.patch, grid.shape, fit.gflop, mirroring)
     configuration = Configuration(
         dimensions=len(fit.patch),  # type: ignore[arg-type]

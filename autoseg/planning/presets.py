@@ -32,6 +32,7 @@ class Preset:
         least_features: channels of the finest stage below which a network is never narrowed to fit.
         least_slice: in-plane voxels of the median slice below which there is no 2D configuration.
         orientation: the axes to plan on: turned to the canonical order, or as they are stored.
+        light_augmentation: smaller and rarer changes than nnU-Net's, for trainings too short to overfit.
         spares_positions: never mirror an axis along which labels are told apart by where they lie.
         lesion_sampling: draw some patches lesion by lesion where small lesions are common.
         channel_names: ``ours`` knows more names of channels with an absolute scale.
@@ -58,6 +59,7 @@ class Preset:
     least_features: int = 8
     least_slice: int = 16  # smaller slices say too little
     orientation: Literal["canonical", "stored"] = "canonical"
+    light_augmentation: bool = False
     spares_positions: bool = True
     lesion_sampling: bool = True
     channel_names: Literal["ours", "nnunet"] = "ours"
@@ -105,13 +107,15 @@ PRESETS = {
         base_features=16,
         max_features=(128, 128),
         encoder_blocks=(2,),
-        decoder_blocks=(2,),
+        decoder_blocks=(1,),  # the finest one alone costs as much as the whole encoder
         reference_gb=8,
         reference_elements=(85e6, 560e6),
         step_gflop=70.0,
+        padding_limit=1.25,
+        light_augmentation=True,
         optimiser=OptimiserSettings(
             name="adamw",
-            learning_rate=1e-3,
+            learning_rate=4e-3,
             momentum=0.9,
             weight_decay=1e-2,
             schedule="poly",
@@ -119,7 +123,9 @@ PRESETS = {
             warmup_share=0.02,
             gradient_clip=12.0,
         ),
-        training=TrainingSettings(epochs=100, steps_per_epoch=100, validation_cases=4, validation_interval=10),
+        training=TrainingSettings(
+            epochs=100, steps_per_epoch=100, validation_cases=4, validation_interval=10, ema_decay=0.99
+        ),
     ),
     # Source: nnU-Net, doi:10.1038/s41592-020-01008-z, with the reference numbers of its version 2.
     "standard": Preset(

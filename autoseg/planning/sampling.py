@@ -40,7 +40,9 @@ def plan_sampling(fingerprint: Fingerprint, *, by_lesion: bool = True) -> tuple[
     return SamplingSettings(foreground_share=FORCED_SHARE, lesion_share=0.0), why
 
 
-def plan_augmentation(patch: Sequence[int], mirroring: Mirroring) -> tuple[AugmentationSettings, str]:
+def plan_augmentation(
+    patch: Sequence[int], mirroring: Mirroring, *, light: bool = False
+) -> tuple[AugmentationSettings, str]:
     """Rotations that the patch's shape allows; the other changes are the same for all.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on data augmentation.
@@ -62,4 +64,24 @@ def plan_augmentation(patch: Sequence[int], mirroring: Mirroring) -> tuple[Augme
         scale_probability=0.2,
         mirror_axes=mirroring.axes,
     )
-    return settings, f"Rotations of +-{degrees:g} degrees: {why}. {mirroring.reason}"
+    if not light:
+        return settings, f"Rotations of +-{degrees:g} degrees: {why}. {mirroring.reason}"
+    # 13b. What protects a thousand epochs from overfitting only slows a short training down.
+    degrees = min(degrees, 15.0)
+    settings = settings.model_copy(
+        update={
+            "rotation_degrees": (-degrees, degrees),
+            "scale": (0.85, 1.25),
+            "noise_probability": 0.05,
+            "blur_probability": 0.05,
+            "brightness_probability": 0.1,
+            "contrast_probability": 0.1,
+            "low_resolution_probability": 0.05,
+            "inverted_gamma_probability": 0.0,
+            "gamma_probability": 0.1,
+        }
+    )
+    return settings, (
+        f"Rotations of +-{degrees:g} degrees and about a third of nnU-Net's changes of intensity: a short training "
+        f"underfits long before it overfits. {mirroring.reason}"
+    )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from autoseg.core.records import LossSettings, NetworkSettings, OptimiserSettings
+from autoseg.core.records import LossSettings, NetworkSettings
 from autoseg.losses import build_loss
 from autoseg.networks import NETWORKS, build_network, fit_settings
 from autoseg.networks.memory import MemoryEstimate, estimate_training_memory
@@ -27,7 +27,6 @@ from autoseg.networks.metering import Meter
 GB = 1e9
 BUDGETS = (4, 8, 16, 24, 40, 80)
 CHANNELS, CLASSES = 4, 3
-OPTIMISER = OptimiserSettings()  # SGD with momentum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +83,7 @@ class Step:
         self.network = task.build().to(device).train()
         # The CPU's default works weight by weight; a GPU's on all weights at once.
         self.optimiser = torch.optim.SGD(
-            self.network.parameters(), OPTIMISER.learning_rate, momentum=OPTIMISER.momentum, weight_decay=OPTIMISER.weight_decay,
-            nesterov=True, foreach=True,
+            self.network.parameters(), 1e-2, momentum=0.99, weight_decay=3e-5, nesterov=True, foreach=True
         )  # fmt: skip
         heads = len(task.settings.features) - 1
         weights = tuple(0.5**i for i in range(heads))
@@ -170,7 +168,7 @@ def compare_on_gpu(names: list[str], budgets: list[float]) -> None:
     total = torch.cuda.get_device_properties(device).total_memory
     print(f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}")
     print(
-        "| network | | precision | budget GB | batch | predicted GB | (workspace) | measured GB | ratio | first step GB |"
+        "| network | | precision | budget GB | batch | predicted GB | (workspace) | measured GB | ratio | first step |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in names:

@@ -62,7 +62,7 @@ def main() -> int:
         f"{len(runs)} plans with {configurations} configurations against nnunetv2 {answer['version']}: "
         f"{unexplained} differ without explanation; ours took {1000 * spent / len(runs):.0f} ms each"
     )
-    if args.write_golden:
+    if args.write_golden and not unexplained:
         _write_golden(args.write_golden, runs, answer)
     return 1 if unexplained else 0
 
@@ -152,9 +152,14 @@ def compare(own: Any, other: Any) -> tuple[list[str], str]:
     if not (isinstance(own, dict) and isinstance(other, dict)):
         return [f"ours {_brief(own)}, theirs {_brief(other)}"], ""
     lines = [f"{key}: ours {own[key]}, theirs {other[key]}" for key in own if own[key] != other[key]]
-    if len(other["features"]) == 1:
+    if has_one_stage(other):
         return lines, "their network has one stage and so no output layer, and cannot be trained; ours has two"
     return lines, ""
+
+
+def has_one_stage(decisions: Decisions) -> bool:
+    """Whether a network never halves its input, as nnU-Net plans it for scans of a few voxels."""
+    return len(decisions["features"]) == 1
 
 
 def _brief(decisions: Any) -> Any:
@@ -167,7 +172,7 @@ def _write_golden(path: Path, runs: list[Run], answer: Decisions) -> None:
     plans = []
     for number, ((dataset, preset, memory_gb), decisions) in enumerate(zip(runs, answer["decisions"], strict=True)):
         turn, which = divmod(number, RUNS)
-        if which not in (0, 1 + turn % (RUNS - 1)) or any(len(made["features"]) == 1 for made in decisions.values()):
+        if which not in (0, 1 + turn % (RUNS - 1)) or any(has_one_stage(made) for made in decisions.values()):
             continue
         datasets[dataset.name] = _render({k: v for k, v in asdict(dataset).items() if v != DEFAULTS.get(k)})
         plans.append(

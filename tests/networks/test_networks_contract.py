@@ -31,6 +31,8 @@ def settings(name="unet", dimensions=3, **changes):
 
 
 def build(name="unet", dimensions=3, seed=1, input_channels=2, **changes):
+    if name == "unetr":
+        changes["options"] = {"layers": 3, **changes.get("options", {})}
     made = fit_settings(settings(name, dimensions, **changes), dimensions=dimensions, patch=patch(dimensions))
     return build_network(made, dimensions=dimensions, input_channels=input_channels, output_channels=3, seed=seed)
 

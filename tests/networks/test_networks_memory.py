@@ -18,6 +18,8 @@ FEATURES = (8, 16, 32)
 
 
 def fitted(name="unet", dimensions=3, **changes):
+    if name == "unetr":
+        changes["options"] = {"layers": 3, **changes.get("options", {})}
     planned = settings(name, dimensions, **{"features": FEATURES, **changes})
     return fit_settings(planned, dimensions=dimensions, patch=PATCH[-dimensions:])
 
@@ -137,7 +139,7 @@ def test_prediction_needs_less_than_training():
 
 
 def test_another_loss_is_counted():
-    heavy = estimate(loss=lambda outputs, target: stand_in_loss([*outputs, *outputs], target))
+    heavy = estimate(loss=lambda outputs, target: stand_in_loss(8 * outputs, target))
     assert heavy.total > usual().total
 
 
