@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 PEER = ROOT / ".venv-nnunet" / "bin" / "python"
 OTHER_GB = (4, 6, 11, 12, 16, 20, 24, 32, 40, 80)
 RUNS = 6  # of each dataset
+STAGE_FIELDS = {"patch_size", "batch_size", "strides", "kernels", "features", "encoder_blocks", "decoder_blocks"}
 DEFAULTS = {field.name: field.default for field in fields(MadeDataset)}
 NETWORKS = {"unet": "PlainConvUNet", "residual_unet": "ResidualEncoderUNet"}
 
@@ -152,7 +153,8 @@ def compare(own: Any, other: Any) -> tuple[list[str], str]:
     if not (isinstance(own, dict) and isinstance(other, dict)):
         return [f"ours {_brief(own)}, theirs {_brief(other)}"], ""
     lines = [f"{key}: ours {own[key]}, theirs {other[key]}" for key in own if own[key] != other[key]]
-    if has_one_stage(other):
+    differing = {key for key in own if own[key] != other[key]}
+    if has_one_stage(other) and differing <= STAGE_FIELDS:
         return lines, "their network has one stage and so no output layer, and cannot be trained; ours has two"
     return lines, ""
 

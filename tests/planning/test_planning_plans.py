@@ -103,8 +103,10 @@ def test_standard_trains_as_nnunet(fingerprint):
 def test_pocket_covers_a_hippocampus_crop(fingerprint):
     plan = make_plan(fingerprint(**ODD["crops"]), preset="pocket", memory_gb=8)
     found = plan.configurations["3d"]
-    assert found.patch_size == (40, 56, 40)
-    assert found.network.features == (16, 32, 64, 128)
+    # Halved three times, it would be 40 x 56 x 40: 1.42 times the case, over the laptop's 1.25.
+    assert found.patch_size == (36, 52, 36)
+    assert found.network.features == (16, 32, 64)
+    assert found.batch_size % 2 == 0
     assert found.tiling.mirror_axes == (0, 1, 2)
     assert "cover 100% of the median case" in plan.reasons["3d.patch_size"]
 

@@ -3,6 +3,7 @@
 import pytest
 
 from autoseg.planning.memory import budget_elements, count_conv_elements, count_gflop, step_gflop
+from autoseg.planning.mirroring import Mirroring
 from autoseg.planning.normalization import plan_normalization
 from autoseg.planning.patch import Task, first_patch, fit_patch
 from autoseg.planning.presets import PRESETS, find_preset
@@ -13,6 +14,10 @@ from autoseg.planning.topology import describe_network, plan_topology
 from autoseg.planning.training import plan_loss, weigh_heads
 
 STANDARD = PRESETS["standard"]
+
+
+def mirror_all(dimensions):
+    return Mirroring(axes=tuple(range(dimensions)), reason=f"Mirrored along all {dimensions} axes.")
 
 
 # 1-2: spacing and axis order
@@ -316,7 +321,7 @@ def test_one_large_lesion_per_case_is_sampled_by_voxel(fingerprint):
     ],
 )
 def test_rotation_follows_the_shape_of_the_patch(patch, degrees, in_plane):
-    settings, why = plan_augmentation(patch)
+    settings, why = plan_augmentation(patch, mirror_all(len(patch)))
     assert settings.rotation_degrees == (-degrees, degrees)
     assert settings.in_plane == in_plane
     assert settings.mirror_axes == tuple(range(len(patch)))
@@ -324,6 +329,20 @@ def test_rotation_follows_the_shape_of_the_patch(patch, degrees, in_plane):
 
 
 # 14: tiling
+
+
+def test_only_axes_that_may_be_mirrored_are():
+    last = Mirroring(axes=(2,), reason="Mirrored along the left-right axis alone: 1 of 2.")
+    assert plan_augmentation((64, 64, 64), last)[0].mirror_axes == (2,)
+    tiling, why = plan_tiling(STANDARD, (64, 64, 64), (60.0, 60.0, 60.0), 1.0, last)
+    assert tiling.mirror_axes == (2,)
+    assert "all 2 mirror images" in why
+
+
+def test_short_trainings_are_augmented_lightly():
+    settings, why = plan_augmentation((64, 64, 64), mirror_all(3), light=True)
+    assert (settings.rotation_degrees, settings.scale, settings.blur_probability) == ((-15, 15), (0.85, 1.25), 0.05)
+    assert "+-15 degrees" in why
 
 
 def test_tiles_are_counted_at_half_a_tile_s_distance():
@@ -335,14 +354,15 @@ def test_tiles_are_counted_at_half_a_tile_s_distance():
 def test_a_laptop_mirrors_only_what_takes_seconds():
     pocket = PRESETS["pocket"]
     # 1 tile x 8 mirror images x 10 GFLOP at 80 GFLOP/s: 1 s.
-    assert plan_tiling(pocket, (40, 40, 40), (36.0, 36.0, 36.0), 10.0)[0].mirror_axes == (0, 1, 2)
+    every = mirror_all(3)
+    assert plan_tiling(pocket, (40, 40, 40), (36.0, 36.0, 36.0), 10.0, every)[0].mirror_axes == (0, 1, 2)
     # 64 tiles: 64 s.
-    settings, why = plan_tiling(pocket, (40, 40, 40), (100.0, 100.0, 100.0), 10.0)
+    settings, why = plan_tiling(pocket, (40, 40, 40), (100.0, 100.0, 100.0), 10.0, every)
     assert settings.mirror_axes == ()
     assert "64 s" in why
-    assert plan_tiling(STANDARD, (40, 40, 40), (100.0, 100.0, 100.0), 10.0)[0].mirror_axes == (0, 1, 2)
+    assert plan_tiling(STANDARD, (40, 40, 40), (100.0, 100.0, 100.0), 10.0, every)[0].mirror_axes == (0, 1, 2)
 
 
 def test_slices_are_tiled_one_by_one():
-    _, why = plan_tiling(STANDARD, (64, 64), (30.0, 64.0, 64.0), 1.0)
+    _, why = plan_tiling(STANDARD, (64, 64), (30.0, 64.0, 64.0), 1.0, mirror_all(2))
     assert "30 x 1 GFLOP" in why
