@@ -231,7 +231,7 @@ def demo(argv: Sequence[str] | None = None) -> NoReturn:
         "Make a small synthetic dataset and run plan, train, predict and evaluate on it, on the CPU, in minutes.",
         "autoseg_demo --root /somewhere/with/space",
     )
-    parser.add_argument("--time-budget", type=_duration, default=240.0, metavar="TIME", help="of training (default 4m)")
+    parser.add_argument("--time-budget", type=_duration, default=300.0, metavar="TIME", help="of training (default 5m)")
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
         from autoseg.pipeline.demonstration import demonstrate

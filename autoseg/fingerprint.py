@@ -67,6 +67,7 @@ def measure_case(
         spacing=spacing,  # type: ignore[arg-type]
         cropped_shape=tuple(stop - start for start, stop in crop),  # type: ignore[arg-type]
         channels=channels,
+        transpose=transpose,
         label_voxels=counted,
         lesions=found,
     )
