@@ -156,10 +156,22 @@ def compare_on_cpu(names: list[str]) -> None:
                 )
 
 
-def largest_batch(task: Task, budget: float) -> int:
-    """The largest batch that is predicted to fit: memory grows by the same amount with every sample."""
-    one, two = task.estimate(1).total, task.estimate(2).total
-    return max(0, 1 + int((budget - one) // (two - one)))
+def largest_batch(task: Task, budget: float, costs: dict[int, int]) -> int:
+    """The largest batch that is predicted to fit; ``costs`` remembers the estimates of this task."""
+
+    def cost(batch: int) -> int:
+        if batch not in costs:
+            costs[batch] = task.estimate(batch).total
+        return costs[batch]
+
+    low, high = 0, 1
+    while cost(high) <= budget:
+        low, high = high, 2 * high
+    while high - low > 1:  # memory grows almost linearly, so the straight line between the two is a good guess
+        guess = low + int((high - low) * (budget - cost(low)) / (cost(high) - cost(low)))
+        middle = min(max(guess, low + 1), high - 1)
+        low, high = (middle, high) if cost(middle) <= budget else (low, middle)
+    return low
 
 
 def compare_on_gpu(names: list[str], budgets: list[float]) -> None:
@@ -175,8 +187,9 @@ def compare_on_gpu(names: list[str], budgets: list[float]) -> None:
         for dimensions, patch, stages in ((2, (256, 256), 6), (3, (64, 128, 128), 5)):
             for half in (True, False):
                 task = plan_task(name, dimensions, patch, 32, stages=stages, half=half)
+                costs: dict[int, int] = {}
                 for budget in budgets:
-                    batch = largest_batch(task, budget * GB)
+                    batch = largest_batch(task, budget * GB, costs)
                     if batch and budget * GB < 0.95 * total:
                         _print_gpu_row(task, batch, budget, device)
 
