@@ -1,5 +1,6 @@
 """The docs name what there is, link to what there is, and show commands that parse."""
 
+import argparse
 import importlib
 import re
 import shlex
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from autoseg import cli
 from autoseg.core.records import Plan, Record
 from autoseg.datasets import IMPORTERS
 from autoseg.losses import LOSSES
@@ -34,12 +34,12 @@ class ParserAsked(Exception):
 def find_parser(command):
     """The real parser of a command, which is not run."""
 
-    def stop(parser, argv, act):
+    def stop(parser, argv):
         raise ParserAsked(parser)
 
     module, _, function = SCRIPTS[command].partition(":")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ParserAsked) as asked:
-        patch.setattr(cli, "_run", stop)
+        patch.setattr(argparse.ArgumentParser, "parse_intermixed_args", stop)
         getattr(importlib.import_module(module), function)([])
     return asked.value.parser
 

@@ -1,0 +1,10 @@
+"""argv -> one call of the pipeline, one file per command. The only argparse, environment and exit codes."""
+
+from autoseg.cli.demonstration import demo
+from autoseg.cli.evaluating import evaluate
+from autoseg.cli.importing import import_
+from autoseg.cli.planning import plan
+from autoseg.cli.predicting import predict
+from autoseg.cli.training import train
+
+__all__ = ["demo", "evaluate", "import_", "plan", "predict", "train"]

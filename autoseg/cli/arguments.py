@@ -1,0 +1,68 @@
+"""What the commands' parsers share: the options of every command, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+Arguments = argparse.Namespace
+
+
+def make_parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
+    """A command's parser, with the options that all commands have."""
+    parser = argparse.ArgumentParser(
+        prog=name,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        help="the folder with autoseg_raw, autoseg_preprocessed and autoseg_results; "
+        "left out: $AUTOSEG_ROOT, else the current folder",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
+    return parser
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``."""
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes a GPU where there is one"
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """``--workers``."""
+    parser.add_argument(
+        "--workers", type=read_count, metavar="N", help="processes; left out: what cores and memory allow"
+    )
+
+
+def read_duration(text: str) -> float:
+    """``90s``, ``10m`` or ``6h`` -> seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is no duration; write 90s, 10m or 6h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def read_positive(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is no positive number")
+    return value
+
+
+def read_count(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1")
+    return int(text)

@@ -1,0 +1,56 @@
+"""``autoseg_plan``: its options, and its one call of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from autoseg.cli.arguments import Arguments, add_device, add_workers, make_parser, read_positive
+from autoseg.cli.running import run_command, show
+
+if TYPE_CHECKING:
+    from autoseg.core.store import Store
+    from autoseg.terminal import Terminal
+
+
+def plan(argv: Sequence[str] | None = None) -> NoReturn:
+    """``autoseg_plan``."""
+    parser = make_parser(
+        "autoseg_plan",
+        "Measure a dataset, plan configurations with reasons, split it into folds and preprocess it.",
+        "autoseg_plan -d ISLES15 --memory 8",
+    )
+    parser.add_argument("-d", "--dataset", required=True, metavar="NAME", help="a folder under autoseg_raw")
+    parser.add_argument("--memory", type=read_positive, metavar="GB", help="GPU memory to plan for; implies a GPU")
+    parser.add_argument(
+        "--preset",
+        choices=("pocket", "standard", "large", "residual_m", "residual_l", "residual_xl"),
+        help="pocket: a laptop without GPU; standard: nnU-Net's size; large: a residual encoder for 24 GB; residual_*: "
+        "nnU-Net's own presets M, L, XL. "
+        "Left out: as planned before, else standard with a GPU or --memory, else pocket",
+    )
+    add_device(parser)
+    edited = parser.add_mutually_exclusive_group()
+    edited.add_argument("--keep", action="store_true", help="use plan.json as it stands, edited by hand or not")
+    edited.add_argument("--replace", action="store_true", help="plan anew over a plan edited by hand (a copy is kept)")
+    parser.add_argument("--explain", action="store_true", help="print the reason of every value as a page to read")
+    add_workers(parser)
+
+    def act(args: Arguments, store: Store, terminal: Terminal) -> None:
+        from autoseg.pipeline.planning import plan_dataset, show_plan
+        from autoseg.pipeline.presets import choose_preset
+        from autoseg.planning import explain_plan
+
+        preset, memory_gb = choose_preset(store, args.dataset, args.preset, args.memory, args.device, keep=args.keep)
+        made = plan_dataset(
+            store,
+            args.dataset,
+            preset=preset,
+            memory_gb=memory_gb,
+            edited="keep" if args.keep else "replace" if args.replace else "refuse",
+            workers=args.workers,
+            progress=terminal.progress,
+        )
+        show(args, (explain_plan(made) + "\n" if args.explain else "") + show_plan(store, made))
+
+    run_command(parser, argv, act)
