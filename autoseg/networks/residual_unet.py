@@ -38,4 +38,4 @@ def _start_as_identity(network: nn.Module) -> None:
             nn.init.zeros_(module.conv2.norm.bias)
 
 
-RESIDUAL_UNET = Architecture(build=build_residual_unet, traits=NetworkTraits())
+RESIDUAL_UNET = Architecture(build=build_residual_unet, traits=NetworkTraits(usual_blocks=((1, 3, 4, 6), (1,))))

@@ -146,4 +146,4 @@ def _head(dimensions: int, features: int, outputs: int) -> nn.Module:
     return nn.Sequential(SlimGroupNorm(features), nn.ReLU(inplace=True), last)
 
 
-SEGRESNET = Architecture(build=build_segresnet, traits=NetworkTraits())
+SEGRESNET = Architecture(build=build_segresnet, traits=NetworkTraits(usual_blocks=((1, 2, 2, 4), (1,))))

@@ -171,7 +171,18 @@ def _normalise(x: torch.Tensor) -> torch.Tensor:
     return functional.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)
 
 
+def _usual_features(features: tuple[int, ...]) -> tuple[int, ...]:
+    """MONAI's default of 24 where a plain U-Net begins with 32; the second stage is as wide as the first."""
+    first = features[0] * 3 // 4
+    return (first, *(first * 2**i for i in range(len(features) - 1)))
+
+
 SWIN_UNETR = Architecture(
     build=build_swin_unetr,
-    traits=NetworkTraits(follows=TOPOLOGY - {"decoder_blocks"}, least_stages=3, options=("window_size",)),
+    traits=NetworkTraits(
+        follows=TOPOLOGY - {"decoder_blocks"},
+        least_stages=3,
+        options=("window_size",),
+        usual_features=_usual_features,
+    ),
 )

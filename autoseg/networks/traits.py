@@ -40,6 +40,9 @@ class NetworkTraits:
         needs_patch_size: it is built for one patch, given as the option ``patch_size``.
         fixed_input_size: it takes no other input size than that patch; the prediction tile must be equal to it.
         options: names of its own options.
+        most_halvings: how often an axis may be halved at most; None knows no limit.
+        usual_features: of the features that a plain U-Net would have per stage, those of this network as published.
+        usual_blocks: blocks per stage as published, of encoder and decoder, finest first; the last number goes on.
     """
 
     dimensions: tuple[int, ...] = (2, 3)
@@ -51,6 +54,9 @@ class NetworkTraits:
     needs_patch_size: bool = False
     fixed_input_size: bool = False
     options: tuple[str, ...] = ()
+    most_halvings: int | None = None
+    usual_features: Callable[[tuple[int, ...]], tuple[int, ...]] = tuple
+    usual_blocks: tuple[tuple[int, ...], tuple[int, ...]] = ((2,), (2,))
 
 
 @dataclass(frozen=True, kw_only=True)

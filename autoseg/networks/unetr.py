@@ -20,6 +20,7 @@ from autoseg.networks.traits import (
 )
 
 LAYERS = 12
+WIDENING = 24
 HEAD_FEATURES = 64
 
 
@@ -153,6 +154,11 @@ def _enlarge(dimensions: int, before: int, after: int, stride: tuple[int, ...]) 
     return get_conv_layer(dimensions, before, after, kernel_size=stride, stride=stride, is_transposed=True)
 
 
+def _usual_features(features: tuple[int, ...]) -> tuple[int, ...]:
+    """As published where a plain U-Net begins with 32: 16, 32, 64, 128 and a transformer 768 wide."""
+    return (*(features[0] // 2 * 2**i for i in range(len(features) - 1)), WIDENING * features[0])
+
+
 def _as_volume(tokens: torch.Tensor, grid: tuple[int, ...]) -> torch.Tensor:
     """(B,tokens,width) -> (B,width,*grid)."""
     return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *grid)
@@ -165,5 +171,7 @@ UNETR = Architecture(
         needs_patch_size=True,
         fixed_input_size=True,
         options=("layers",),
+        most_halvings=4,  # a token of 16 voxels along an axis; of 32, a patch would be a handful of tokens
+        usual_features=_usual_features,
     ),
 )

@@ -3,5 +3,6 @@
 from autoseg.planning.explain import explain_plan
 from autoseg.planning.folds import make_folds, read_folds_content
 from autoseg.planning.plan import make_plan
+from autoseg.planning.pricing import price_step
 
-__all__ = ["explain_plan", "make_folds", "make_plan", "read_folds_content"]
+__all__ = ["explain_plan", "make_folds", "make_plan", "price_step", "read_folds_content"]

@@ -22,10 +22,12 @@ class LowResolution:
 
     Attributes:
         grid: with its own spacing, shape and reasons.
+        task: what the patch was planned for.
         fit: patch, batch and network.
     """
 
     grid: TargetGrid
+    task: Task
     fit: Fit
 
 
@@ -63,7 +65,7 @@ def plan_low_resolution(
         f"{share_covered(low, shape):.0%}."
     )
     coarse = replace(grid, spacing=spacing, shape=smaller.shape, reasons={**grid.reasons, "spacing": why})
-    return LowResolution(grid=coarse, fit=low), why
+    return LowResolution(grid=coarse, task=smaller, fit=low), why
 
 
 def coarsen(spacing: Sequence[float]) -> tuple[float, ...]:

@@ -14,7 +14,6 @@ from autoseg.planning.spacing import join
 from autoseg.planning.topology import MIN_SIZE, NO_LIMIT, Topology, describe_network, plan_topology
 
 START_EXTENT = {2: 2048, 3: 256}  # edge of a cubic first patch
-LEAST_EXTENT = {2: 64, 3: 32}  # below this edge a patch sees too little: rather narrow the network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +39,28 @@ class Fit:
     """What fits.
 
     Attributes:
-        patch, batch, network: for the configuration.
+        topology: of the network, with the patch.
+        batch, network: for the configuration.
         elements: convolution outputs of one sample.
         gflop: of one forward pass of one sample.
-        reasons: ``patch_size``, ``batch_size`` and ``network`` -> why.
+        accumulation: parts that a batch goes through the network in.
+        predicted_gb: what a training step needs; None where nothing predicted it.
+        reasons: ``patch_size``, ``batch_size``, ``network`` and, where predicted, ``memory`` -> why.
     """
 
-    patch: tuple[int, ...]
+    topology: Topology
     batch: int
     network: NetworkSettings
     elements: int
     gflop: float
+    accumulation: int = 1
+    predicted_gb: float | None = None
     reasons: dict[str, str]
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """Voxels per axis."""
+        return self.topology.patch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,20 +94,18 @@ class _Trial:
 def fit_patch(task: Task, preset: Preset, *, memory_gb: float) -> Fit:
     """The largest patch, and the network and batch with it, that the budget allows.
 
+    Below ``preset.least_gb`` a patch would show too little of where it lies: it is planned as for that much, and the
+    network is then made cheaper instead (``fitting.settle``).
+
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on patch and batch size.
 
     Raises:
-        MemoryShortageError: not even the narrowest network on the smallest patch fits.
+        MemoryShortageError: not even the smallest patch fits.
     """
-    dimensions = len(task.shape)
-    wanted = min(LEAST_EXTENT[dimensions] ** dimensions, math.prod(task.shape))
-    features = preset.base_features
-    trial = _shrink_to_fit(task, preset, memory_gb, features)
-    # 7b. With little memory, halve the filters before the patch becomes too small to show where it is.
-    while (trial.over or math.prod(trial.topology.patch) < wanted) and features // 2 >= preset.least_features:
-        features //= 2
-        trial = _shrink_to_fit(task, preset, memory_gb, features)
+    memory_gb = max(memory_gb, preset.least_gb)
+    trial = _shrink_to_fit(task, preset, memory_gb)
     if trial.over:
+        dimensions = len(task.shape)
         needed = memory_gb * trial.elements / _allowed(preset, dimensions, memory_gb)
         raise MemoryShortageError(
             f"the smallest {dimensions}D network needs about {needed:.2g} GB to train, but the budget is "
@@ -106,7 +113,7 @@ def fit_patch(task: Task, preset: Preset, *, memory_gb: float) -> Fit:
         )
     batch, why_batch = _choose_batch(task, preset, trial, memory_gb)
     return Fit(
-        patch=trial.topology.patch,
+        topology=trial.topology,
         batch=batch,
         network=trial.network,
         elements=trial.elements,
@@ -114,7 +121,7 @@ def fit_patch(task: Task, preset: Preset, *, memory_gb: float) -> Fit:
         reasons={
             "patch_size": _explain_patch(task, preset, trial, memory_gb),
             "batch_size": why_batch,
-            "network": _explain_network(task, preset, trial),
+            "network": explain_network(task, trial.topology, trial.network),
         },
     )
 
@@ -128,24 +135,24 @@ def first_patch(spacing: Sequence[float], shape: Sequence[float]) -> tuple[float
     return tuple(min(float(round(f * scale)), n) for f, n in zip(finenesses, shape, strict=True))
 
 
-def _shrink_to_fit(task: Task, preset: Preset, memory_gb: float, features: int) -> _Trial:
+def _shrink_to_fit(task: Task, preset: Preset, memory_gb: float) -> _Trial:
     """Rule 5b: while over budget, shorten the axis that is longest against the median case."""
-    trial = _try(task, preset, memory_gb, features, plan_topology(task.spacing, first_patch(task.spacing, task.shape)))
+    trial = _try(task, preset, memory_gb, plan_topology(task.spacing, first_patch(task.spacing, task.shape)))
     if not trial.over and preset.padding_limit is not None:
         topology = _limit_padding(task, trial.topology, preset.padding_limit)
-        leaner = _try(task, preset, memory_gb, features, topology)
+        leaner = _try(task, preset, memory_gb, topology)
         return trial if leaner.over else replace(leaner, unpadded=topology != trial.topology)
     while trial.over:
-        smaller, spared = _shorten(task, trial.topology, preset.least_edge)
+        smaller, spared = shorten(task, trial.topology, preset.least_edge)
         if smaller is None:
             return trial
         spared = spared or trial.spared
-        trial = replace(_try(task, preset, memory_gb, features, smaller), shrunk=True, spared=spared)
+        trial = replace(_try(task, preset, memory_gb, smaller), shrunk=True, spared=spared)
     return trial
 
 
-def _try(task: Task, preset: Preset, memory_gb: float, features: int, topology: Topology) -> _Trial:
-    network = describe_network(preset, topology, features)
+def _try(task: Task, preset: Preset, memory_gb: float, topology: Topology) -> _Trial:
+    network = describe_network(preset, topology, preset.base_features)
     elements = count_conv_elements(network, topology.patch, output_channels=task.output_channels)
     trial = _Trial(task=task, topology=topology, network=network, elements=elements)
     over = elements > _allowed(preset, len(task.shape), memory_gb)
@@ -160,7 +167,7 @@ def _allowed(preset: Preset, dimensions: int, memory_gb: float) -> float:
     return budget_elements(preset, dimensions, memory_gb) * batches
 
 
-def _shorten(task: Task, topology: Topology, least_edge: int) -> tuple[Topology | None, bool]:
+def shorten(task: Task, topology: Topology, least_edge: int) -> tuple[Topology | None, bool]:
     """One axis one step shorter, or None when no axis can be; and whether a longer one was spared as too short."""
     patch, spared = topology.patch, False
     ratios = [n / m for n, m in zip(patch, task.shape, strict=True)]
@@ -236,14 +243,16 @@ def _explain_patch(task: Task, preset: Preset, trial: _Trial, memory_gb: float) 
     )
 
 
-def _explain_network(task: Task, preset: Preset, trial: _Trial) -> str:
-    network, pools = trial.network, trial.topology.pools
-    narrowed = ""
-    if network.features[0] < preset.base_features:
-        narrowed = f"; {network.features[0]} filters instead of {preset.base_features} leave room for the patch"
-    halvings = ", ".join(map(str, pools))
+def explain_network(task: Task, topology: Topology, network: NetworkSettings, *, share: float = 1.0) -> str:
+    """One sentence on stages and features.
+
+    Args:
+        share: of the preset's filters, where it was narrowed to fit.
+    """
+    narrowed = f"; {share:.0%} of the preset's filters keep it within the memory" if share < 1 else ""
+    halvings = ", ".join(map(str, topology.pools))
     return (
-        f"{len(network.features)} stages with {network.features[0]} to {network.features[-1]} features: the axes at "
-        f"{join(task.spacing)} mm are halved {halvings} times, while they keep {MIN_SIZE} voxels and differ by less "
-        f"than a factor of 2{narrowed}."
+        f"{network.name}, {len(network.features)} stages with {network.features[0]} to {network.features[-1]} "
+        f"features: the axes at {join(task.spacing)} mm are halved {halvings} times, while they keep {MIN_SIZE} voxels "
+        f"and differ by less than a factor of 2{narrowed}."
     )

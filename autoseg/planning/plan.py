@@ -7,8 +7,9 @@ from typing import Literal
 
 from autoseg.core.errors import DataError, UsageError
 from autoseg.core.records import Fingerprint, Plan
-from autoseg.planning.configurations import plan_configurations
+from autoseg.planning.configurations import Budget, plan_configurations
 from autoseg.planning.presets import NNUNET_PLANNERS, Preset, find_preset
+from autoseg.planning.pricing import Cost
 from autoseg.planning.spacing import TargetGrid, join, plan_grid
 
 
@@ -20,6 +21,8 @@ def make_plan(
     seed: int = 12345,
     compat: Literal["nnunet"] | None = None,
     cascade: bool = True,
+    networks: tuple[str, ...] = (),
+    cost: Cost | None = None,
 ) -> Plan:
     """Decide everything, each value with its reason; the same fingerprint and budget give the same plan.
 
@@ -30,9 +33,12 @@ def make_plan(
         seed: of every random stream of training.
         cascade: whether a full-resolution network fed by a low-resolution one may be planned.
         compat: ``nnunet`` makes every choice as nnU-Net's planner does, on the axes as they are stored.
+        networks: further networks; each adds ``3d_<network>`` and ``2d_<network>``, and needs ``cost``.
+        cost: prices a training step (``price_step``): what is too dear for the budget is made cheaper, and the plan
+            holds the prediction. None plans by nnU-Net's rules alone, which hold from 4 GB on.
 
     Raises:
-        UsageError: no such preset (or nnU-Net has none like it), or a budget that is not positive.
+        UsageError: no such preset (or nnU-Net has none like it) or network, or a budget that is not positive.
         DataError: the fingerprint has no case or no labelled voxel.
         MemoryShortageError: nothing fits the budget.
     """
@@ -41,14 +47,16 @@ def make_plan(
         raise UsageError(f"a budget of {memory_gb:g} GB cannot hold a network; give a positive number of GB")
     _check_labels(fingerprint)
     grid = plan_grid(fingerprint, numbers.orientation)
-    configurations, reasons = plan_configurations(fingerprint, grid, numbers, memory_gb=memory_gb, cascade=cascade)
+    budget = Budget(memory_gb=memory_gb, cost=cost, networks=networks, cascade=cascade)
+    planned = plan_configurations(fingerprint, grid, numbers, budget)
+    reasons = dict(planned.reasons)
     reasons["memory_gb"] = _explain_budget(numbers, memory_gb)
     if compat is not None:
         reasons["compat"] = (
             f"Every choice that nnU-Net 2.8.1's {NNUNET_PLANNERS[preset]} makes at {memory_gb:g} GB is made as it "
             f"makes it, on the axes as they are stored."
         )
-    recommended, reasons["recommended"] = _recommend(grid, tuple(configurations))
+    recommended, reasons["recommended"] = _recommend(grid, tuple(planned.configurations))
     return Plan(
         dataset=fingerprint.dataset,
         channels=fingerprint.channels,
@@ -59,9 +67,11 @@ def make_plan(
         memory_gb=memory_gb,
         compat=compat,
         seed=seed,
+        networks=networks,
         recommended=recommended,
         reasons=reasons,
-        configurations=configurations,
+        memory=planned.memory,
+        configurations=planned.configurations,
     )
 
 
@@ -86,6 +96,8 @@ def _recommend(grid: TargetGrid, names: tuple[str, ...]) -> tuple[str, str]:
     """The configuration to train first, and why."""
     if len(names) == 1:
         return names[0], f"{names[0]} is the only configuration: the median case has {join(grid.shape)} voxels."
+    if "3d" not in names:
+        return "2d", f"There is no 3d configuration: the median case has {join(grid.shape)} voxels."
     ratio = grid.spacing[0] / max(grid.spacing[1:])
     if "2d" in names and grid.is_coarse:
         return "2d", (

@@ -29,7 +29,8 @@ class Preset:
         batch_limit: the largest batch; None knows none.
         padding_limit: a patch may be this many times larger than the whole case it holds; None pads without limit.
         least_edge: voxels below which no axis of a patch is shortened.
-        least_features: channels of the finest stage below which a network is never narrowed to fit.
+        least_gb: memory below which the patch is planned as for this much, and the network made cheaper instead.
+        keeps_budget: whether what a training step is predicted to need must stay within the budget.
         least_slice: in-plane voxels of the median slice below which there is no 2D configuration.
         orientation: the axes to plan on: turned to the canonical order, or as they are stored.
         light_augmentation: smaller and rarer changes than nnU-Net's, for trainings too short to overfit.
@@ -56,7 +57,8 @@ class Preset:
     batch_limit: int | None = 64  # beyond it, loading data and not learning fills the time
     padding_limit: float | None = 1.5  # a third of the patch
     least_edge: int = 8  # what can still be halved once
-    least_features: int = 8
+    least_gb: float = 4.0  # the least that nnU-Net is used with; its patch there still shows most of a brain
+    keeps_budget: bool = True
     least_slice: int = 16  # smaller slices say too little
     orientation: Literal["canonical", "stored"] = "canonical"
     light_augmentation: bool = False
@@ -92,6 +94,8 @@ _NO_DEPARTURES: dict[str, Any] = {
     "batch_limit": None,
     "padding_limit": None,
     "least_edge": 1,
+    "least_gb": 0.0,
+    "keeps_budget": False,
     "least_slice": 0,
     "orientation": "stored",
     "spares_positions": False,
@@ -136,7 +140,6 @@ PRESETS = {
         decoder_blocks=(2,),
         reference_gb=8,
         reference_elements=(85e6, 560e6),
-        padding_limit=None,
         optimiser=_NNUNET_OPTIMISER,
         training=_NNUNET_TRAINING,
     ),
@@ -170,4 +173,4 @@ def find_preset(name: str, compat: str | None = None) -> Preset:
         raise UsageError(f"plans can be compatible with 'nnunet', not with '{compat}'")
     if name not in NNUNET_PLANNERS:
         raise UsageError(f"nnU-Net has no preset like '{name}'; compatible are: {', '.join(NNUNET_PLANNERS)}")
-    return replace(PRESETS[name], least_features=PRESETS[name].base_features, **_NO_DEPARTURES)
+    return replace(PRESETS[name], **_NO_DEPARTURES)

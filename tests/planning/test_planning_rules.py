@@ -258,13 +258,14 @@ def test_padding_of_a_whole_brain_is_limited():
     fit = fit_patch(brain, PRESETS["large"], memory_gb=24)
     assert fit.patch == (160, 192, 144)
     assert "over 1.5 times the case" in fit.reasons["patch_size"]
-    assert fit_patch(brain, STANDARD, memory_gb=24).patch == (160, 192, 160)  # nnU-Net's own
+    assert fit_patch(brain, find_preset("standard", "nnunet"), memory_gb=24).patch == (160, 192, 160)
 
 
-def test_little_memory_narrows_the_network_before_the_patch_is_tiny():
-    fit = fit_patch(task((140.0, 171.0, 136.0)), STANDARD, memory_gb=0.03)
-    assert fit.network.features[0] == 8
-    assert "8 filters instead of 32" in fit.reasons["network"]
+def test_below_4_gb_the_patch_stays_that_of_4_gb_unless_nnunet_s_rules_are_wanted():
+    brain = task((140.0, 171.0, 136.0))
+    assert fit_patch(brain, STANDARD, memory_gb=2).patch == fit_patch(brain, STANDARD, memory_gb=4).patch
+    theirs = find_preset("standard", "nnunet")
+    assert fit_patch(brain, theirs, memory_gb=2).patch != fit_patch(brain, theirs, memory_gb=4).patch
 
 
 # 9b, 11: loss

@@ -146,6 +146,8 @@ class TrainingSettings(Record):
             model is made of the last ones: choosing by the held-out cases would flatter their scores.
         ema_decay: decay per step of the averaged weights that are validated and kept; 0 uses the weights themselves.
         precision: ``auto`` is bfloat16 or float16 on a GPU and float32 on a CPU.
+        accumulation: parts that a batch goes through the network in, one after the other; the gradients are added up,
+            so that the step is the same but needs the memory of one part. It must divide the batch size.
     """
 
     epochs: PositiveInt = 1000
@@ -154,6 +156,7 @@ class TrainingSettings(Record):
     validation_interval: PositiveInt = 5
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    accumulation: PositiveInt = 1
 
 
 class SamplingSettings(Record):
@@ -267,6 +270,10 @@ class Configuration(Record):
         for name in ("patch_size", "tiling.tile_size"):
             if any(n % d for n, d in zip(sizes[name], divisors, strict=True)):
                 raise ValueError(f"{name} {sizes[name]} must be multiples of {tuple(divisors)}, the network's strides")
+        if self.batch_size % self.training.accumulation:
+            raise ValueError(
+                f"training.accumulation {self.training.accumulation} must divide batch_size {self.batch_size}"
+            )
         axes = set(self.tiling.mirror_axes) | set(self.augmentation.mirror_axes)
         if axes - set(range(self.dimensions)):
             raise ValueError(f"mirror_axes must lie in 0..{self.dimensions - 1}")
@@ -275,6 +282,20 @@ class Configuration(Record):
         if self.network.deep_supervision and weights != outputs:
             raise ValueError(f"deep supervision needs {outputs} loss.deep_supervision_weights, not {weights}")
         return self
+
+
+class MemoryFacts(Record):
+    """What a training step of one configuration needs on the device, in GB (1e9 bytes).
+
+    Attributes:
+        predicted_gb: by the estimator: weights, gradients, optimiser, activations and the device's own share.
+        measured_gb: the most that a real step took where the plan was made, or None where none was run.
+        device: what it was measured on.
+    """
+
+    predicted_gb: PositiveFloat
+    measured_gb: PositiveFloat | None = None
+    device: str | None = None
 
 
 class Plan(Record):
@@ -288,8 +309,10 @@ class Plan(Record):
         memory_gb: the budget that patch and batch were fitted to.
         compat: ``nnunet`` when every choice that nnU-Net makes is nnU-Net's own; None when ours may depart from it.
         seed: of every random stream of training.
+        networks: further networks that were asked for; each has its own configurations (``3d_dynunet``).
         recommended: the configuration to train first.
         reasons: ``"3d.patch_size"`` -> one sentence with the numbers that led there.
+        memory: configuration -> what a training step needs, as far as it was predicted.
         configurations: by name.
     """
 
@@ -303,8 +326,10 @@ class Plan(Record):
     memory_gb: PositiveFloat
     compat: Literal["nnunet"] | None = None
     seed: int = 12345
+    networks: tuple[str, ...] = ()
     recommended: str
     reasons: dict[str, str]
+    memory: dict[str, MemoryFacts] = Field(default_factory=dict)
     configurations: dict[str, Configuration]
 
     @property
