@@ -58,7 +58,10 @@ def test_a_low_resolution_that_saves_little_is_dropped(fingerprint):
 def test_the_cascade_is_the_full_resolution_fed_by_the_low_one(large):
     full, cascade = large.configurations["3d"], large.configurations["3d_cascade"]
     assert cascade.cascade_from == "3d_lowres"
-    assert cascade.model_copy(update={"cascade_from": None}) == full
+    unfed = {"cascade_from": None, "augmentation": full.augmentation}
+    assert cascade.model_copy(update=unfed) == full
+    changed = cascade.augmentation.model_dump().items() - full.augmentation.model_dump().items()
+    assert changed == {("mask_shape_probability", 0.4), ("mask_removal_probability", 0.2)}
     assert "sees the prediction of 3d_lowres" in explain_plan(large)
 
 

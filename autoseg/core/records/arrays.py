@@ -36,6 +36,7 @@ class PreparedCase:
         label: (Z,Y,X) int16 or uint8, values as in the plan, or None for a scan without reference.
         placement: how these voxels sit in the scan.
         lesions: where to sample; None without a label.
+        prior: (Z,Y,X) integer, in a cascade the mask that its source gave this case; None otherwise.
     """
 
     id: str
@@ -43,3 +44,4 @@ class PreparedCase:
     label: np.ndarray | None
     placement: Placement
     lesions: Lesions | None
+    prior: np.ndarray | None = None

@@ -186,6 +186,9 @@ class AugmentationSettings(Record):
         scale: zoom factor.
         elastic_probability: smooth random displacement; off by default.
         mirror_axes: axes flipped with probability one half each.
+        mask_shape_probability: in a cascade, every mask channel is dilated, eroded, opened or closed.
+        mask_shape_radius: smallest and largest radius of the ball that does it, voxels; whole numbers.
+        mask_removal_probability: in a cascade, every mask channel loses one connected component that is not large.
         *_per_channel: probability that each channel takes part, given that the change applies.
     """
 
@@ -213,6 +216,15 @@ class AugmentationSettings(Record):
     gamma_probability: float = Field(default=0.3, ge=0, le=1)
     gamma: Range = (0.7, 1.5)
     mirror_axes: tuple[int, ...]
+    mask_shape_probability: float = Field(default=0.0, ge=0, le=1)
+    mask_shape_radius: tuple[PositiveInt, PositiveInt] = (1, 8)
+    mask_removal_probability: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mask_shape_radius[0] > self.mask_shape_radius[1]:
+            raise ValueError(f"mask_shape_radius must be [smallest, largest], not {list(self.mask_shape_radius)}")
+        return self
 
 
 class TilingSettings(Record):
@@ -337,11 +349,20 @@ class Plan(Record):
         """What the channels of a network's output stand for."""
         return Outputs.of(self.labels, self.regions, self.ignore_label)
 
+    @property
+    def foreground(self) -> tuple[tuple[int, ...], ...]:
+        """The label values that each foreground output unites, in the order of the outputs."""
+        if self.regions:
+            return tuple(self.regions.values())
+        return tuple((value,) for value in self.outputs.values if value != 0)
+
+    def mask_values(self, configuration: str) -> tuple[tuple[int, ...], ...]:
+        """The label values of each mask that a configuration's network sees beside the scan; none but in a cascade."""
+        return () if self.configurations[configuration].cascade_from is None else self.foreground
+
     def count_inputs(self, configuration: str) -> int:
         """Channels that a configuration's network sees: the scan's, and in a cascade one mask per foreground output."""
-        if self.configurations[configuration].cascade_from is None:
-            return len(self.channels)
-        return len(self.channels) + sum(value != 0 for value in self.outputs.values)
+        return len(self.channels) + len(self.mask_values(configuration))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
