@@ -29,6 +29,12 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
         "nnU-Net's own presets M, L, XL. "
         "Left out: as planned before, else standard with a GPU or --memory, else pocket",
     )
+    parser.add_argument(
+        "--compat",
+        choices=("nnunet", "none"),
+        help="nnunet: every choice as nnU-Net makes it, with the preset standard or residual_*; none: no longer. "
+        "Left out: as planned before, unless --preset says otherwise",
+    )
     add_device(parser)
     edited = parser.add_mutually_exclusive_group()
     edited.add_argument("--keep", action="store_true", help="use plan.json as it stands, edited by hand or not")
@@ -41,16 +47,17 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
         from autoseg.pipeline.presets import choose_preset
         from autoseg.planning import explain_plan
 
-        preset, memory_gb = choose_preset(store, args.dataset, args.preset, args.memory, args.device, keep=args.keep)
+        wanted = choose_preset(
+            store, args.dataset, args.preset, args.memory, args.device, compat=args.compat, keep=args.keep
+        )
         made = plan_dataset(
             store,
             args.dataset,
-            preset=preset,
-            memory_gb=memory_gb,
+            wanted=wanted,
             edited="keep" if args.keep else "replace" if args.replace else "refuse",
             workers=args.workers,
             progress=terminal.progress,
         )
-        show(args, (explain_plan(made) + "\n" if args.explain else "") + show_plan(store, made))
+        show(args, (explain_plan(made.plan) + "\n" if args.explain else "") + show_plan(store, made.plan))
 
     run_command(parser, argv, act)

@@ -17,6 +17,7 @@ from autoseg.evaluation import render_table
 from autoseg.pipeline.evaluating import evaluate
 from autoseg.pipeline.planning import plan_dataset, show_plan
 from autoseg.pipeline.predicting import predict
+from autoseg.pipeline.presets import Wanted
 from autoseg.pipeline.training import train
 from autoseg.report import draw_case
 
@@ -37,7 +38,8 @@ def demonstrate(store: Store, *, time_budget_s: float, progress: Progress = no_p
     started = time.monotonic()
     _make_data(store, progress)
     log.info("$ autoseg_plan -d %s --preset pocket --device cpu", NAME)
-    plan = plan_dataset(store, NAME, preset="pocket", memory_gb=4.0, edited="keep", progress=progress)
+    wanted = Wanted(preset="pocket", memory_gb=4.0)
+    plan = plan_dataset(store, NAME, wanted=wanted, edited="keep", progress=progress).plan
     log.info("%s", show_plan(store, plan).rstrip())
     chosen = plan.recommended
     log.info("$ autoseg_train -d %s -c %s -f 0 --device cpu --time-budget %.0fs", NAME, chosen, time_budget_s)

@@ -1,16 +1,19 @@
-"""Which preset and memory budget ``autoseg_plan`` plans for when they are not given."""
+"""What ``autoseg_plan`` plans for, as far as it is not said: as before, or as the machine allows."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Literal, cast
 
 from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.records import Plan
 from autoseg.core.store import Store, read_record
+from autoseg.planning.presets import find_preset
 
 log = logging.getLogger(__name__)
 Preset = Literal["pocket", "standard", "large", "residual_m", "residual_l", "residual_xl"]
+Compat = Literal["nnunet"]
 
 DEFAULT_GB = {
     "pocket": 4.0,
@@ -22,13 +25,42 @@ DEFAULT_GB = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What to plan for.
+
+    Attributes:
+        preset: the table of numbers to begin with.
+        memory_gb: GPU memory that patch and batch must fit.
+        compat: ``nnunet`` makes every choice as nnU-Net makes it.
+    """
+
+    preset: Preset
+    memory_gb: float
+    compat: Compat | None = None
+
+
 def choose_preset(
-    store: Store, name: str, preset: str | None, memory_gb: float | None, device: str, *, keep: bool = False
-) -> tuple[Preset, float]:
-    """The preset and budget, said in one line where they were not given; a dataset planned before keeps its own.
+    store: Store,
+    name: str,
+    preset: str | None,
+    memory_gb: float | None,
+    device: str,
+    *,
+    compat: str | None = None,
+    keep: bool = False,
+) -> Wanted:
+    """What to plan for, said in one line where it was not given; a dataset planned before keeps its own.
+
+    Args:
+        preset, memory_gb: as given, None where they were not.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        compat: ``nnunet``, ``none``, or None for as before.
+        keep: the plan on disk will be used as it is.
 
     Raises:
-        UsageError: ``--device cuda`` where torch sees no GPU and no ``--memory`` says what to plan for.
+        UsageError: ``--device cuda`` where torch sees no GPU and no ``--memory`` says what to plan for, or nnU-Net has
+            no such preset.
     """
     from autoseg.pipeline.machine import gpu_memory_gb  # imports torch, which workers of a plan never need
 
@@ -37,25 +69,44 @@ def choose_preset(
     if device == "cuda" and found_gb is None and memory_gb is None:
         raise UsageError("--device cuda: torch sees no GPU here; say what to plan for with --memory GB")
     if keep and before is not None:  # nothing is planned
-        return before.preset, before.memory_gb
-    if preset is None and memory_gb is None and device == "auto" and before is not None:
-        log.info("planning as before: preset %s for %.3g GB", before.preset, before.memory_gb)
-        return before.preset, before.memory_gb
-    if preset is None and memory_gb is None and found_gb is None:
+        return before
+    if before is not None and preset is None and device == "auto":
+        compat = compat or before.compat or "none"
+        if memory_gb is None and compat == (before.compat or "none"):
+            log.info("planning as before: %s for %.3g GB", _describe(before), before.memory_gb)
+            return before
+        if before.compat is not None:  # its preset has a meaning with and without compatibility
+            preset, memory_gb = before.preset, memory_gb or before.memory_gb
+    wanted = _begin_anew(preset, memory_gb, found_gb, "nnunet" if compat == "nnunet" else None)
+    if before is not None and before.compat and not wanted.compat:
+        log.info("this is no longer as nnU-Net plans; --compat nnunet makes it so again")
+    return wanted
+
+
+def _begin_anew(preset: str | None, memory_gb: float | None, found_gb: float | None, compat: Compat | None) -> Wanted:
+    """What was given, the rest as the machine allows."""
+    if preset is None and memory_gb is None and found_gb is None and compat is None:
         log.info(
             "planning for a machine without GPU: preset pocket (narrow network, small patch); "
             "for a GPU elsewhere say --memory GB, for a full-size network --preset standard"
         )
-        return "pocket", DEFAULT_GB["pocket"]
+        return Wanted(preset="pocket", memory_gb=DEFAULT_GB["pocket"])
     chosen = cast(Preset, preset or "standard")
+    find_preset(chosen, compat)
     budget = memory_gb or min(DEFAULT_GB[chosen], found_gb or DEFAULT_GB[chosen])
-    log.info("planning with preset %s for %.3g GB", chosen, budget)
-    return chosen, budget
+    wanted = Wanted(preset=chosen, memory_gb=budget, compat=compat)
+    log.info("planning with %s for %.3g GB", _describe(wanted), budget)
+    return wanted
 
 
-def _planned_before(store: Store, name: str) -> Plan | None:
-    """The plan on disk; None where there is none, or none that can be read (planning says what is wrong with it)."""
+def _describe(wanted: Wanted) -> str:
+    return f"preset {wanted.preset}" + (" as nnU-Net plans" if wanted.compat == "nnunet" else "")
+
+
+def _planned_before(store: Store, name: str) -> Wanted | None:
+    """What the plan on disk was made for; None where there is none, or none that can be read (planning says why)."""
     try:
-        return read_record(Plan, store.preprocessed(name) / "plan.json", remedy="")
+        plan = read_record(Plan, store.preprocessed(name) / "plan.json", remedy="")
     except PlanError:
         return None
+    return Wanted(preset=plan.preset, memory_gb=plan.memory_gb, compat=plan.compat)

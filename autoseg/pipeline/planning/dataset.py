@@ -1,0 +1,112 @@
+"""The command as functions: measure, plan, split, preprocess; what is done is not redone."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from autoseg.core.errors import UsageError
+from autoseg.core.parallel import Progress, no_progress
+from autoseg.core.records import Fingerprint, Folds, Plan
+from autoseg.core.store import Store, read_record
+from autoseg.pipeline.planning.edited import Edited, remedy, settle
+from autoseg.pipeline.planning.measuring import measure_dataset
+from autoseg.pipeline.planning.preparing import prepare_arrays
+from autoseg.pipeline.planning.raw import case_key, open_raw
+from autoseg.pipeline.planning.splitting import check_folds
+from autoseg.pipeline.presets import Wanted
+from autoseg.planning import make_folds, make_plan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What became of a dataset: what was measured, decided and split."""
+
+    fingerprint: Fingerprint
+    plan: Plan
+    folds: Folds
+
+
+def plan_dataset(
+    store: Store,
+    name: str,
+    *,
+    wanted: Wanted,
+    edited: Edited = "refuse",
+    seed: int = 12345,
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> Planned:
+    """Measure a dataset, plan its configurations, split it into folds and preprocess it; what is done is not redone.
+
+    Args:
+        wanted: what to plan for.
+        edited: what to do with a plan or folds changed by hand since autoseg wrote them: stop, keep (also a plan
+            that was not changed), or replace, leaving a copy.
+        workers: processes; None takes what cores and memory allow.
+
+    Raises:
+        CasesError: some cases are bad; facts and arrays of the others are kept for the next run.
+        PlanError: the plan was edited by hand and ``edited`` is ``refuse``, or it was edited wrongly.
+    """
+    dataset = open_raw(store, name)
+    folder = store.preprocessed(name)
+    keys = {case.id: case_key(dataset, case) for case in dataset.cases}
+    fingerprint = measure_dataset(dataset, folder, keys, workers, progress)
+    path = folder / "plan.json"
+    if edited == "keep" and path.exists():
+        plan = read_record(Plan, path, remedy=remedy(name))
+        log.info("%s is used as it is", path)
+    else:
+        plan = settle(path, _make_plan(fingerprint, wanted, seed), edited, name)
+    folds = settle(folder / "folds.json", make_folds(fingerprint, seed=seed), edited, name)
+    check_folds(folds, set(keys), folder / "folds.json")
+    prepare_arrays(dataset, folder, plan, fingerprint, keys, workers, progress)
+    return Planned(fingerprint=fingerprint, plan=plan, folds=folds)
+
+
+def show_plan(store: Store, plan: Plan) -> str:
+    """The plan in a few lines, and what to type next."""
+    folder = store.preprocessed(plan.dataset)
+    count = f"{len(plan.channels)} channel{'s'[: len(plan.channels) != 1]}"
+    compat = " as nnU-Net plans" if plan.compat == "nnunet" else ""
+    lines = [f"{plan.dataset}: {count} ({', '.join(plan.channels)}), preset {plan.preset}{compat}"]
+    for name, configuration in plan.configurations.items():
+        patch = "x".join(map(str, configuration.patch_size))
+        spacing = " x ".join("own" if s is None else f"{s:.3g}" for s in configuration.preprocessing.spacing)
+        star = " (recommended)" if name == plan.recommended else ""
+        lines.append(
+            f"  {name}: {configuration.network.name}, {len(configuration.network.features)} stages, patch {patch}, "
+            f"batch {configuration.batch_size}, spacing {spacing} mm{star}"
+        )
+    lines.append(f"reasons: {folder / 'plan.json'}")
+    lines.append(f"next: autoseg_train -d {plan.dataset} -c {plan.recommended} -f 0")
+    return "\n".join(lines) + "\n"
+
+
+def read_plan(store: Store, name: str) -> Plan:
+    """The plan of a dataset as it stands on disk.
+
+    Raises:
+        UsageError: there is no such dataset.
+        PlanError: not planned yet, or edited wrongly.
+    """
+    path = store.preprocessed(name) / "plan.json"
+    if not path.exists() and not store.raw(name).exists():
+        known = ", ".join(store.datasets()) or "none"
+        raise UsageError(f"there is no dataset '{name}' in {store.raw(name).parent}; there are: {known}")
+    return read_record(Plan, path, remedy=f"make it with: autoseg_plan -d {name}")
+
+
+def _make_plan(fingerprint: Fingerprint, wanted: Wanted, seed: int) -> Plan:
+    # A cascade can be planned, but not trained yet; the low resolution is a configuration like any other.
+    return make_plan(
+        fingerprint,
+        preset=wanted.preset,
+        memory_gb=wanted.memory_gb,
+        compat=wanted.compat,
+        seed=seed,
+        cascade=False,
+    )

@@ -1,0 +1,81 @@
+"""Preprocess every case once per distinct settings, into folders named after them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from autoseg.core.arrays import is_prepared, write_prepared
+from autoseg.core.geometry import resampled_shape
+from autoseg.core.parallel import Progress, count_workers
+from autoseg.core.records import Case, CaseFacts, Dataset, Fingerprint, Plan, PreprocessingSettings
+from autoseg.core.store import hash_settings
+from autoseg.datasets import read_case
+from autoseg.pipeline.planning.cases import WORKER_BYTES, run_cases
+from autoseg.pipeline.planning.raw import without_cases
+from autoseg.preprocessing import prepare_case
+
+log = logging.getLogger(__name__)
+# Bytes per voxel, and per voxel and channel: of the scan as it is read, and of the resampled one. Measured peaks, plus
+# a quarter.
+BYTES_READ = (10, 10)
+BYTES_MADE = (10, 6)
+
+
+def arrays_folder(preprocessed: Path, settings: PreprocessingSettings) -> Path:
+    """Where arrays with these settings lie; configurations with equal settings share them."""
+    return preprocessed / f"arrays_{hash_settings(settings)}"
+
+
+def prepare_arrays(
+    dataset: Dataset,
+    folder: Path,
+    plan: Plan,
+    fingerprint: Fingerprint,
+    keys: Mapping[str, str],
+    workers: int | None,
+    progress: Progress,
+) -> None:
+    """Preprocess every case once per distinct settings, and drop arrays that no configuration uses any more.
+
+    Args:
+        workers: processes; None takes as many as cores and memory allow while each holds the largest case.
+
+    Raises:
+        CasesError: some cases failed; the arrays of the others are kept.
+    """
+    wanted = {arrays_folder(folder, c.preprocessing): c.preprocessing for c in plan.configurations.values()}
+    for stale in folder.glob("arrays_*"):
+        if stale not in wanted:
+            shutil.rmtree(stale)
+    bare = without_cases(dataset)
+    for target, settings in wanted.items():
+        todo = [case for case in dataset.cases if not is_prepared(target, case.id, keys[case.id])]
+        if not todo:
+            continue
+        names = [n for n, c in plan.configurations.items() if c.preprocessing == settings]
+        log.info("preprocessing %d of %d cases for %s", len(todo), len(dataset.cases), ", ".join(names))
+        fitting = workers or count_workers(len(todo), max(_bytes(case, settings) for case in fingerprint.cases))
+        tasks = [(case.id, (bare, case, settings, target, keys[case.id])) for case in todo]
+        run_cases(_prepare, tasks, fitting, lambda case, done: None, "preprocessing", progress)
+
+
+def _bytes(case: CaseFacts, settings: PreprocessingSettings) -> int:
+    """Memory to preprocess one case: what it is read into, and what it is resampled to."""
+    axes = settings.axis_order
+    if settings.orientation == "stored":
+        axes = tuple(case.transpose.index(axis) for axis in axes)  # type: ignore[assignment]
+    shape = [case.cropped_shape[axis] for axis in axes]
+    resampled = resampled_shape(shape, [case.spacing[axis] for axis in axes], settings.spacing)
+    channels = len(settings.channels)
+    read, made = (each * channels + base for base, each in (BYTES_READ, BYTES_MADE))
+    return WORKER_BYTES + math.prod(case.shape) * read + math.prod(resampled) * made
+
+
+def _prepare(task: tuple[Dataset, Case, PreprocessingSettings, Path, str]) -> None:
+    dataset, case, settings, folder, key = task
+    image, label = read_case(dataset, case)
+    write_prepared(folder, prepare_case(case.id, image, label, settings), key)

@@ -1,0 +1,40 @@
+"""A raw dataset as commands open it, and the hashes that tell when its files have changed."""
+
+from __future__ import annotations
+
+import logging
+
+from autoseg.core.records import Case, Dataset
+from autoseg.core.store import Store, hash_settings
+from autoseg.datasets import open_dataset
+
+log = logging.getLogger(__name__)
+
+
+def open_raw(store: Store, name: str) -> Dataset:
+    """The raw dataset of that name; says in one line when it was recognised as distributed."""
+    dataset = open_dataset(store.raw(name), name)
+    if dataset.kind != "nnunet":
+        log.info(
+            "%s lies there as distributed (%s, %d cases); no import needed", name, dataset.kind, len(dataset.cases)
+        )
+    for case, reason in dataset.left_out.items():
+        log.warning("left out %s: %s", case, reason)
+    return dataset
+
+
+def source_key(case: Case) -> str:
+    """A hash of the case's files by name, size and time."""
+    files = [channel.path for channel in case.channels] + list(case.labels)
+    stats = [path.stat() for path in files if path.exists()]
+    return hash_settings(*((path.name, s.st_size, s.st_mtime_ns) for path, s in zip(files, stats, strict=False)))
+
+
+def case_key(dataset: Dataset, case: Case) -> str:
+    """A hash of the case's files and of how the dataset reads them."""
+    return hash_settings(source_key(case), case.group, case.site, without_cases(dataset, name="", licence=""))
+
+
+def without_cases(dataset: Dataset, **update: str) -> Dataset:
+    """What a worker must know of a dataset to read one case of it."""
+    return dataset.model_copy(update={**update, "cases": (), "left_out": {}})
