@@ -141,8 +141,8 @@ def _feed(full: Configured, masks: int) -> Configured:
     imperfect = {"mask_shape_probability": 0.4, "mask_removal_probability": 0.2}
     augmentation = configuration.augmentation.model_copy(update=imperfect)
     why_changed = (
-        f"{full.reasons[f'{name}.augmentation']} The masks of 3d_lowres are dilated, eroded, opened or closed in 40% of "
-        f"the patches and lose a component in 20%, so that the network learns to mend them and not to copy them."
+        f"{full.reasons[f'{name}.augmentation']} The masks of 3d_lowres are dilated, eroded, opened or closed in 40% "
+        f"of the patches and lose a component in 20%, so that the network learns to mend them and not to copy them."
     )
     update = {"cascade_from": "3d_lowres", "augmentation": augmentation}
     return replace(
