@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -11,6 +12,24 @@ from autoseg.core.records import AugmentationSettings
 
 _CONTROL_POINTS = 7  # per axis of the smooth random fields: four spans of a cubic spline
 _ELASTIC_SHARE = 0.05  # largest standard deviation of a control point, as a share of the patch
+
+Operation = Literal["dilate", "erode", "open", "close"]
+_OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskChange:
+    """What is done to the shape of one mask channel of a cascade.
+
+    Attributes:
+        channel: which.
+        operation: dilation, erosion, opening or closing.
+        radius: of the ball that does it, voxels.
+    """
+
+    channel: int
+    operation: Operation
+    radius: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +46,8 @@ class Change:
         brightness, contrast, low_resolution, inverted_gamma, gamma: (C,) float64; 1 is none.
         bias: (C,k,k,k) float32 control points of the logarithm of a smooth factor, or None.
         plane_only: low resolution spares the first axis.
+        shaped: changes of mask channels, in their order; none outside a cascade.
+        removed: one number from 0 to below 1 per mask channel, which picks the component that it loses; or none.
     """
 
     matrix: np.ndarray | None
@@ -42,20 +63,29 @@ class Change:
     inverted_gamma: np.ndarray
     gamma: np.ndarray
     plane_only: bool
+    shaped: tuple[MaskChange, ...] = ()
+    removed: tuple[float, ...] = ()
 
 
 def draw_change(
-    rng: np.random.Generator, settings: AugmentationSettings, *, channels: int, shape: Sequence[int], flat: bool
+    rng: np.random.Generator,
+    settings: AugmentationSettings,
+    *,
+    channels: int,
+    shape: Sequence[int],
+    flat: bool,
+    masks: int = 0,
 ) -> Change:
-    """Draw every parameter of one sample, always in the same order.
+    """Draw every parameter of one sample, always in the same order, what concerns masks last.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z. Its "variance" of the noise is in truth used as the standard
     deviation; so it is here.
 
     Args:
-        channels: of the image.
+        channels: of the image, masks not counted.
         shape: voxels per axis (Z,Y,X) of the patch.
         flat: the patch is one slice (2D), and mirror axes count within it.
+        masks: channels that a cascade's source adds.
     """
     in_plane = flat or settings.in_plane
     axes = [axis + flat for axis in settings.mirror_axes]
@@ -92,6 +122,21 @@ def draw_change(
         inverted_gamma=per_channel(settings.inverted_gamma_probability, 1, lambda: _around_one(rng, settings.gamma)),
         gamma=per_channel(settings.gamma_probability, 1, lambda: _around_one(rng, settings.gamma)),
         plane_only=in_plane,
+        shaped=_draw_shapings(rng, settings, masks) if masks and happens(settings.mask_shape_probability) else (),
+        removed=tuple(rng.random(masks)) if masks and happens(settings.mask_removal_probability) else (),
+    )
+
+
+def _draw_shapings(rng: np.random.Generator, settings: AugmentationSettings, masks: int) -> tuple[MaskChange, ...]:
+    """One for each channel, in random order: the last to gain a voxel keeps it."""
+    low, high = settings.mask_shape_radius
+    return tuple(
+        MaskChange(
+            channel=int(channel),
+            operation=_OPERATIONS[rng.integers(len(_OPERATIONS))],
+            radius=int(rng.integers(low, high + 1)),
+        )
+        for channel in rng.permutation(masks)
     )
 
 

@@ -55,6 +55,18 @@ def cut_patch(
     )
 
 
+def cut_label(label: np.ndarray, start: Sequence[int], change: Change, target: np.ndarray) -> None:
+    """Fill a target from a label volume alone, exactly as ``cut_patch`` does.
+
+    Args:
+        label: (Z,Y,X) integer, may be a memory map.
+        start, change: as for ``cut_patch``.
+        target: (*patch) int16, contiguous, filled here.
+    """
+    no_channels = np.empty((0, *label.shape), np.float32)
+    cut_patch(no_channels, label, start, change, np.empty((0, *target.shape), np.float32), target)
+
+
 def _copy_box(volume: np.ndarray, start: Sequence[int], patch: np.ndarray) -> None:
     """(C,Z,Y,X) volume -> (C,*patch) patch, 0 outside the volume."""
     inside, outside = [slice(None)], [slice(None)]

@@ -1,0 +1,95 @@
+"""A cascade's mask channels made imperfect, in place: what a network is given at prediction is never quite right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cc3d
+import edt
+import numpy as np
+
+from autoseg.batches.augmentation.draws import MaskChange
+from autoseg.core.geometry import bounding_box, box_slices
+
+LARGEST_REMOVED = 0.15  # of the patch
+
+
+def change_masks(masks: np.ndarray, shaped: Sequence[MaskChange], removed: Sequence[float], *, exclusive: bool) -> None:
+    """Dilate, erode, open or close mask channels one after the other, then take a component from each.
+
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z, the augmentation of its cascade.
+
+    Args:
+        masks: (M,Z,Y,X) float32 of 0 and 1, changed in place.
+        shaped: what happens to which channel, in this order; may be empty.
+        removed: one number from 0 to below 1 per channel, which picks its component; empty removes none.
+        exclusive: channels are classes: a voxel that one gains, the others lose.
+    """
+    for change in shaped:
+        before = masks[change.channel] != 0
+        after = SHAPINGS[change.operation](before, change.radius)
+        if exclusive:
+            masks[:, after & ~before] = 0
+        masks[change.channel] = after
+    for mask, number in zip(masks, removed, strict=bool(len(removed))):
+        remove_component(mask, number)
+
+
+def remove_component(mask: np.ndarray, number: float) -> None:
+    """Take away one connected component (26 neighbours) of those that cover less than 15 % of the patch.
+
+    Args:
+        mask: (Z,Y,X) float32 of 0 and 1, changed in place.
+        number: 0 to below 1, which of them; each is as likely as another.
+    """
+    components = cc3d.connected_components(mask != 0, connectivity=26)
+    sizes = np.bincount(components.reshape(-1))
+    small = [name for name in range(1, len(sizes)) if sizes[name] < LARGEST_REMOVED * mask.size]
+    if small:
+        mask[components == small[int(number * len(small))]] = 0
+
+
+def dilate(mask: np.ndarray, radius: int) -> np.ndarray:
+    """Every voxel within the radius of the mask; (Z,Y,X) bool -> bool."""
+    if not mask.any():
+        return mask.copy()
+    # Nothing beyond the box around the mask and the radius can change.
+    box = tuple(
+        slice(max(start - radius, 0), min(stop + radius, n))
+        for (start, stop), n in zip(bounding_box(mask), mask.shape, strict=True)
+    )
+    dilated = np.zeros_like(mask)
+    dilated[box] = _squared_distance(~mask[box]) <= radius**2
+    return dilated
+
+
+def erode(mask: np.ndarray, radius: int) -> np.ndarray:
+    """Every voxel with nothing but mask within the radius; what lies beyond the patch does not count against it."""
+    # A voxel in a face of the box may have background right behind it: one voxel more shows it.
+    box = box_slices(
+        tuple((max(a - 1, 0), min(b + 1, n)) for (a, b), n in zip(bounding_box(mask), mask.shape, strict=True))
+    )
+    eroded = np.zeros_like(mask)
+    eroded[box] = _squared_distance(mask[box]) > radius**2
+    return eroded
+
+
+def _squared_distance(mask: np.ndarray) -> np.ndarray:
+    """(Z,Y,X) float32, from each voxel of the mask to the nearest outside; 0 outside, infinite where there is none."""
+    return edt.edtsq(np.ascontiguousarray(mask), parallel=1)
+
+
+def _open(mask: np.ndarray, radius: int) -> np.ndarray:
+    return dilate(erode(mask, radius), radius)
+
+
+def _close(mask: np.ndarray, radius: int) -> np.ndarray:
+    return erode(dilate(mask, radius), radius)
+
+
+SHAPINGS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "dilate": dilate,
+    "erode": erode,
+    "open": _open,
+    "close": _close,
+}
