@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -69,6 +69,7 @@ def estimate_training_memory(
     deep_supervision: bool | None = None,
     loss: DeepLoss | None = None,
     averaged: bool = False,
+    accumulated: bool = False,
 ) -> MemoryEstimate:
     """What training a network needs at its worst moment, in seconds and without the memory.
 
@@ -86,6 +87,7 @@ def estimate_training_memory(
         deep_supervision: instead of the settings' own.
         loss: of logits, finest first, and the target (B,*patch) int16; None takes Dice and cross-entropy at every head.
         averaged: averaged weights are kept beside.
+        accumulated: this batch is one part of several, so that the gradients of the former are there all the time.
 
     Raises:
         UsageError: no such network.
@@ -108,7 +110,11 @@ def estimate_training_memory(
         gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
         gradients_at_peak = step.meter.held_at_peak(gradients)
         prediction_peak = measure_prediction(network, image[:1].clone(), half=half)
-        return _compose(network, step, gradients_at_peak, optimiser, averaged, prediction_peak)
+        estimate = _compose(network, step, gradients_at_peak, optimiser, averaged, prediction_peak)
+    if accumulated:  # the pass was that of the first part; in the others all gradients are there from the start
+        weights = sum(weight.nbytes for weight in network.parameters() if weight.requires_grad)
+        estimate = replace(estimate, gradients=weights)
+    return estimate
 
 
 def count_flops(
@@ -167,7 +173,7 @@ def measure_step(network: nn.Module, image: Tensor, target: Tensor, *, loss: Dee
         value = loss(outputs, target)
         # As value.backward(), during which the mode would be off; stages computed again need the same types.
         torch.autograd.backward(get_gradient_edge(value), torch.ones_like(value))
-        # As in the training loop, outputs and loss live on until the weights have moved.
+        del outputs, value  # as in the training loop, before the weights move
         return MeasuredStep(meter=meter, forward_flops=forward_flops, left=meter.live)
 
 

@@ -157,6 +157,7 @@ class _Search:
                     optimiser=self.preset.optimiser.name,
                     half=self.preset.step_gflop is None,  # the presets with a limit are those for a CPU
                     averaged=self.preset.training.ema_decay > 0,
+                    accumulated=trial.accumulation > 1,
                 )
             )
         return self.prices[trial]

@@ -23,6 +23,7 @@ class Step:
         optimiser: whose state is kept.
         half: mixed precision, as on a GPU.
         averaged: averaged weights are kept beside.
+        accumulated: this is one part of a batch of several.
     """
 
     network: NetworkSettings
@@ -33,6 +34,7 @@ class Step:
     optimiser: str
     half: bool
     averaged: bool
+    accumulated: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ def price_step(step: Step) -> Price:
         optimiser=cast(Optimiser, step.optimiser),
         half=step.half,
         averaged=step.averaged,
+        accumulated=step.accumulated,
     )
     return Price(
         weights=found.parameters + found.gradients + found.optimiser_state,

@@ -2,6 +2,16 @@
 
 from autoseg.training.loop import train_fold
 from autoseg.training.optimisation import learning_rate
+from autoseg.training.probe import NoiseBatches, probe_step
 from autoseg.training.state import EpochFacts, TrainingState, load_state, save_state
 
-__all__ = ["EpochFacts", "TrainingState", "learning_rate", "load_state", "save_state", "train_fold"]
+__all__ = [
+    "EpochFacts",
+    "NoiseBatches",
+    "TrainingState",
+    "learning_rate",
+    "load_state",
+    "probe_step",
+    "save_state",
+    "train_fold",
+]

@@ -82,7 +82,7 @@ def train_fold(
     Raises:
         TrainingError: the loss was not finite several steps in a row; the network keeps the last good weights.
         ModelError: the state is of another network.
-        MemoryShortageError: the device has too little memory.
+        MemoryShortageError: the device or the machine has too little memory; the network keeps its weights.
     """
     run = _Run(network, configuration, loss, device, time_budget_s, epochs, steps_per_epoch, seed, clock)
     if state is not None:
@@ -98,6 +98,11 @@ def train_fold(
             if should_stop():
                 break
     return run.capture()
+
+
+def is_memory_shortage(error: RuntimeError) -> bool:
+    """Whether torch says that memory ran out: a GPU's has an error of its own, a CPU's only a text."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 @contextmanager
@@ -224,10 +229,15 @@ class _Run:
         buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]  # running statistics, if any
         try:
             value = self._move(image, target)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_memory_shortage(error):
+                raise
+            self.optimiser.zero_grad(set_to_none=True)
+            part = (len(image) // self.settings.accumulation, *image.shape[1:])
+            where = "the GPU" if self.device.type == "cuda" else "the machine"
             raise MemoryShortageError(
-                f"the GPU ran out of memory at step {self.step + 1} with a batch of shape {tuple(image.shape)}; "
-                f"plan for less memory (autoseg_plan --memory GB), or free the GPU"
+                f"{where} ran out of memory at step {self.step + 1} with {part[0]} samples of shape {part[1:]} at "
+                f"once; plan for less memory (autoseg_plan --memory GB), or free what other programs hold"
             ) from error
         if math.isnan(value):
             for buffer, before in buffers:
@@ -251,17 +261,13 @@ class _Run:
 
     def _move(self, image: Tensor, target: Tensor) -> float:
         """Forward, backward and step; the loss, or NaN when it was not finite and the weights were left alone."""
-        image = image.to(self.device, non_blocking=True)
-        target = target.to(self.device, non_blocking=True)
         self.optimiser.zero_grad(set_to_none=True)
-        half = self.precision is not torch.float32
-        with torch.autocast(self.device.type, dtype=self.precision if half else None, enabled=half):
-            outputs = self.network(image)
-        loss = self.loss(outputs, target)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            return math.nan
-        self.scaler.scale(loss).backward()
+        parts = self.settings.accumulation
+        value = 0.0
+        for part in zip(image.chunk(parts), target.chunk(parts), strict=True):
+            value += self._add_gradient(*part, parts)
+            if not math.isfinite(value):
+                return math.nan
         self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optimiser_settings.gradient_clip or math.inf)
         if not self.scaler.is_enabled() and not math.isfinite(float(norm)):  # an enabled scaler skips by itself
@@ -270,6 +276,19 @@ class _Run:
         self.scaler.update()
         if self.averaged is not None:
             move_average(self.averaged, self.network.state_dict(), decay=self.settings.ema_decay, step=self.step)
+        return value
+
+    def _add_gradient(self, image: Tensor, target: Tensor, parts: int) -> float:
+        """Forward and backward of one of the equal parts of a batch; its share of the batch's loss."""
+        image = image.to(self.device, non_blocking=True)
+        target = target.to(self.device, non_blocking=True)
+        half = self.precision is not torch.float32
+        with torch.autocast(self.device.type, dtype=self.precision if half else None, enabled=half):
+            outputs = self.network(image)
+        loss = self.loss(outputs, target) / parts
+        value = float(loss.detach())
+        if math.isfinite(value):
+            self.scaler.scale(loss).backward()
         return value
 
     def close_epoch(self, validate: Validate | None) -> EpochFacts:

@@ -129,6 +129,20 @@ def test_averaged_weights_cost_one_copy_more():
     assert estimate(averaged=True).total - usual().total == usual().parameters
 
 
+def test_in_parts_the_gradients_of_the_first_are_there_while_the_second_is_computed():
+    training = Training(fitted(), 3)
+    meter = Meter()
+    meter.hold(training.held())
+    with meter:
+        training.optimiser.zero_grad()
+        for _ in range(2):
+            stand_in_loss(training.network(training.image), training.target).backward()
+        training.optimiser.step()
+    predicted = estimate(accumulated=True)
+    assert predicted.total - predicted.workspace == pytest.approx(meter.peak, rel=0.05)
+    assert predicted.total > usual().total
+
+
 def test_half_precision_and_fewer_heads_need_less():
     assert estimate(half=True).activations_peak < 0.75 * usual().activations_peak
     assert estimate(deep_supervision=False).total < usual().total
