@@ -63,6 +63,15 @@ def read_positive(text: str) -> float:
 
 def read_count(text: str) -> int:
     """A whole number from 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1")
+    return _read_whole(text, 1)
+
+
+def read_several(text: str) -> int:
+    """A whole number from 2."""
+    return _read_whole(text, 2)
+
+
+def _read_whole(text: str, least: int) -> int:
+    if not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from {least}")
     return int(text)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from autoseg.cli.arguments import Arguments, add_device, add_workers, make_parser, read_positive
+from autoseg.cli.arguments import Arguments, add_device, add_workers, make_parser, read_positive, read_several
 from autoseg.cli.running import run_command, show
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
         "Left out: as planned before, unless --preset says otherwise",
     )
     add_device(parser)
+    folds = parser.add_mutually_exclusive_group()
+    folds.add_argument("--folds", type=Path, metavar="FILE", help="import a folds.json, or nnU-Net's splits_final.json")
+    folds.add_argument("--fold-count", type=read_several, metavar="N", help="make N folds (default 5)")
+    folds.add_argument("--leave-one-site-out", action="store_true", help="one fold for each site in dataset.json")
     edited = parser.add_mutually_exclusive_group()
     edited.add_argument("--keep", action="store_true", help="use plan.json as it stands, edited by hand or not")
     edited.add_argument("--replace", action="store_true", help="plan anew over a plan edited by hand (a copy is kept)")
@@ -43,7 +48,7 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
     add_workers(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.pipeline.planning import plan_dataset, show_plan
+        from autoseg.pipeline.planning import FoldsWanted, plan_dataset, show_plan
         from autoseg.pipeline.presets import choose_preset
         from autoseg.planning import explain_plan
 
@@ -54,6 +59,7 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
             store,
             args.dataset,
             wanted=wanted,
+            folds=FoldsWanted(file=args.folds, count=args.fold_count, leave_one_site_out=args.leave_one_site_out),
             edited="keep" if args.keep else "replace" if args.replace else "refuse",
             workers=args.workers,
             progress=terminal.progress,

@@ -2,6 +2,7 @@
 
 ``dataset.json`` with ``channel_names``, ``labels`` and ``file_ending``; ``imagesTr/<case>_0000.nii.gz``, one file per
 channel; ``labelsTr/<case>.nii.gz``. autoseg adds four optional keys: ``groups``, ``sites``, ``left_out``, ``licence``.
+Without ``groups``, cases named ``sub-<label>[_ses-<label>...]`` are grouped by subject.
 Source: doi:10.1038/s41592-020-01008-z, https://github.com/MIC-DKFZ/nnUNet (documentation of the dataset format).
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 from autoseg.core.errors import DataError
 from autoseg.core.images import ENDINGS, file_ending, strip_ending
 from autoseg.core.records import Case, ChannelFile, Dataset, Outputs
+from autoseg.datasets.bids import find_subject
 from autoseg.datasets.folders import list_images, list_some, read_json, read_mapping, read_names
 from autoseg.datasets.shelf import Importer
 
@@ -52,6 +54,8 @@ def find(folder: Path, name: str) -> Dataset:
     channels = read_names(path, "channel_names", content["channel_names"])
     labels, regions, ignore = _read_labels(path, content)
     groups, sites = read_mapping(path, content, "groups"), read_mapping(path, content, "sites")
+    # Without names of its own, cases named after BIDS say whose they are; folds must not split them.
+    of_patient = groups.get if groups else find_subject
     files = _listed_files(path, content["dataset"], channels) if "dataset" in content else None
     files = files if files is not None else _paired_files(folder, ending, channels)
     stated = content.get("numTraining", len(files))
@@ -62,7 +66,7 @@ def find(folder: Path, name: str) -> Dataset:
             id=case,
             channels=tuple(ChannelFile(path=image) for image in images),
             labels=label,
-            group=groups.get(case),
+            group=of_patient(case),
             site=sites.get(case),
         )
         for case, (images, label) in sorted(files.items())

@@ -1,8 +1,23 @@
 """Fingerprint and budget -> plan: every value with its reason, the folds, and a page that explains them. No torch."""
 
 from autoseg.planning.explain import explain_plan
-from autoseg.planning.folds import make_folds, read_folds_content
+from autoseg.planning.folds import (
+    describe_rule,
+    find_split_groups,
+    labelled_groups,
+    make_folds,
+    read_folds_content,
+)
 from autoseg.planning.plan import make_plan
 from autoseg.planning.pricing import price_step
 
-__all__ = ["explain_plan", "make_folds", "make_plan", "price_step", "read_folds_content"]
+__all__ = [
+    "describe_rule",
+    "explain_plan",
+    "find_split_groups",
+    "labelled_groups",
+    "make_folds",
+    "make_plan",
+    "price_step",
+    "read_folds_content",
+]

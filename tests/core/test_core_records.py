@@ -22,7 +22,7 @@ def test_a_record_survives_the_disk():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ('"seeed": 1', r"unknown key 'seeed' \(did you mean 'seed'\? known here: schema, seed, folds\)"),
+        ('"seeed": 1', r"unknown key 'seeed' \(did you mean 'seed'\? known here: schema, seed, made_by, folds\)"),
         ('"seed": "x"', "'seed': input should be a valid integer"),
     ],
 )

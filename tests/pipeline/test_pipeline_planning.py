@@ -63,3 +63,178 @@ def test_a_compatible_plan_trains(run, root):
     code, out, err = run("train", *argv, "--root", root)
     assert code == 0, err
     assert "dice" in out
+
+
+# Which folds it makes
+
+NNUNET = [
+    {"train": ["case2", "case3", "case4"], "val": ["case0", "case1"]},
+    {"train": ["case0", "case1"], "val": ["case2", "case3"]},
+]
+
+
+def read_folds(root):
+    return json.loads((root / "autoseg_preprocessed" / "Tiny" / "folds.json").read_text())
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content))
+    return path
+
+
+def name_in_dataset(root, **facts):
+    path = root / "autoseg_raw" / "Tiny" / "dataset.json"
+    write_json(path, {**json.loads(path.read_text()), **facts})
+
+
+def test_the_number_of_folds_lasts(run, planned):
+    assert run(*PLAN, "--fold-count", 3, "--root", planned)[0] == 0
+    made = read_folds(planned)
+    assert len(made["folds"]) == 3
+    run(*PLAN, "--root", planned)
+    assert read_folds(planned) == made
+    assert made["made_by"]["count"] == 3
+    _, _, err = run(*PLAN, "--fold-count", 20, "--root", planned)
+    assert "20 folds were asked for, but only 6 patients can be held out" in err
+    assert len(read_folds(planned)["folds"]) == 6
+
+
+def test_a_site_at_a_time_lasts(run, planned):
+    name_in_dataset(planned, sites={f"case{i}": "north" if i < 2 else "south" for i in range(6)})
+    code, _, err = run(*PLAN, "--leave-one-site-out", "--root", planned)
+    assert code == 0
+    assert "folds: 2, one site held out at a time" in err
+    made = read_folds(planned)
+    assert [fold["validation"] for fold in made["folds"]] == [["case0", "case1"], ["case2", "case3", "case4", "case5"]]
+    run(*PLAN, "--root", planned)
+    assert read_folds(planned) == made
+
+
+def test_a_site_at_a_time_needs_sites(run, planned):
+    code, _, err = run(*PLAN, "--leave-one-site-out", "--root", planned)
+    assert code == 2
+    assert "dataset Tiny has 6 cases without one (case0, case1, case2, ...); name the sites in dataset.json" in err
+
+
+def test_imported_folds_last_and_what_they_lack_is_said(run, planned, tmp_path):
+    splits = write_json(tmp_path / "splits_final.json", NNUNET)
+    code, _, err = run(*PLAN, "--folds", splits, "--root", planned)
+    assert code == 0
+    assert "folds: 2, as splits_final.json states them" in err
+    assert "1 labelled cases are in no fold and will not be used (case5)" in err
+    made = read_folds(planned)
+    assert [fold["validation"] for fold in made["folds"]] == [split["val"] for split in NNUNET]
+    splits.unlink()
+    code, _, err = run(*PLAN, "--root", planned)
+    assert code == 0
+    assert "case5" in err
+    assert read_folds(planned) == made
+    run(*PLAN, "--fold-count", 5, "--root", planned)
+    assert len(read_folds(planned)["folds"]) == 5
+
+
+def test_imported_folds_that_split_a_patient_are_said(run, planned, tmp_path):
+    name_in_dataset(planned, groups={"case1": "p1", "case2": "p1"})
+    splits = write_json(tmp_path / "splits_final.json", NNUNET)
+    code, _, err = run(*PLAN, "--folds", splits, "--root", planned)
+    assert code == 0
+    assert "scans of 1 patients are both trained on and held out (p1 in fold 0)" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (json.dumps([{"train": ["case0", "case9"], "val": ["case1"]}]), "names 1 cases that the dataset does not have"),
+        (json.dumps([{"train": ["case0", "case1"], "val": ["case1"]}]), "both trains on and validates case1"),
+        (json.dumps([{"train": [], "val": ["case1"]}]), "has no case to train on"),
+        (json.dumps([NNUNET[0], NNUNET[0]]), "holds 2 cases out in more than one fold"),
+        (json.dumps({"seed": 1, "foldes": []}), "must hold a list of"),
+        (json.dumps({"schema": 1, "seed": "x", "folds": []}), "'seed': input should be a valid integer"),
+        ("{", "cannot be read as JSON"),
+        (None, "does not exist"),
+    ],
+)
+def test_a_wrong_file_of_folds_is_named_before_anything_is_measured(run, root, tmp_path, text, message):
+    path = tmp_path / "mine.json"
+    if text is not None:
+        path.write_text(text)
+    code, _, err = run(*PLAN, "--folds", path, "--root", root)
+    assert code == 2
+    assert "mine.json" in err
+    assert message in err
+    assert not (root / "autoseg_preprocessed").exists()
+
+
+def test_one_way_to_make_folds_at_a_time(run, planned, tmp_path):
+    code, _, err = run(*PLAN, "--fold-count", 3, "--leave-one-site-out", "--root", planned)
+    assert code == 2
+    assert "not allowed with" in err
+    code, _, err = run(*PLAN, "--fold-count", 1, "--root", planned)
+    assert code == 2
+    assert "'1' is no whole number from 2" in err
+
+
+def edit_folds(root):
+    content = read_folds(root)
+    for fold in content["folds"]:
+        fold["train"] = [case for case in fold["train"] if case != "case5"]
+    return write_json(root / "autoseg_preprocessed" / "Tiny" / "folds.json", content).read_text()
+
+
+def test_edited_folds_are_not_replaced_by_an_option(run, planned):
+    edited = edit_folds(planned)
+    path = planned / "autoseg_preprocessed" / "Tiny" / "folds.json"
+    for argv, message in (((), "edited by hand"), (("--keep",), "leave out the option that makes other folds")):
+        code, _, err = run(*PLAN, "--fold-count", 3, *argv, "--root", planned)
+        assert code == 2
+        assert message in err
+        assert path.read_text() == edited
+    assert run(*PLAN, "--keep", "--root", planned)[0] == 0
+    assert path.read_text() == edited
+    assert run(*PLAN, "--fold-count", 3, "--replace", "--root", planned)[0] == 0
+    assert (path.parent / "folds.before.json").read_text() == edited
+
+
+def test_imported_folds_that_were_edited_are_kept_or_refused(run, planned, tmp_path):
+    run(*PLAN, "--folds", write_json(tmp_path / "splits_final.json", NNUNET), "--root", planned)
+    path = planned / "autoseg_preprocessed" / "Tiny" / "folds.json"
+    path.write_text(path.read_text().replace('"case3"', '"case5"'))
+    edited = path.read_text()
+    for argv in ((), ("--replace",)):
+        code, _, err = run(*PLAN, *argv, "--root", planned)
+        assert code == 2
+        assert "was imported from splits_final.json and then edited by hand" in err
+    assert run(*PLAN, "--keep", "--root", planned)[0] == 0
+    assert path.read_text() == edited
+
+
+# Patients
+
+
+def rename_cases(root, names):
+    for folder, endings in (("imagesTr", ("_0000.nii.gz", "_0001.nii.gz")), ("labelsTr", (".nii.gz",))):
+        for number, name in enumerate(names):
+            for ending in endings:
+                path = root / "autoseg_raw" / "Tiny" / folder / f"case{number}{ending}"
+                path.rename(path.with_name(name + ending))
+
+
+def test_sessions_of_a_bids_subject_are_never_split(run, root):
+    names = [f"sub-{patient}_ses-{session}" for patient in "abc" for session in (1, 2)]
+    rename_cases(root, names)
+    code, _, err = run(*PLAN, "--root", root)
+    assert code == 0
+    assert "6 cases of 3 patients" in err
+    folds = read_folds(root)["folds"]
+    assert sorted(case for fold in folds for case in fold["validation"]) == names
+    for fold in folds:
+        assert not {case.split("_")[0] for case in fold["train"]} & {case.split("_")[0] for case in fold["validation"]}
+
+
+def test_groups_of_the_dataset_go_before_names(run, root):
+    rename_cases(root, [f"sub-{patient}_ses-{session}" for patient in "abc" for session in (1, 2)])
+    name_in_dataset(root, groups={"sub-a_ses-1": "x", "sub-b_ses-1": "x"})
+    _, _, err = run(*PLAN, "--root", root)
+    assert "6 cases of 5 patients" in err
+    for fold in read_folds(root)["folds"]:
+        assert len({"sub-a_ses-1", "sub-b_ses-1"} & set(fold["train"])) in (0, 2)

@@ -1,12 +1,13 @@
 """Folds: groups stay together, load and sites are spread or left out, a seed repeats them; nnU-Net's are read."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from autoseg.core.errors import DataError, PlanError, UsageError
-from autoseg.core.records import Folds, parse_record, render_record
-from autoseg.planning import make_folds, read_folds_content
+from autoseg.core.records import Fold, FoldRule, Folds, parse_record, render_record
+from autoseg.planning import describe_rule, find_split_groups, make_folds, read_folds_content
 
 SHAPE = (10, 20, 30)
 
@@ -107,6 +108,40 @@ def test_one_site_cannot_be_left_out(gather, case):
         make_folds(made, leave_one_site_out=True)
 
 
+# How they were made
+
+
+def test_folds_of_an_older_version_were_spread():
+    text = '{"schema": 1, "seed": 3, "folds": [{"train": ["a"], "validation": ["b"]}]}'
+    assert parse_record(Folds, text, path=Path("folds.json"), remedy="").made_by == FoldRule(rule="spread")
+
+
+@pytest.mark.parametrize(
+    "rule", ['{"rule": "file"}', '{"file": "x"}', '{"rule": "leave_one_site_out", "count": 3}', '{"count": 1}']
+)
+def test_a_rule_that_contradicts_itself_is_named(rule):
+    text = f'{{"schema": 1, "seed": 3, "made_by": {rule}, "folds": []}}'
+    with pytest.raises(PlanError, match="'made_by': count"):
+        parse_record(Folds, text, path=Path("folds.json"), remedy="")
+
+
+def test_how_folds_were_made_is_recorded_and_described(fingerprint, gather, case):
+    made = make_folds(fingerprint(9, SHAPE), count=3)
+    assert (made.made_by, describe_rule(made)) == (FoldRule(count=3), "sites and lesion volume spread")
+    sites = gather([case(f"c{i}", SHAPE, site="north" if i < 3 else "south") for i in range(6)])
+    assert describe_rule(make_folds(sites, leave_one_site_out=True)) == "one site held out at a time"
+
+
+def test_a_patient_on_both_sides_of_a_fold_is_found(gather, case):
+    made = gather([case(f"p{p}_{scan}", SHAPE, group=f"p{p}") for p in range(3) for scan in range(2)])
+    assert find_split_groups(make_folds(made), made) == {}
+    folds = (
+        Fold(train=("p1_0", "p1_1", "p2_0"), validation=("p0_0", "p0_1")),
+        Fold(train=("p0_0", "p1_0"), validation=("p1_1", "p2_0")),
+    )
+    assert find_split_groups(Folds(seed=1, folds=folds), made) == {"p1": 1}
+
+
 # nnU-Net's splits_final.json
 
 IDS = ("a", "b", "c", "d")
@@ -120,7 +155,22 @@ def test_nnunet_s_splits_become_folds():
     folds = read([{"train": ["c", "d", "a"], "val": ["b"]}, {"train": ["b"], "val": ["c", "a"]}])
     assert [(fold.train, fold.validation) for fold in folds.folds] == [(("a", "c", "d"), ("b",)), (("b",), ("a", "c"))]
     assert folds.seed == 12345
+    assert folds.made_by == FoldRule(rule="file", file="splits_final.json")
     assert parse_record(Folds, render_record(folds), path=Path("folds.json"), remedy="") == folds
+
+
+def test_our_own_folds_are_imported_with_their_seed(fingerprint):
+    ours = make_folds(fingerprint(6, SHAPE), count=3, seed=8)
+    cases = [f"c{i:03}" for i in range(6)]
+    read_back = read_folds_content(json.loads(render_record(ours)), cases=cases, source="old/folds.json")
+    assert read_back.folds == ours.folds
+    assert read_back.seed == 8
+    assert read_back.made_by == FoldRule(rule="file", file="folds.json")
+
+
+def test_our_own_folds_name_a_wrong_key():
+    with pytest.raises(PlanError, match=r"unknown key 'fold'.*correct the file"):
+        read({"schema": 1, "seed": 1, "folds": [{"train": ["a"], "validation": ["b"]}], "fold": 3})
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from autoseg.core.records.arrays import Lesions, PreparedCase
 from autoseg.core.records.base import Record, parse_record, render_record
-from autoseg.core.records.data import Case, ChannelFile, Dataset, Fold, Folds
+from autoseg.core.records.data import Case, ChannelFile, Dataset, Fold, FoldRule, Folds
 from autoseg.core.records.facts import CaseFacts, ChannelFacts, Fingerprint, IntensityFacts, LesionFacts
 from autoseg.core.records.outputs import Outputs
 from autoseg.core.records.plan import (
@@ -35,6 +35,7 @@ __all__ = [
     "Dataset",
     "Fingerprint",
     "Fold",
+    "FoldRule",
     "Folds",
     "Grid",
     "Image",

@@ -79,17 +79,42 @@ class Fold(Record):
     validation: tuple[str, ...]
 
 
+class FoldRule(Record):
+    """How folds are made, so that they can be made the same way again.
+
+    Attributes:
+        rule: ``spread``: groups dealt so that sites and lesion volume are spread; ``leave_one_site_out``: one fold per
+            site; ``file``: as a file states them.
+        count: folds asked for, with ``spread`` alone.
+        file: name of the file, with ``file`` alone.
+    """
+
+    rule: Literal["spread", "leave_one_site_out", "file"] = "spread"
+    count: int | None = None
+    file: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.count is not None and self.rule != "spread") or (self.file is not None) != (self.rule == "file"):
+            raise ValueError(f"count goes with rule 'spread' and file with rule 'file', not with '{self.rule}'")
+        if self.count is not None and self.count < 2:
+            raise ValueError(f"count {self.count} must be at least 2")
+        return self
+
+
 class Folds(Record):
     """All splits of a dataset, an editable file.
 
     Attributes:
         schema_version: format version (``schema`` on disk).
         seed: what shuffled them.
+        made_by: how; files of older versions do not say it, and theirs were spread.
         folds: the splits; a case is held out in at most one.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     seed: int
+    made_by: FoldRule = Field(default_factory=FoldRule)
     folds: tuple[Fold, ...]
 
     @model_validator(mode="after")

@@ -13,11 +13,12 @@ from autoseg.pipeline.planning.edited import Edited, remedy, settle
 from autoseg.pipeline.planning.measuring import measure_dataset
 from autoseg.pipeline.planning.preparing import prepare_arrays
 from autoseg.pipeline.planning.raw import case_key, open_raw
-from autoseg.pipeline.planning.splitting import check_folds
+from autoseg.pipeline.planning.splitting import FoldsWanted, import_folds, settle_folds
 from autoseg.pipeline.presets import Wanted
-from autoseg.planning import make_folds, make_plan
+from autoseg.planning import make_plan
 
 log = logging.getLogger(__name__)
+AS_BEFORE = FoldsWanted()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ def plan_dataset(
     name: str,
     *,
     wanted: Wanted,
+    folds: FoldsWanted = AS_BEFORE,
     edited: Edited = "refuse",
     seed: int = 12345,
     workers: int | None = None,
@@ -43,16 +45,19 @@ def plan_dataset(
 
     Args:
         wanted: what to plan for.
+        folds: which folds to make, where not as before.
         edited: what to do with a plan or folds changed by hand since autoseg wrote them: stop, keep (also a plan
             that was not changed), or replace, leaving a copy.
         workers: processes; None takes what cores and memory allow.
 
     Raises:
         CasesError: some cases are bad; facts and arrays of the others are kept for the next run.
-        PlanError: the plan was edited by hand and ``edited`` is ``refuse``, or it was edited wrongly.
+        PlanError: a file of folds is wrong; the plan was edited by hand and ``edited`` is ``refuse``; or it was edited
+            wrongly.
     """
     dataset = open_raw(store, name)
     folder = store.preprocessed(name)
+    imported = import_folds(folds.file, {case.id for case in dataset.cases if case.labels}) if folds.file else None
     keys = {case.id: case_key(dataset, case) for case in dataset.cases}
     fingerprint = measure_dataset(dataset, folder, keys, workers, progress)
     path = folder / "plan.json"
@@ -61,10 +66,9 @@ def plan_dataset(
         log.info("%s is used as it is", path)
     else:
         plan = settle(path, _make_plan(fingerprint, wanted, seed), edited, name)
-    folds = settle(folder / "folds.json", make_folds(fingerprint, seed=seed), edited, name)
-    check_folds(folds, set(keys), folder / "folds.json")
+    split = settle_folds(folder / "folds.json", fingerprint, folds, imported, edited, seed=seed)
     prepare_arrays(dataset, folder, plan, fingerprint, keys, workers, progress)
-    return Planned(fingerprint=fingerprint, plan=plan, folds=folds)
+    return Planned(fingerprint=fingerprint, plan=plan, folds=split)
 
 
 def show_plan(store: Store, plan: Plan) -> str:
