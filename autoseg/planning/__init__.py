@@ -9,9 +9,10 @@ from autoseg.planning.folds import (
     read_folds_content,
 )
 from autoseg.planning.plan import make_plan
-from autoseg.planning.pricing import price_step
+from autoseg.planning.pricing import DEVICE_GB, price_step
 
 __all__ = [
+    "DEVICE_GB",
     "describe_rule",
     "explain_plan",
     "find_split_groups",
