@@ -128,7 +128,8 @@ class _Pool:
                 worker[1].close()
             return
         process, connection = worker or self._start()
-        connection.send(item)
+        with contextlib.suppress(BrokenPipeError):  # a worker that died idle is known, too, by what it never answers
+            connection.send(item)
         self.running[connection] = (process, item[0])
 
     def close(self) -> None:

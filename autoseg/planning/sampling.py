@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoseg.core.records import AugmentationSettings, Fingerprint, SamplingSettings
-from autoseg.fingerprint import SMALL_LESION_ML, summarize_lesions
+from autoseg.fingerprint import SMALL_LESION_ML
 from autoseg.planning.mirroring import Mirroring
 from autoseg.planning.spacing import COARSE_RATIO
 
@@ -20,7 +20,7 @@ def plan_sampling(fingerprint: Fingerprint, *, by_lesion: bool = True) -> tuple[
     Args:
         by_lesion: whether rule 12b, which is not nnU-Net's, may apply.
     """
-    lesions = summarize_lesions(fingerprint)
+    lesions = fingerprint.lesions
     found = (
         f"{lesions.count} lesions, {lesions.per_case:g} per case, {lesions.small_share:.0%} of them below "
         f"{SMALL_LESION_ML:g} ml; {lesions.empty_cases} of {lesions.cases} cases hold none"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.core.records import CaseFacts, ChannelFacts, Fingerprint, IntensityFacts, LesionFacts
+from autoseg.fingerprint import summarize_lesions
 
 KINDS = 12
 BRATS = ("T1", "T1c", "T2", "FLAIR")
@@ -168,6 +169,7 @@ def describe_fingerprint(dataset: MadeDataset) -> Fingerprint:
         # Each region holds one value of its own and those of all later ones.
         regions={name: tuple(range(value, len(dataset.regions) + 1)) for value, name in enumerate(dataset.regions, 1)},
         ignore_label=len(labels) if dataset.ignore else None,
+        lesions=summarize_lesions(cases),
         cases=tuple(cases),
         intensities=dict.fromkeys(dataset.channels, intensities),
     )

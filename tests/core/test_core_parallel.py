@@ -4,7 +4,7 @@ import signal
 import pytest
 
 from autoseg.core.errors import DataError
-from autoseg.core.parallel import count_workers, map_cases
+from autoseg.core.parallel import _Pool, count_workers, map_cases
 
 
 def act(what):
@@ -43,3 +43,14 @@ def test_workers_fit_the_memory_and_the_items():
     assert count_workers(1, 1, cores=8) == 1
     assert count_workers(100, 2**60, cores=8) == 1
     assert count_workers(100, 1, cores=3) == 3
+
+
+def test_a_worker_that_dies_before_it_is_given_a_case_is_named():
+    pool = _Pool(act, workers=1)
+    process, connection = pool._start()
+    process.kill()
+    process.join()
+    pool._give(iter([("a", "x")]), (process, connection))
+    found = {outcome.name: outcome for outcome in pool.run(iter([("b", "y")]))}
+    assert "case a: its worker process was killed by signal 9 (SIGKILL)" in found["a"].failure
+    assert found["b"].value == "yy"

@@ -25,11 +25,11 @@ from autoseg.fingerprint import (
     median_spacing,
     pool_intensities,
     summarize,
-    summarize_lesions,
 )
 
 LABELS = {"background": 0, "core": 1, "edema": 2}
 CASE = Case(id="a", channels=(ChannelFile(path=Path("a.nii")),), group="p1", site="north")
+DATASET = Dataset(name="Two", kind="nnunet", channels=("T1",), labels=LABELS, cases=(CASE,))
 TURNED = ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (-1.0, 0.0, 0.0))  # array axes run y->x, x->y, z against z
 
 
@@ -147,7 +147,7 @@ def test_pooling_weights_cases_alike_and_adds_the_spread_between_them():
     assert pooled.mean == 6.5
     assert pooled.std == pytest.approx(math.sqrt((1 + 4) / 2 + 5.5**2))
     assert (pooled.minimum, pooled.maximum) == (0.0, 14.0)
-    assert pooled.quantiles == ()
+    assert len(pooled.quantiles) == 8
 
 
 def test_pooled_percentiles_are_those_of_all_cases_together():
@@ -162,9 +162,9 @@ def test_pooled_percentiles_are_those_of_all_cases_together():
 
 def test_pooling_one_case_gives_its_own_numbers():
     case = measure_intensities(np.arange(1001, dtype=np.float32))
-    assert pool_intensities([case]).model_dump(exclude={"quantiles"}) == pytest.approx(
-        case.model_dump(exclude={"quantiles"})
-    )
+    pooled = pool_intensities([case])
+    assert pooled.model_dump(exclude={"quantiles"}) == pytest.approx(case.model_dump(exclude={"quantiles"}))
+    assert pooled.quantiles == pytest.approx(case.quantiles)
 
 
 def test_pooling_constant_cases_does_not_divide_by_zero():
@@ -186,8 +186,7 @@ def two():
         measure_case(empty, reference(empty, label * 0), case=CASE.model_copy(update={"id": "b"}), labels=LABELS),
         measure_case(image, reference(image, label), case=CASE, labels=LABELS),
     ]
-    dataset = Dataset(name="Two", kind="nnunet", channels=("T1",), labels=LABELS, cases=(CASE,))
-    return summarize(dataset, "key", facts)
+    return summarize(DATASET, "key", facts)
 
 
 def test_a_fingerprint_sorts_cases_and_keeps_group_and_site(two):
@@ -213,7 +212,53 @@ def test_medians_of_the_planner(two):
 
 
 def test_lesion_summary(two):
-    summary = summarize_lesions(two)
-    assert (summary.cases, summary.empty_cases, summary.count, summary.per_case) == (2, 1, 2, 2.0)
-    assert (summary.smallest_ml, summary.median_ml, summary.largest_ml) == (0.001, 0.1005, 0.2)
+    summary = two.lesions
+    assert (summary.cases, summary.empty_cases, summary.count) == (2, 1, 2)
+    assert (summary.per_case, summary.most_per_case, summary.per_case_ml) == (2.0, 2, 0.201)
+    assert (summary.smallest_ml, summary.median_ml, summary.largest_ml, summary.total_ml) == (0.001, 0.1005, 0.2, 0.201)
+    # Straight between 0.001 and 0.2: a share q of the way is 0.001 + 0.199 q.
+    assert (summary.percentile_05_ml, summary.percentile_95_ml) == (0.01095, 0.19005)
+    assert (summary.quartile_1_ml, summary.quartile_3_ml) == (0.05075, 0.15025)
     assert summary.small_share == 0.5
+
+
+def test_where_lesions_lie(two):
+    # Of 10 x 20 x 30 voxels: the large one has its centre at (2, 2.5, 5), the small one at (9.5, 9.5, 9.5). Both lie in
+    # the first half of the left-right axis, which begins at the patient's right.
+    found = two.lesions.positions
+    assert (found.left_share, found.right_share, found.left_volume_share, found.right_volume_share) == (0, 1, 0, 1)
+    assert found.centre == (0.575, 0.3, 0.242)
+    assert found.spread == (0.375, 0.175, 0.075)
+
+
+def test_a_scan_that_runs_to_the_right_has_its_lesion_on_the_same_side():
+    # ITK's x runs to the patient's left; along a reversed first column it runs to the right.
+    voxels, label = np.ones((1, 4, 5, 6)), np.zeros((4, 5, 6), np.uint8)
+    label[1, 2, 0] = 1
+    sides = []
+    for x in (1.0, -1.0):
+        image = scan(voxels, direction=((0.0, 0.0, x), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)))
+        facts = measure_case(image, reference(image, label), case=CASE, labels=LABELS)
+        sides.append(summarize(DATASET, "key", [facts]).lesions.positions)
+    assert [(s.left_share, s.right_share) for s in sides] == [(0, 1), (1, 0)]
+
+
+def test_how_often_each_label_occurs(two):
+    core, edema = two.frequencies["core"], two.frequencies["edema"]
+    assert (core.cases, core.case_share, core.lesions, core.total_ml) == (1, 0.5, 1, 0.2)
+    assert core.voxel_share == 200 / (10 * 20 * 30 + 5 * 20 * 30)
+    assert (edema.cases, edema.lesions, edema.total_ml) == (1, 1, 0.001)
+
+
+def test_no_lesion_lies_nowhere():
+    image = scan(np.ones((1, 4, 5, 6)))
+    facts = measure_case(image, reference(image, np.zeros((4, 5, 6), np.uint8)), case=CASE, labels=LABELS)
+    summary = summarize(DATASET, "key", [facts]).lesions
+    assert summary.positions is None
+    assert (summary.count, summary.empty_cases, summary.largest_ml, summary.per_case_ml) == (0, 1, 0, 0)
+
+
+def test_intensities_inside_the_brain_are_those_of_the_non_zero_region(two):
+    # All 6000 voxels of the one case and 3000 of the other are 1; without lesions, a case counts as well.
+    inside = two.brain_intensities["T1"]
+    assert (inside.count, inside.mean, inside.std, inside.median) == (9000, 1.0, 0.0, 1.0)

@@ -1,9 +1,18 @@
 """``autoseg_plan``: what it plans for, which folds it makes, and what it leaves alone."""
 
 import json
+import threading
+import time
 
+import numpy as np
+import psutil
 import pytest
 import torch
+
+from autoseg.core.images import write_voxels
+from autoseg.core.records import ChannelNormalization, Fingerprint, Grid, PreprocessingSettings
+from autoseg.core.store import Store, read_record
+from autoseg.pipeline.planning import measuring, open_raw, preparing
 
 PLAN = ("plan", "-d", "Tiny", "--workers", 1)
 
@@ -238,3 +247,124 @@ def test_groups_of_the_dataset_go_before_names(run, root):
     assert "6 cases of 5 patients" in err
     for fold in read_folds(root)["folds"]:
         assert len({"sub-a_ses-1", "sub-b_ses-1"} & set(fold["train"])) in (0, 2)
+
+
+# Networks and probes
+
+
+def test_a_further_network_is_planned_trained_and_remembered(run, root):
+    code, out, err = run("plan", "-d", "Tiny", "--root", root, "--preset", "pocket", "--network", "dynunet")
+    assert code == 0, err
+    assert "3d_dynunet: dynunet" in out
+    assert " GB" in out
+    code, out, _ = run("plan", "-d", "Tiny", "--root", root, "--network", "segresnet")
+    assert code == 0
+    assert "3d_dynunet" in out and "2d_segresnet" in out
+    code, _, err = run(
+        "train", "-d", "Tiny", "--root", root, "-c", "3d_dynunet", "-f", "0", "--epochs", "1", "--steps-per-epoch", "1"
+    )
+    assert code == 0, err
+    code, out, _ = run("plan", "-d", "Tiny", "--root", root, "--network", "none")
+    assert code == 0
+    assert "dynunet" not in out
+
+
+def test_an_unknown_network_is_named_before_anything_is_measured(run, root):
+    code, _, err = run("plan", "-d", "Tiny", "--root", root, "--network", "vnet")
+    assert code == 2
+    assert "there is no network 'vnet'; known are: unet" in err
+    assert not (root / "autoseg_preprocessed").exists()
+
+
+def test_a_network_that_cannot_be_is_said_and_the_others_are_planned(run, root):
+    folder = root / "autoseg_raw" / "Specks"
+    grid = Grid(shape=(7, 9, 6), spacing=(1.0, 1.0, 1.0))
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        voxels = rng.normal(100, 5, grid.shape).astype(np.float32)
+        write_voxels(folder / "imagesTr" / f"speck{number}_0000.nii.gz", voxels, grid)
+        write_voxels(folder / "labelsTr" / f"speck{number}.nii.gz", (voxels > 105).astype(np.uint8), grid)
+    facts = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    code, out, err = run("plan", "-d", "Specks", "--root", root, "--preset", "pocket", "--network", "swin_unetr")
+    assert code == 0
+    assert "  3d: unet" in out
+    assert "3d_swin_unetr is left out: Network 'swin_unetr' needs at least 3 stages" in err
+
+
+def test_a_probe_measures_what_was_predicted(run, root):
+    code, out, err = run("plan", "-d", "Tiny", "--root", root, "--preset", "pocket", "--probe", "--device", "cpu")
+    assert code == 0, err
+    assert "a training step takes" in err
+    assert "measured" in out
+
+
+# Measuring
+
+
+def test_a_fingerprint_of_an_older_version_is_summarised_again(run, planned):
+    folder = planned / "autoseg_preprocessed" / "Tiny"
+    path = folder / "fingerprint.json"
+    now = json.loads(path.read_text())
+    assert now["schema"] == 2
+    old = {key: value for key, value in now.items() if key not in ("lesions", "frequencies", "brain_intensities")}
+    write_json(path, {**old, "schema": 1})
+    code, _, err = run(*PLAN, "--root", planned)
+    assert code == 0
+    assert "measuring" not in err
+    assert json.loads(path.read_text()) == now
+
+
+def kill_a_worker(stop):
+    """Kill the first process that a fork server of ours starts."""
+    while not stop.is_set():
+        for server in psutil.Process().children():
+            for worker in server.children():
+                worker.kill()
+                return
+        time.sleep(0.002)
+
+
+def test_a_worker_that_is_killed_is_named_and_the_rest_go_on(run, root):
+    stop = threading.Event()
+    killer = threading.Thread(target=kill_a_worker, args=(stop,))
+    killer.start()
+    argv = ("plan", "-d", "Tiny", "--preset", "pocket", "--workers", 2, "--root", root)
+    code, _, err = run(*argv)
+    stop.set()
+    killer.join()
+    assert code == 2
+    sentence = err[err.index("autoseg_plan: error:") :]
+    assert "1 of 6 cases failed while measuring; the others are done" in sentence
+    assert "killed by signal 9 (SIGKILL); the machine most likely ran out of memory: use fewer workers" in sentence
+    code, _, err = run(*argv)
+    assert code == 0
+    assert "measuring 1 of 6 cases" in err
+
+
+def test_workers_are_bounded_by_the_largest_case_not_by_its_file(root):
+    # All but one voxel are 0: a file of a few kB that is read into many MB.
+    grid = Grid(shape=(100, 100, 100), spacing=(1.0, 1.0, 1.0))
+    for path in sorted((root / "autoseg_raw" / "Tiny" / "imagesTr").glob("case0_*")):
+        voxels = np.zeros(grid.shape, np.float32)
+        voxels[50, 50, 50] = 1
+        write_voxels(path, voxels, grid)
+        assert path.stat().st_size < 10_000
+    dataset = open_raw(Store(root), "Tiny")
+    assert measuring.bytes_per_case(dataset) > 50e6 + 100**3 * 2 * 4
+
+
+def test_preprocessing_to_finer_voxels_needs_more_memory(store):
+    facts = read_record(Fingerprint, store.preprocessed("Tiny") / "fingerprint.json", remedy="").cases[0]
+    own, finer = (
+        preparing.bytes_per_case(
+            facts,
+            PreprocessingSettings(
+                axis_order=(0, 1, 2), spacing=spacing, channels=(ChannelNormalization(),) * 2, coarse_axis_ratio=3.0
+            ),
+        )
+        for spacing in ((2.0, 1.0, 1.0), (0.2, 0.1, 0.1))
+    )
+    voxels = 12 * 20 * 16
+    assert own >= voxels * 2 * 4
+    assert finer - own >= (999 * facts.cropped_shape[0] * facts.cropped_shape[1] * facts.cropped_shape[2]) * 2 * 4

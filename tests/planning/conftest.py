@@ -5,6 +5,7 @@ import math
 import pytest
 
 from autoseg.core.records import CaseFacts, ChannelFacts, Fingerprint, IntensityFacts, LesionFacts
+from autoseg.fingerprint import summarize_lesions
 
 INTENSITIES = IntensityFacts(
     count=100,
@@ -45,6 +46,7 @@ def make_fingerprint(cases, *, channels=("FLAIR",), regions=None, labels=None):
         channels=channels,
         labels=labels or {"background": 0, "lesion": 1},
         regions=regions or {},
+        lesions=summarize_lesions(cases),
         cases=tuple(cases),
         intensities=dict.fromkeys(channels, INTENSITIES),
     )

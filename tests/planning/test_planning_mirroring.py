@@ -1,6 +1,7 @@
 """Labels that are told apart by where they lie must not be mirrored into each other."""
 
 from autoseg.core.records import CaseFacts, ChannelFacts, Fingerprint, IntensityFacts, LesionFacts
+from autoseg.fingerprint import summarize_lesions
 from autoseg.planning.mirroring import positional_axes
 
 INTENSITIES = IntensityFacts(
@@ -29,6 +30,7 @@ def fingerprint(*cases):
         dataset_key="x",
         channels=("MRI",),
         labels={"background": 0, "a": 1, "b": 2},
+        lesions=summarize_lesions(facts),
         cases=facts,
         intensities={"MRI": INTENSITIES},
     )

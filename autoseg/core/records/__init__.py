@@ -3,7 +3,16 @@
 from autoseg.core.records.arrays import Lesions, PreparedCase
 from autoseg.core.records.base import Record, parse_record, render_record
 from autoseg.core.records.data import Case, ChannelFile, Dataset, Fold, FoldRule, Folds
-from autoseg.core.records.facts import CaseFacts, ChannelFacts, Fingerprint, IntensityFacts, LesionFacts
+from autoseg.core.records.facts import (
+    CaseFacts,
+    ChannelFacts,
+    Fingerprint,
+    IntensityFacts,
+    LabelSummary,
+    LesionFacts,
+    LesionPositions,
+    LesionSummary,
+)
 from autoseg.core.records.outputs import Outputs
 from autoseg.core.records.plan import (
     AugmentationSettings,
@@ -41,7 +50,10 @@ __all__ = [
     "Image",
     "IntensityFacts",
     "Label",
+    "LabelSummary",
     "LesionFacts",
+    "LesionPositions",
+    "LesionSummary",
     "Lesions",
     "LossSettings",
     "MemoryFacts",

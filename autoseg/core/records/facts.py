@@ -16,7 +16,7 @@ class IntensityFacts(Record):
         count: voxels in the region.
         mean, std, minimum, maximum: scanner units.
         percentile_00_5, median, percentile_99_5: scanner units.
-        quantiles: at 2, 5, 10, 25, 75, 90, 95 and 98 %, from which cases are pooled; empty for a dataset.
+        quantiles: at 2, 5, 10, 25, 75, 90, 95 and 98 %.
     """
 
     count: int
@@ -78,6 +78,77 @@ class CaseFacts(Record):
     lesions: tuple[LesionFacts, ...]
 
 
+class LesionPositions(Record):
+    """Where lesions lie inside the cropped scans, as far as their centres tell.
+
+    Attributes:
+        left_share, right_share: share of lesions whose centre lies in the patient's left and right half.
+        left_volume_share, right_volume_share: of their volume.
+        centre: mean of the centres along head-foot (0 is the foot's end), front-back (0 is the front) and left-right
+            (0 is the patient's right).
+        spread: standard deviation of the centres along the same axes.
+    """
+
+    left_share: float
+    right_share: float
+    left_volume_share: float
+    right_volume_share: float
+    centre: tuple[float, float, float]
+    spread: tuple[float, float, float]
+
+
+class LesionSummary(Record):
+    """The lesions of a dataset in a few numbers.
+
+    Attributes:
+        cases: cases with a reference.
+        empty_cases: those of them without any lesion.
+        count: lesions of all labels.
+        per_case: median number of lesions in the cases that have some.
+        most_per_case: largest number in one case.
+        smallest_ml, percentile_05_ml, quartile_1_ml, median_ml, quartile_3_ml, percentile_95_ml, largest_ml: volumes.
+        total_ml: of all lesions together.
+        per_case_ml: median volume of all lesions of a case, in the cases that have some.
+        small_share: share of lesions below 0.1 ml.
+        positions: where they lie; None when there is none.
+    """
+
+    cases: int
+    empty_cases: int
+    count: int
+    per_case: float
+    most_per_case: int
+    smallest_ml: float
+    percentile_05_ml: float
+    quartile_1_ml: float
+    median_ml: float
+    quartile_3_ml: float
+    percentile_95_ml: float
+    largest_ml: float
+    total_ml: float
+    per_case_ml: float
+    small_share: float
+    positions: LesionPositions | None
+
+
+class LabelSummary(Record):
+    """How often one label occurs.
+
+    Attributes:
+        cases: cases that hold it.
+        case_share: of all cases with a reference.
+        voxel_share: of all voxels of their cropped scans.
+        lesions: its connected components.
+        total_ml: their volume.
+    """
+
+    cases: int
+    case_share: float
+    voxel_share: float
+    lesions: int
+    total_ml: float
+
+
 class Fingerprint(Record):
     """Measurements of a dataset; the plan is a function of this record and the budget alone.
 
@@ -89,16 +160,22 @@ class Fingerprint(Record):
         labels: class name -> value.
         regions: region name -> values.
         ignore_label: value left out of loss and scores.
-        cases: per case.
+        lesions: all lesions in a few numbers.
+        frequencies: label name -> how often it occurs.
         intensities: channel name -> foreground intensities of the dataset, each case weighted alike.
+        brain_intensities: channel name -> intensities of the non-zero region, each case weighted alike.
+        cases: per case.
     """
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    schema_version: Literal[2] = Field(default=2, alias="schema")
     dataset: str
     dataset_key: str
     channels: tuple[str, ...]
     labels: dict[str, int]
     regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     ignore_label: int | None = None
-    cases: tuple[CaseFacts, ...]
+    lesions: LesionSummary
+    frequencies: dict[str, LabelSummary] = Field(default_factory=dict)
     intensities: dict[str, IntensityFacts]
+    brain_intensities: dict[str, IntensityFacts] = Field(default_factory=dict)
+    cases: tuple[CaseFacts, ...]

@@ -48,7 +48,7 @@ def measure_dataset(
     known = _read_facts(path, keys)
     todo = [case for case in dataset.cases if case.id not in known]
     if todo:
-        workers = workers or count_workers(len(todo), _bytes_per_case(dataset))
+        workers = workers or count_workers(len(todo), bytes_per_case(dataset))
         log.info("measuring %d of %d cases with %d workers", len(todo), len(dataset.cases), workers)
         if write:
             write_text(path, "".join(_fact_line(keys[case], facts) for case, facts in known.items()))
@@ -61,7 +61,7 @@ def measure_dataset(
 
         bare = without_cases(dataset)
         run_cases(_measure, [(case.id, (bare, case)) for case in todo], workers, keep, "measuring", progress)
-    dataset_key = hash_settings(dataset, *sorted(keys.items()))
+    dataset_key = hash_settings(without_cases(dataset), *sorted(keys.items()))
     fingerprint = summarize(dataset, dataset_key, [known[case.id] for case in dataset.cases])
     if write:
         write_record(folder / "fingerprint.json", fingerprint)
@@ -92,7 +92,7 @@ def _read_facts(path: Path, keys: Mapping[str, str]) -> dict[str, CaseFacts]:
     return known
 
 
-def _bytes_per_case(dataset: Dataset) -> int:
+def bytes_per_case(dataset: Dataset) -> int:
     """Memory to measure the largest case, by the grids that the headers state."""
     largest = 0
     for case in dataset.cases:

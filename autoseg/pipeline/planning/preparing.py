@@ -58,12 +58,12 @@ def prepare_arrays(
             continue
         names = [n for n, c in plan.configurations.items() if c.preprocessing == settings]
         log.info("preprocessing %d of %d cases for %s", len(todo), len(dataset.cases), ", ".join(names))
-        fitting = workers or count_workers(len(todo), max(_bytes(case, settings) for case in fingerprint.cases))
+        fitting = workers or count_workers(len(todo), max(bytes_per_case(case, settings) for case in fingerprint.cases))
         tasks = [(case.id, (bare, case, settings, target, keys[case.id])) for case in todo]
         run_cases(_prepare, tasks, fitting, lambda case, done: None, "preprocessing", progress)
 
 
-def _bytes(case: CaseFacts, settings: PreprocessingSettings) -> int:
+def bytes_per_case(case: CaseFacts, settings: PreprocessingSettings) -> int:
     """Memory to preprocess one case: what it is read into, and what it is resampled to."""
     axes = settings.axis_order
     if settings.orientation == "stored":

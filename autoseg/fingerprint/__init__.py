@@ -1,0 +1,19 @@
+"""Measure a dataset: ``measure_case`` one case, ``summarize`` all of them, and what a plan asks of the measures."""
+
+from autoseg.fingerprint.intensities import measure_intensities, pool_intensities
+from autoseg.fingerprint.lesions import SMALL_LESION_ML, measure_lesions, summarize_lesions
+from autoseg.fingerprint.measures import measure_case
+from autoseg.fingerprint.summary import median_crop_share, median_cropped_shape, median_spacing, summarize
+
+__all__ = [
+    "SMALL_LESION_ML",
+    "measure_case",
+    "measure_intensities",
+    "measure_lesions",
+    "median_crop_share",
+    "median_cropped_shape",
+    "median_spacing",
+    "pool_intensities",
+    "summarize",
+    "summarize_lesions",
+]
