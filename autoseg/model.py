@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch import nn
 
 from autoseg.core.errors import ModelError
 from autoseg.core.records import Configuration, Plan
-from autoseg.core.store import read_record, subfolders, write_bytes, write_record
+from autoseg.core.store import read_record, replacing, subfolders, write_bytes, write_record
 from autoseg.networks import build_network
 
 PLAN = "plan.json"
@@ -31,6 +33,7 @@ class Model:
         configuration: the one that was trained.
         folds: names of the folds, as ``networks``.
         networks: one per fold, in evaluation mode, without deep heads.
+        source: of a cascade, the model whose mask its networks see too; None otherwise.
     """
 
     name: str
@@ -38,6 +41,12 @@ class Model:
     configuration: Configuration
     folds: tuple[str, ...]
     networks: tuple[nn.Module, ...]
+    source: Model | None = None
+
+    @property
+    def mask_values(self) -> tuple[tuple[int, ...], ...]:
+        """The label values of each mask that the networks see beside the scan; none but in a cascade."""
+        return self.plan.mask_values(self.name.rpartition("/")[2])
 
 
 def fold_folder(folder: Path, fold: str) -> Path:
@@ -51,12 +60,13 @@ def trained_folds(folder: Path) -> tuple[str, ...]:
     return tuple(name for name in names if (fold_folder(folder, name) / WEIGHTS).exists())
 
 
-def planned_network(plan: Plan, configuration: Configuration, *, seed: int) -> nn.Module:
-    """The configuration's network for the plan's channels and outputs, freshly initialised from the seed."""
+def planned_network(plan: Plan, name: str, *, seed: int) -> nn.Module:
+    """A configuration's network for the plan's channels and outputs, freshly initialised from the seed."""
+    configuration = plan.configurations[name]
     return build_network(
         configuration.network,
         dimensions=configuration.dimensions,
-        input_channels=len(plan.channels),
+        input_channels=plan.count_inputs(name),
         output_channels=len(plan.outputs.values),
         seed=seed,
     )
@@ -82,15 +92,48 @@ def save_weights(folder: Path, fold: str, weights: Mapping[str, torch.Tensor]) -
     write_bytes(fold_folder(folder, fold) / WEIGHTS, save_tensors(tensors))
 
 
+def copy_model(source: Path, target: Path) -> None:
+    """Copy a model folder's plan and the weights of its trained folds; folds that are there already stay.
+
+    A new copy appears when it is whole, and so does every fold that is added to one.
+    """
+    if (target / PLAN).exists():
+        for fold in trained_folds(source):
+            weights = fold_folder(target, fold) / WEIGHTS
+            if not weights.exists():
+                with replacing(weights) as temporary:
+                    shutil.copyfile(fold_folder(source, fold) / WEIGHTS, temporary)
+        return
+    making = target.with_name(f".{target.name}.copying")
+    for unfinished in (making, target):  # a folder without a plan is what an old copy or a person left
+        shutil.rmtree(unfinished, ignore_errors=True)
+    save_plan(making, load_plan(source))
+    copy_model(source, making)
+    making.replace(target)
+
+
+def changed_folds(source: Path, target: Path) -> tuple[str, ...]:
+    """Names of the folds that two model folders both have, with other weights."""
+    shared = [fold for fold in trained_folds(source) if fold in trained_folds(target)]
+    pairs = {fold: (fold_folder(source, fold) / WEIGHTS, fold_folder(target, fold) / WEIGHTS) for fold in shared}
+    return tuple(fold for fold, (one, other) in pairs.items() if _digest(one) != _digest(other))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) -> Model:
-    """Open a model folder.
+    """Open a model folder, and with a cascade the model inside it that feeds it.
 
     Args:
         folder: ``autoseg_results/<dataset>/<configuration>``.
-        folds: names of folds, or None for all that are trained.
+        folds: names of folds, or None for all that are trained; of a cascade's source, it is always all.
 
     Raises:
-        ModelError: no fold is trained, one asked for is missing, or weights do not fit the plan.
+        ModelError: no fold is trained, one asked for is missing, or weights do not fit the plan; or a cascade's source
+            is missing or does not fit.
     """
     plan = load_plan(folder)
     name = folder.name
@@ -109,15 +152,36 @@ def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) 
     if missing:
         known = ", ".join(trained) or "none"
         raise ModelError(f"{folder} has no trained fold {', '.join(missing)}; trained are: {known}")
-    networks = tuple(_load_network(folder, fold, plan, configuration, device) for fold in chosen)
     return Model(
-        name=f"{folder.parent.name}/{name}", plan=plan, configuration=configuration, folds=chosen, networks=networks
+        name=f"{folder.parent.name}/{name}",
+        plan=plan,
+        configuration=configuration,
+        folds=chosen,
+        networks=tuple(_load_network(folder, fold, plan, name, device) for fold in chosen),
+        source=None if configuration.cascade_from is None else _load_source(folder, plan, name, device),
     )
 
 
-def _load_network(folder: Path, fold: str, plan: Plan, configuration: Configuration, device: torch.device) -> nn.Module:
+def _load_source(folder: Path, plan: Plan, name: str, device: torch.device) -> Model:
+    """The model that feeds a cascade, from the copy in the cascade's folder."""
+    source = plan.configurations[name].cascade_from or ""
+    again = f"copy the whole folder again, or run: autoseg_train -d {plan.dataset} -c {name} -f 0"
+    if not trained_folds(folder / source):
+        raise ModelError(f"{folder} is a cascade, but holds no model '{source}' that feeds it; {again}")
+    model = load_model(folder / source, None, device)
+    if not have_same_channels(model.plan, plan):
+        raise ModelError(f"{folder / source} has other channels, labels or regions than {folder / PLAN}; {again}")
+    return model
+
+
+def have_same_channels(one: Plan, other: Plan) -> bool:
+    """Whether two plans agree on what a network sees of a scan and on what it predicts."""
+    return (one.channels, one.outputs, one.regions) == (other.channels, other.outputs, other.regions)
+
+
+def _load_network(folder: Path, fold: str, plan: Plan, name: str, device: torch.device) -> nn.Module:
     path = fold_folder(folder, fold) / WEIGHTS
-    network = planned_network(plan, configuration, seed=0)
+    network = planned_network(plan, name, seed=0)
     try:
         network.load_state_dict(load_tensors(path.read_bytes()))
     except safetensors.SafetensorError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ class PreparedFacts(Record):
     """Beside the arrays of one case.
 
     Attributes:
-        source_key: hash of the raw files that the arrays were made from.
+        source_key: hash of the files that the arrays were made from.
         placement: how the voxels sit in the scan.
     """
 
@@ -39,8 +40,14 @@ def write_prepared(folder: Path, case: PreparedCase, source_key: str) -> None:
     write_record(_facts_path(folder, case.id), PreparedFacts(source_key=source_key, placement=case.placement))
 
 
+def write_prior(folder: Path, case_id: str, prior: np.ndarray, placement: Placement, source_key: str) -> None:
+    """Write the prior of a cascade's case into a folder of priors; until its record is there, it does not exist."""
+    write_array(_prior_path(folder, case_id), prior)
+    write_record(_facts_path(folder, case_id), PreparedFacts(source_key=source_key, placement=placement))
+
+
 def is_prepared(folder: Path, case_id: str, source_key: str) -> bool:
-    """True when the arrays of the case are whole and made from these raw files."""
+    """True when the arrays, or the prior, of the case are whole and made from these files."""
     path = _facts_path(folder, case_id)
     if not path.exists():
         return False
@@ -64,6 +71,22 @@ def read_prepared(folder: Path, case_ids: Iterable[str], *, remedy: str) -> list
     return [_read_one(folder, case_id, mapped, remedy) for case_id in ids]
 
 
+def read_priors(folder: Path, cases: Iterable[PreparedCase], *, remedy: str) -> list[PreparedCase]:
+    """The cases with their priors from a folder of priors: in memory when all are small together, else mapped.
+
+    Raises:
+        StaleError: a prior is missing or damaged; the message ends with ``remedy``.
+    """
+    cases = list(cases)
+    paths = [_prior_path(folder, case.id) for case in cases]
+    try:
+        mapped = sum(path.stat().st_size for path in paths) > MAPPED_ABOVE_BYTES
+        priors = [read_array(path, mapped=mapped) for path in paths]
+    except (OSError, ValueError) as error:
+        raise StaleError(f"a prior in {folder} is missing or damaged ({error}); {remedy}") from error
+    return [replace(case, prior=prior) for case, prior in zip(cases, priors, strict=True)]
+
+
 def _read_one(folder: Path, case_id: str, mapped: bool, remedy: str) -> PreparedCase:
     facts = read_record(PreparedFacts, _facts_path(folder, case_id), remedy=remedy)
     try:
@@ -77,6 +100,10 @@ def _read_one(folder: Path, case_id: str, mapped: bool, remedy: str) -> Prepared
     except (OSError, ValueError, KeyError) as error:
         raise StaleError(f"the arrays of case {case_id} in {folder} are damaged ({error}); {remedy}") from error
     return PreparedCase(id=case_id, image=image, label=label, placement=facts.placement, lesions=lesions)
+
+
+def _prior_path(folder: Path, case_id: str) -> Path:
+    return folder / f"{case_id}.prior.npy"
 
 
 def _facts_path(folder: Path, case_id: str) -> Path:

@@ -15,6 +15,7 @@ from torch import nn
 import autoseg
 from autoseg.batches import Batches
 from autoseg.core.errors import ModelError
+from autoseg.core.masks import stack_inputs
 from autoseg.core.parallel import Progress
 from autoseg.core.records import Fold, Outputs, Plan, PreparedCase, TrainedFold
 from autoseg.core.store import hash_settings, read_record, write_bytes, write_record, write_text
@@ -54,16 +55,23 @@ class FoldRun:
         """True once the final weights are on disk."""
         return (self.here / WEIGHTS).exists()
 
+    def mask_path(self, case_id: str) -> Path:
+        """Where the mask of a held-out case lies, or will lie."""
+        return mask_path(self.here, case_id)
+
+    def is_complete(self) -> bool:
+        """True once every held-out case has its mask, too."""
+        return self.is_finished() and all(self.mask_path(case).exists() for case in self.fold.validation)
+
     def check_former(self) -> None:
         """What was trained before must be what is asked for now.
 
         Raises:
             ModelError: the fold was trained with other cases or from another seed.
         """
-        path = self.here / FACTS
-        if not path.exists():
+        if not (self.here / FACTS).exists():
             return
-        former = read_record(TrainedFold, path, remedy="begin anew with --restart")
+        former = read_facts(self.here, remedy="begin anew with --restart")
         moved = set(former.train) ^ set(self.fold.train) | set(former.validation) ^ set(self.fold.validation)
         if moved:
             raise ModelError(
@@ -79,13 +87,14 @@ class FoldRun:
     def fit(self, prepared: dict[str, PreparedCase], should_stop: Callable[[], bool], progress: Progress) -> None:
         """The training itself: resume, loop, and the final weights."""
         state = self._resume()
-        network = planned_network(self.plan, self.configuration, seed=self.plan.seed).to(self.device)
+        network = planned_network(self.plan, self.name, seed=self.plan.seed).to(self.device)
         stream = hash_fold(self.fold_name)
         with Batches(
             [prepared[case] for case in self.fold.train],
             self.configuration,
             seed=(self.plan.seed, stream),
             workers=torch.get_num_threads(),
+            mask_values=self.plan.mask_values(self.name),
             ignore_label=self.plan.ignore_label,
             pin_memory=self.device.type == "cuda",
         ) as batches:
@@ -168,14 +177,15 @@ class FoldRun:
         if not chosen:
             return None
         tiling = self.configuration.tiling.model_copy(update={"mirror_axes": ()})
-        outputs = self.plan.outputs
+        outputs, masks = self.plan.outputs, self.plan.mask_values(self.name)
 
         def validate(network: nn.Module) -> float | None:
             dices: list[float] = []
             for case_id in chosen:
                 case = prepared[case_id]
                 assert case.label is not None  # training cases are labelled
-                logits = predict_logits([network], case.image, tiling, outputs=len(outputs.values), device=self.device)
+                inputs = stack_inputs(case.image, case.prior, masks)
+                logits = predict_logits([network], inputs, tiling, outputs=len(outputs.values), device=self.device)
                 dices += quick_dice(logits, case.label, self.plan, outputs)
             return float(np.mean(dices)) if dices else None
 
@@ -201,6 +211,16 @@ def quick_dice(logits: np.ndarray, label: np.ndarray, plan: Plan, outputs: Outpu
         if reference.any():
             dices.append(2 * float((reference & predicted).sum()) / float(reference.sum() + predicted.sum()))
     return dices
+
+
+def mask_path(here: Path, case_id: str) -> Path:
+    """Where a fold's folder holds the mask of a case that it held out."""
+    return here / "validation" / f"{case_id}.nii.gz"
+
+
+def read_facts(here: Path, *, remedy: str) -> TrainedFold:
+    """What was trained in a fold's folder."""
+    return read_record(TrainedFold, here / FACTS, remedy=remedy)
 
 
 def hash_fold(fold_name: str) -> int:

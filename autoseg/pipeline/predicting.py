@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from pydantic import Field
 
 from autoseg.core.errors import AutosegError, CasesError, PlanError, UsageError
@@ -14,11 +15,10 @@ from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Case, Record
 from autoseg.core.store import Store, hash_settings, read_record, subfolders, write_record
 from autoseg.datasets import find_scans, read_image
-from autoseg.model import Model, fold_folder, load_model, trained_folds
+from autoseg.model import WEIGHTS, Model, fold_folder, load_model, trained_folds
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
 from autoseg.pipeline.planning import source_key
-from autoseg.prediction import predict_case
-from autoseg.preprocessing import prepare_case
+from autoseg.prediction import predict_scan
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,8 @@ def predict(
     log.info(
         "predicting %d scans with %s, folds %s, on %s", total, model.name, ", ".join(model.folds), name_device(target)
     )
+    if model.source is not None:
+        log.info("each scan first with its source %s, folds %s", model.source.name, ", ".join(model.source.folds))
     journal = _open_journal(output, model, folder)
     masks: list[Path] = []
     for number, case in enumerate(cases):
@@ -128,10 +130,9 @@ def choose_model(store: Store, dataset: str | None, configuration: str | None) -
     raise UsageError(f"no model is trained in {store.results_root}; {hint}")
 
 
-def _predict_one(model: Model, case: Case, path: Path, device, resample_channels: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _predict_one(model: Model, case: Case, path: Path, device: torch.device, resample_channels: bool) -> None:
     image = read_image(case.id, case.channels, model.plan.channels, resample_channels=resample_channels)
-    prepared = prepare_case(case.id, image, None, model.configuration.preprocessing)
-    mask, _ = predict_case(model, prepared, device)
+    mask = predict_scan(model, case.id, image, device)
     write_voxels(path, mask.voxels, mask.grid, like=case.channels[0].path)
 
 
@@ -142,9 +143,7 @@ def _mask_ending(case: Case) -> str:
 
 def _open_journal(output: Path, model: Model, folder: Path) -> Journal:
     """The output folder's journal, begun anew when another model made it."""
-    weights = [fold_folder(folder, fold) / "model.safetensors" for fold in model.folds]
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
-    fresh = Journal(model=hash_settings(model.plan, model.folds, stats), name=model.name)
+    fresh = Journal(model=_model_key(model, folder), name=model.name)
     path = output / JOURNAL
     if not path.exists():
         return fresh
@@ -156,6 +155,16 @@ def _open_journal(output: Path, model: Model, folder: Path) -> Journal:
         log.info("%s holds masks of another model (%s); they are predicted again", output, found.name)
         return fresh
     return found
+
+
+def _model_key(model: Model, folder: Path) -> str:
+    """A hash of the plan and the weights' sizes and times; of a cascade, also of its source's."""
+    weights = [fold_folder(folder, fold) / WEIGHTS for fold in model.folds]
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
+    if model.source is None:
+        return hash_settings(model.plan, model.folds, stats)
+    source = folder / str(model.configuration.cascade_from)
+    return hash_settings(model.plan, model.folds, stats, _model_key(model.source, source))
 
 
 def _expected(model: Model) -> str:

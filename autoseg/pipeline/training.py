@@ -16,7 +16,8 @@ from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Case, Configuration, Dataset, Fold, Plan, PreparedCase, Scores
 from autoseg.core.store import Store, hash_settings, write_bytes
-from autoseg.model import PLAN, fold_folder, load_model, load_plan, save_plan
+from autoseg.model import PLAN, fold_folder, load_model, load_plan, save_plan, trained_folds
+from autoseg.pipeline.cascade import add_priors, check_source, copy_source
 from autoseg.pipeline.evaluating import score_masks, write_scores
 from autoseg.pipeline.fold_run import FoldRun, read_history
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
@@ -48,18 +49,26 @@ def train(
         Scores of the held-out cases; None for fold ``all`` and when ``should_stop`` ended it early.
 
     Raises:
-        UsageError, PlanError, StaleError, TrainingError, StorageError: each says what to do.
+        UsageError, PlanError, StaleError, ModelError, TrainingError, StorageError: each says what to do.
     """
     target = choose_device(device)
     plan = _with_changes(read_plan(store, name), configuration_name, epochs, steps_per_epoch, seed)
     dataset = open_raw(store, name)
     fold = _choose_fold(store, name, dataset, fold_name)
-    prepared = _read_arrays(store, dataset, plan.configurations[configuration_name], configuration_name, fold)
+    configuration = plan.configurations[configuration_name]
+    prepared = _read_arrays(store, dataset, configuration, configuration_name, fold)
     folder = store.results(name, configuration_name)
+    run = FoldRun(plan, configuration_name, fold_name, fold, folder, target, time_budget_s)
+    source = configuration.cascade_from
+    has_work = restart or not run.is_complete()
+    if source is not None and has_work:
+        prepared = add_priors(store, plan, configuration_name, prepared, progress)
+        check_source(store.results(name, source), folder, restarted=fold_name if restart else None)
     _claim(folder, fold_name, plan, configuration_name, restart)
+    if source is not None and (has_work or not trained_folds(folder / source)):
+        copy_source(store.results(name, source), folder)
     threads = use_all_cores()
     torch.use_deterministic_algorithms(target.type == "cpu")
-    run = FoldRun(plan, configuration_name, fold_name, fold, folder, target, time_budget_s)
     run.check_former()
     what = f"{name} {configuration_name} fold {fold_name}"
     if run.is_finished():
@@ -82,10 +91,6 @@ def _with_changes(plan: Plan, name: str, epochs: int | None, steps_per_epoch: in
             f"the plan of {plan.dataset} has no configuration '{name}'; it has: {', '.join(plan.configurations)}"
         )
     configuration = plan.configurations[name]
-    if configuration.cascade_from is not None:
-        raise UsageError(
-            f"'{name}' is a cascade, which this version does not train; train {configuration.cascade_from}, or 3d"
-        )
     changes = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
     training = configuration.training.model_copy(update={k: v for k, v in changes.items() if v is not None})
     configurations = {**plan.configurations, name: configuration.model_copy(update={"training": training})}
@@ -168,9 +173,8 @@ def _validate(
     progress: Progress,
 ) -> Scores | None:
     """Predict the held-out cases on their own grids and score them; masks that are there already stay."""
-    target = run.here / "validation"
     sources = {case.id: case for case in dataset.cases}
-    todo = [case for case in cases if not (target / f"{case.id}.nii.gz").exists()]
+    todo = [case for case in cases if not run.mask_path(case.id).exists()]
     if todo:
         model = load_model(run.folder, [run.fold_name], run.device)
         for done, case in enumerate(todo):
@@ -180,9 +184,9 @@ def _validate(
                 return None
             mask, _ = predict_case(model, case, run.device)
             like = sources[case.id].channels[0].path
-            write_voxels(target / f"{case.id}.nii.gz", mask.voxels, mask.grid, like=like)
+            write_voxels(run.mask_path(case.id), mask.voxels, mask.grid, like=like)
         progress(len(todo), len(todo), "predicting held-out cases")
-    masks = {case.id: target / f"{case.id}.nii.gz" for case in cases}
+    masks = {case.id: run.mask_path(case.id) for case in cases}
     scores = score_masks(dataset, masks, progress=progress)
     write_scores(run.here, scores)
     with contextlib.suppress(OSError):  # a picture is no reason to fail

@@ -1,12 +1,13 @@
 """Scan -> network's grid, and back: both directions of every step in the same place."""
 
-from autoseg.preprocessing.forward import find_lesions, nonzero_mask, prepare_case
+from autoseg.preprocessing.forward import find_lesions, nonzero_mask, prepare_case, prepare_label
 from autoseg.preprocessing.inverse import restore_label, restore_logits, restore_probabilities
 
 __all__ = [
     "find_lesions",
     "nonzero_mask",
     "prepare_case",
+    "prepare_label",
     "restore_label",
     "restore_logits",
     "restore_probabilities",

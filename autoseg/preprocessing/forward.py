@@ -33,7 +33,6 @@ def prepare_case(case_id: str, image: Image, label: Label | None, settings: Prep
     spacing = tuple(image.grid.spacing[axis] for axis in transpose)
     cropped_shape = tuple(stop - start for start, stop in crop)
     shape = resampled_shape(cropped_shape, spacing, settings.spacing)
-    apart = coarse_axis(target_spacings(spacing, settings), settings.coarse_axis_ratio)
     voxels = normalize(turned[(slice(None), *inside)], mask[inside], settings.channels)
     placement = Placement.model_validate(
         {
@@ -45,12 +44,32 @@ def prepare_case(case_id: str, image: Image, label: Label | None, settings: Prep
             "shape": shape,
         }
     )
-    voxels = resample_image(voxels, shape, order=settings.image_order, apart=apart)
+    voxels = resample_image(voxels, shape, order=settings.image_order, apart=_apart(placement, settings))
     if label is None:
         return PreparedCase(id=case_id, image=voxels, label=None, placement=placement, lesions=None)
-    cropped = np.ascontiguousarray(turn(label.voxels, transpose, flips)[inside])
-    resampled = resample_label(cropped, shape, order=settings.label_order, apart=apart)
-    return PreparedCase(id=case_id, image=voxels, label=resampled, placement=placement, lesions=find_lesions(resampled))
+    prepared = prepare_label(label, placement, settings)
+    return PreparedCase(id=case_id, image=voxels, label=prepared, placement=placement, lesions=find_lesions(prepared))
+
+
+def prepare_label(label: Label, placement: Placement, settings: PreprocessingSettings) -> np.ndarray:
+    """A label or a mask of a scan on the network's grid: turn, crop, resample.
+
+    Args:
+        label: (Z,Y,X) integer on the scan's own grid.
+        placement: of the prepared scan.
+        settings: of the configuration.
+
+    Returns:
+        (Z,Y,X) of the same dtype, on the grid of the prepared image.
+    """
+    turned = turn(label.voxels, placement.transpose, placement.flips)
+    cropped = np.ascontiguousarray(turned[box_slices(placement.crop)])
+    return resample_label(cropped, placement.shape, order=settings.label_order, apart=_apart(placement, settings))
+
+
+def _apart(placement: Placement, settings: PreprocessingSettings) -> int | None:
+    """The axis that is resampled apart, or None."""
+    return coarse_axis(target_spacings(placement.cropped_spacing, settings), settings.coarse_axis_ratio)
 
 
 def target_spacings(spacing: tuple[float, ...], settings: PreprocessingSettings) -> tuple[tuple[float, ...], ...]:
