@@ -1,0 +1,31 @@
+"""A plan as a page that a clinician can read: what was found, how it is split, what is trained, and why."""
+
+from __future__ import annotations
+
+from autoseg.core.records import Fingerprint, Folds, Plan
+from autoseg.planning.explain.choices import explain_choices, explain_configuration
+from autoseg.planning.explain.findings import explain_findings
+from autoseg.planning.explain.glossary import explain_words
+from autoseg.planning.explain.splits import explain_folds
+
+
+def explain_plan(plan: Plan, fingerprint: Fingerprint | None = None, folds: Folds | None = None) -> str:
+    """Plain text, at most 100 columns wide.
+
+    Args:
+        plan: what was decided.
+        fingerprint: what was measured; None leaves that part out.
+        folds: how it is split; None leaves that part out, and so does a missing fingerprint.
+    """
+    lines = [f"{plan.dataset}: plan with preset {plan.preset} for {plan.memory_gb:g} GB"]
+    if fingerprint is not None:
+        lines += explain_findings(fingerprint)
+        if folds is not None:
+            lines += explain_folds(folds, fingerprint)
+    lines += explain_choices(plan)
+    for name in plan.configurations:
+        lines += explain_configuration(plan, name)
+    return "\n".join([*lines, *explain_words()]) + "\n"
+
+
+__all__ = ["explain_plan"]

@@ -1,0 +1,89 @@
+"""What will be trained first, what was left out, and each configuration with its reasons."""
+
+from __future__ import annotations
+
+from autoseg.core.records import Configuration, Plan
+from autoseg.planning.explain.page import entry, head
+from autoseg.planning.spacing import join
+
+_TITLES = {
+    "cascade_from": "Cascade",
+    "preprocessing.spacing": "Voxel spacing",
+    "preprocessing.axis_order": "Axis order",
+    "preprocessing.channels": "Intensities",
+    "preprocessing.resampling": "Resampling",
+    "patch_size": "Patch",
+    "batch_size": "Batch",
+    "network": "Network",
+    "memory": "Memory",
+    "loss": "Loss",
+    "optimiser": "Optimiser",
+    "training": "Training",
+    "sampling": "Sampling",
+    "augmentation": "Augmentation",
+    "tiling": "Prediction",
+}
+
+
+def explain_choices(plan: Plan) -> list[str]:
+    """What holds for the whole plan."""
+    labels = ", ".join(name for name, value in plan.labels.items() if value)
+    lines = head("What will be trained")
+    lines += entry("Train first", plan.recommended, plan.reasons.get("recommended", ""))
+    others = [name for name in plan.configurations if name != plan.recommended]
+    lines += entry("Also planned", ", ".join(others)) if others else []
+    lines += entry("From channels", ", ".join(plan.channels))
+    lines += entry("Regions" if plan.regions else "Labels", ", ".join(plan.regions) or labels)
+    lines += entry("Budget", f"{plan.memory_gb:g} GB", plan.reasons.get("memory_gb", ""))
+    if plan.compat is not None:
+        lines += entry("Compatible", plan.compat, plan.reasons.get("compat", ""))
+    # A configuration that was left out has a reason under its bare name, as a field of the plan has.
+    for key, reason in plan.reasons.items():
+        if "." not in key and key not in plan.configurations and key not in Plan.model_fields:
+            lines += entry("Left out", key, reason)
+    return lines
+
+
+def explain_configuration(plan: Plan, name: str) -> list[str]:
+    """Every value of one configuration, and why."""
+    values = _describe_values(plan, name)
+    lines = head(f"Configuration {name}")
+    for key, title in _TITLES.items():
+        if key in values:
+            lines += entry(title, values[key], plan.reasons.get(f"{name}.{key}", "(set by hand)"))
+    return lines
+
+
+def _describe_values(plan: Plan, name: str) -> dict[str, str]:
+    c = plan.configurations[name]
+    pre, net, opt, train, aug = c.preprocessing, c.network, c.optimiser, c.training, c.augmentation
+    spacing = " x ".join("own" if s is None else f"{s:.4g}" for s in pre.spacing)
+    axes = ", ".join(str(axis) for axis in c.tiling.mirror_axes) or "none"
+    values = {
+        "preprocessing.spacing": f"{spacing} mm",
+        "preprocessing.axis_order": join(pre.axis_order).replace(" x", ","),
+        "preprocessing.channels": ", ".join(channel.scheme for channel in pre.channels),
+        "preprocessing.resampling": f"spline order {pre.image_order} for images, {pre.label_order} for labels",
+        "patch_size": f"{join(c.patch_size)} voxels",
+        "batch_size": _describe_batch(c),
+        "network": f"{net.name}, features {', '.join(map(str, net.features))}",
+        "loss": c.loss.name + (" over the batch" if c.loss.options.get("batch_dice") else ""),
+        "optimiser": f"{opt.name}, learning rate {opt.learning_rate:g}, {opt.schedule}",
+        "training": f"{train.epochs} epochs x {train.steps_per_epoch} steps",
+        "sampling": f"{c.sampling.foreground_share:.1%} by labelled voxel, {c.sampling.lesion_share:.1%} by lesion",
+        "augmentation": f"rotation {aug.rotation_degrees[0]:g} to {aug.rotation_degrees[1]:g} degrees, "
+        f"scale {aug.scale[0]:g} to {aug.scale[1]:g}",
+        "tiling": f"tiles of {join(c.tiling.tile_size)}, mirrored axes: {axes}",
+    }
+    if c.cascade_from is not None:
+        values["cascade_from"] = f"sees the prediction of {c.cascade_from}"
+    if name in plan.memory:
+        facts = plan.memory[name]
+        measured = "" if facts.measured_gb is None else f", {facts.measured_gb:.3g} GB measured on {facts.device}"
+        values["memory"] = f"{facts.predicted_gb:.3g} GB predicted{measured}"
+    return values
+
+
+def _describe_batch(configuration: Configuration) -> str:
+    parts = configuration.training.accumulation
+    return f"{configuration.batch_size}" + (f", in {parts} parts one after the other" if parts > 1 else "")

@@ -1,0 +1,107 @@
+"""What was found in the dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from autoseg.core.records import CaseFacts, Fingerprint, IntensityFacts, LesionSummary
+from autoseg.planning.explain.page import count, entry, head, percent, volume
+from autoseg.planning.spacing import join
+
+AXES = "head-foot, front-back, left-right"
+_SIDES = (("foot", "head"), ("front", "back"), ("right", "left"))
+
+
+def explain_findings(fingerprint: Fingerprint) -> list[str]:
+    """Cases, scans, labels and lesions, as they were measured."""
+    lines = head("What was found")
+    lines += entry("Cases", _describe_cases(fingerprint.cases))
+    lines += entry("Sites", _describe_sites(fingerprint.cases))
+    lines += entry("Channels", ", ".join(fingerprint.channels))
+    lines += entry("Scan size", _describe_range([case.shape for case in fingerprint.cases], "voxels"))
+    lines += entry("Voxel spacing", _describe_range([case.spacing for case in fingerprint.cases], "mm"))
+    for channel in fingerprint.channels:
+        lines += entry("Intensities", _describe_intensities(fingerprint, channel))
+    labels = "; ".join(
+        f"{name} in {percent(found.case_share)} of the labelled cases, {percent(found.voxel_share)} of their voxels"
+        for name, found in fingerprint.frequencies.items()
+    )
+    lines += entry("Labels", labels or "none")
+    return lines + _explain_lesions(fingerprint.lesions)
+
+
+def _explain_lesions(lesions: LesionSummary) -> list[str]:
+    empty = f"{count(lesions.empty_cases, 'case')} without any"
+    if not lesions.count:
+        return entry("Lesions", f"none; {empty}")
+    some = count(lesions.cases - lesions.empty_cases, "case")
+    lines = entry(
+        "Lesions",
+        f"{lesions.count} in {some}, median {lesions.per_case:g} per case, at most {lesions.most_per_case}; {empty}",
+    )
+    lines += entry(
+        "Their volumes",
+        f"median {volume(lesions.median_ml)}; half of them {volume(lesions.quartile_1_ml)} to "
+        f"{volume(lesions.quartile_3_ml)}, nine in ten {volume(lesions.percentile_05_ml)} to "
+        f"{volume(lesions.percentile_95_ml)}, all {volume(lesions.smallest_ml)} to {volume(lesions.largest_ml)}; "
+        f"{percent(lesions.small_share)} are below 0.1 ml",
+    )
+    lines += entry(
+        "Lesion load",
+        f"median {volume(lesions.per_case_ml)} in the cases that have some; {volume(lesions.total_ml)} in all",
+    )
+    where = lesions.positions
+    if where is not None:
+        on_average = ", ".join(
+            f"{middle:.0%} of the way from {first} to {last} (+-{spread:.0%})"
+            for middle, spread, (first, last) in zip(where.centre, where.spread, _SIDES, strict=True)
+        )
+        lines += entry(
+            "Where",
+            f"{percent(where.left_share)} in the half of the scan at the patient's left, "
+            f"{percent(where.right_share)} in the one at the right ({percent(where.left_volume_share)} and "
+            f"{percent(where.right_volume_share)} of their volume), as the files' headers say; on average {on_average}",
+        )
+    return lines
+
+
+def _describe_cases(cases: Sequence[CaseFacts]) -> str:
+    patients = len({case.group or case.case for case in cases})
+    labelled = sum(bool(case.label_voxels) for case in cases)
+    with_label = "all with a label" if labelled == len(cases) else f"{labelled} with a label"
+    return f"{len(cases)}, {with_label}, of {count(patients, 'patient')}"
+
+
+def _describe_sites(cases: Sequence[CaseFacts]) -> str:
+    found = Counter(case.site for case in cases)
+    unknown = found.pop(None, 0)
+    named = [f"{site} ({count(number, 'case')})" for site, number in sorted(found.items(), key=lambda s: str(s[0]))]
+    return ", ".join([*named, *([f"not stated for {count(unknown, 'case')}"] if unknown else [])])
+
+
+def _describe_range(rows: Sequence[Sequence[float]], unit: str) -> str:
+    """The median per axis and, where the rows differ, the smallest and the largest."""
+    values = np.asarray(rows, dtype=float)
+    middle, least, most = np.median(values, axis=0), values.min(axis=0), values.max(axis=0)
+    if np.array_equal(least, most):
+        return f"{join(list(middle))} {unit} along {AXES}, in every case"
+    return (
+        f"median {join(list(middle))} {unit} along {AXES}; the smallest along each is {join(list(least))}, the largest "
+        f"{join(list(most))}"
+    )
+
+
+def _describe_intensities(fingerprint: Fingerprint, channel: str) -> str:
+    regions = {
+        "where the scan is not 0": fingerprint.brain_intensities.get(channel),
+        "inside the labels": fingerprint.intensities.get(channel),
+    }
+    parts = [f"{_spread(facts)} {where}" for where, facts in regions.items() if facts is not None]
+    return f"{channel}: {'; '.join(parts) or 'none'}"
+
+
+def _spread(facts: IntensityFacts) -> str:
+    return f"median {facts.median:.4g} (99% are {facts.percentile_00_5:.4g} to {facts.percentile_99_5:.4g})"
