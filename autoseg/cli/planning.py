@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, BooleanOptionalAction
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -22,6 +23,46 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
         "autoseg_plan -d ISLES15 --memory 8",
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="NAME", help="a folder under autoseg_raw")
+    _add_budget(parser)
+    _add_folds(parser)
+    edited = parser.add_mutually_exclusive_group()
+    edited.add_argument("--keep", action="store_true", help="use plan.json as it stands, edited by hand or not")
+    edited.add_argument("--replace", action="store_true", help="plan anew over a plan edited by hand (a copy is kept)")
+    parser.add_argument("--explain", action="store_true", help="print the reason of every value as a page to read")
+    add_workers(parser)
+
+    def act(args: Arguments, store: Store, terminal: Terminal) -> None:
+        from autoseg.pipeline.planning import FoldsWanted, plan_dataset, show_plan
+        from autoseg.pipeline.presets import choose_preset
+        from autoseg.planning import explain_plan
+
+        wanted = choose_preset(
+            store,
+            args.dataset,
+            args.preset,
+            args.memory,
+            args.device,
+            compat=args.compat,
+            networks=args.network,
+            probe=args.probe,
+            keep=args.keep,
+        )
+        made = plan_dataset(
+            store,
+            args.dataset,
+            wanted=wanted,
+            folds=FoldsWanted(file=args.folds, count=args.fold_count, leave_one_site_out=args.leave_one_site_out),
+            edited="keep" if args.keep else "replace" if args.replace else "refuse",
+            workers=args.workers,
+            progress=terminal.progress,
+        )
+        page = explain_plan(made.plan, made.fingerprint, made.folds) + "\n" if args.explain else ""
+        show(args, page + show_plan(store, made.plan))
+
+    run_command(parser, argv, act)
+
+
+def _add_budget(parser: ArgumentParser) -> None:
     parser.add_argument("--memory", type=read_positive, metavar="GB", help="GPU memory to plan for; implies a GPU")
     parser.add_argument(
         "--preset",
@@ -36,34 +77,25 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
         help="nnunet: every choice as nnU-Net makes it, with the preset standard or residual_*; none: no longer. "
         "Left out: as planned before, unless --preset says otherwise",
     )
+    parser.add_argument(
+        "--network",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also plan dynunet, attention_unet, segresnet, residual_unet, unetr or swin_unetr, each as 3d_NAME and "
+        "2d_NAME; those planned before stay, none drops them",
+    )
+    parser.add_argument(
+        "--probe",
+        action=BooleanOptionalAction,
+        help="try a training step of each configuration and plan for less where memory runs out; "
+        "left out: on a GPU that the plan is for",
+    )
     add_device(parser)
+
+
+def _add_folds(parser: ArgumentParser) -> None:
     folds = parser.add_mutually_exclusive_group()
     folds.add_argument("--folds", type=Path, metavar="FILE", help="import a folds.json, or nnU-Net's splits_final.json")
     folds.add_argument("--fold-count", type=read_several, metavar="N", help="make N folds (default 5)")
     folds.add_argument("--leave-one-site-out", action="store_true", help="one fold for each site in dataset.json")
-    edited = parser.add_mutually_exclusive_group()
-    edited.add_argument("--keep", action="store_true", help="use plan.json as it stands, edited by hand or not")
-    edited.add_argument("--replace", action="store_true", help="plan anew over a plan edited by hand (a copy is kept)")
-    parser.add_argument("--explain", action="store_true", help="print the reason of every value as a page to read")
-    add_workers(parser)
-
-    def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.pipeline.planning import FoldsWanted, plan_dataset, show_plan
-        from autoseg.pipeline.presets import choose_preset
-        from autoseg.planning import explain_plan
-
-        wanted = choose_preset(
-            store, args.dataset, args.preset, args.memory, args.device, compat=args.compat, keep=args.keep
-        )
-        made = plan_dataset(
-            store,
-            args.dataset,
-            wanted=wanted,
-            folds=FoldsWanted(file=args.folds, count=args.fold_count, leave_one_site_out=args.leave_one_site_out),
-            edited="keep" if args.keep else "replace" if args.replace else "refuse",
-            workers=args.workers,
-            progress=terminal.progress,
-        )
-        show(args, (explain_plan(made.plan) + "\n" if args.explain else "") + show_plan(store, made.plan))
-
-    run_command(parser, argv, act)

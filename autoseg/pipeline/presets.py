@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from autoseg.core.errors import PlanError, UsageError
@@ -33,11 +34,15 @@ class Wanted:
         preset: the table of numbers to begin with.
         memory_gb: GPU memory that patch and batch must fit.
         compat: ``nnunet`` makes every choice as nnU-Net makes it.
+        networks: further networks, each with configurations of its own.
+        probe: the device (``cpu``, ``cuda``) to try training steps on, or None.
     """
 
     preset: Preset
     memory_gb: float
     compat: Compat | None = None
+    networks: tuple[str, ...] = ()
+    probe: str | None = None
 
 
 def choose_preset(
@@ -48,6 +53,8 @@ def choose_preset(
     device: str,
     *,
     compat: str | None = None,
+    networks: Sequence[str] = (),
+    probe: bool | None = None,
     keep: bool = False,
 ) -> Wanted:
     """What to plan for, said in one line where it was not given; a dataset planned before keeps its own.
@@ -56,16 +63,40 @@ def choose_preset(
         preset, memory_gb: as given, None where they were not.
         device: ``auto``, ``cpu`` or ``cuda``.
         compat: ``nnunet``, ``none``, or None for as before.
+        networks: beside those planned before; ``none`` drops these.
+        probe: whether to try training steps; None does on a GPU that the plan is for.
         keep: the plan on disk will be used as it is.
 
     Raises:
-        UsageError: ``--device cuda`` where torch sees no GPU and no ``--memory`` says what to plan for, or nnU-Net has
-            no such preset.
+        UsageError: ``--device cuda`` where torch sees no GPU and no ``--memory`` says what to plan for, nnU-Net has
+            no such preset, or there is no such network.
     """
-    from autoseg.pipeline.machine import gpu_memory_gb  # imports torch, which workers of a plan never need
+    # These import torch, which workers of a plan never need.
+    from autoseg.networks import network_traits
+    from autoseg.pipeline.machine import gpu_memory_gb
+    from autoseg.pipeline.probing import choose_probe
 
     before = _planned_before(store, name)
     found_gb = None if device == "cpu" else gpu_memory_gb()
+    wanted = _choose(before, preset, memory_gb, device, found_gb, compat=compat, keep=keep)
+    kept = before.networks if before is not None and "none" not in networks else ()
+    added = tuple(network for network in networks if network != "none")
+    for network in added:
+        network_traits(network)  # known and installed, or an error before anything is measured
+    tried = choose_probe(probe, device, memory_gb=wanted.memory_gb, found_gb=found_gb)
+    return replace(wanted, networks=tuple(dict.fromkeys([*kept, *added])), probe=tried)
+
+
+def _choose(
+    before: Wanted | None,
+    preset: str | None,
+    memory_gb: float | None,
+    device: str,
+    found_gb: float | None,
+    *,
+    compat: str | None,
+    keep: bool,
+) -> Wanted:
     if device == "cuda" and found_gb is None and memory_gb is None:
         raise UsageError("--device cuda: torch sees no GPU here; say what to plan for with --memory GB")
     if keep and before is not None:  # nothing is planned
@@ -109,4 +140,4 @@ def _planned_before(store: Store, name: str) -> Wanted | None:
         plan = read_record(Plan, store.preprocessed(name) / "plan.json", remedy="")
     except PlanError:
         return None
-    return Wanted(preset=plan.preset, memory_gb=plan.memory_gb, compat=plan.compat)
+    return Wanted(preset=plan.preset, memory_gb=plan.memory_gb, compat=plan.compat, networks=plan.networks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 
@@ -24,14 +23,14 @@ ATTEMPTS = 8  # down to 0.48 of the budget; a device that has less is not free, 
 
 
 def plan_and_probe(
-    make: Callable[[float], Plan], memory_gb: float, device: torch.device, progress: Progress = no_progress
+    make: Callable[[float], Plan], memory_gb: float, device: str, progress: Progress = no_progress
 ) -> Plan:
     """Plan, take a few training steps of each configuration, and plan for less as long as memory runs out.
 
     Args:
         make: budget in GB -> plan.
         memory_gb: the budget to begin with.
-        device: where training will run.
+        device: where training will run, ``cpu`` or ``cuda``.
 
     Returns:
         A plan with what every configuration took, beside what was predicted.
@@ -40,11 +39,12 @@ def plan_and_probe(
         MemoryShortageError: the device holds not even a plan for half of the budget.
     """
     use_all_cores()
+    target = torch.device(device)
     budget_gb = memory_gb
     for _ in range(ATTEMPTS):
         plan = make(budget_gb)
         try:
-            memory = _probe_all(plan, device, progress)
+            memory = _probe_all(plan, target, progress)
         except MemoryShortageError as error:
             log.warning("%s", error)
             budget_gb = round(budget_gb * SMALLER, 2)
@@ -52,7 +52,7 @@ def plan_and_probe(
             continue
         return _with_measures(plan, memory, memory_gb)
     raise MemoryShortageError(
-        f"{name_device(device)} holds no training step of a plan for {budget_gb / SMALLER:.2g} GB; free what other "
+        f"{name_device(target)} holds no training step of a plan for {budget_gb / SMALLER:.2g} GB; free what other "
         f"programs hold, or say what there is with: autoseg_plan --memory GB"
     )
 
@@ -79,14 +79,12 @@ def probe_configuration(plan: Plan, name: str, device: torch.device) -> float:
     return DEVICE_GB + taken / 1e9
 
 
-def choose_probe(
-    wanted: bool | None, device: Literal["auto", "cpu", "cuda"], *, memory_gb: float, found_gb: float | None
-) -> str | None:
+def choose_probe(wanted: bool | None, device: str, *, memory_gb: float, found_gb: float | None) -> str | None:
     """Which device to probe a plan on: the GPU that it is for, unless told otherwise; None for no probe.
 
     Args:
         wanted: as said, or None.
-        device: as said.
+        device: ``auto``, ``cpu`` or ``cuda``, as said.
         memory_gb: what is planned for.
         found_gb: memory of the GPU here, if there is one.
     """

@@ -45,13 +45,11 @@ class Budget:
         memory_gb: what training may use.
         cost: prices a training step; None plans by the rules alone and predicts nothing.
         networks: further networks, each with a configuration of its own; they need ``cost``.
-        cascade: whether a full-resolution network fed by a low-resolution one may be planned.
     """
 
     memory_gb: float
     cost: Cost | None = None
     networks: tuple[str, ...] = ()
-    cascade: bool = True
 
 
 def plan_configurations(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, budget: Budget) -> Configured:
@@ -97,8 +95,6 @@ def _plan_volumes(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, bu
     seen = f"a patch shows {share_covered(low.fit, low.grid.shape):.0%} of the median case's voxels"
     settled = _settle(low.task, low.fit, preset, budget)
     coarse = _configure(fingerprint, low.grid, preset, "3d_lowres", settled, pooled=False, because=seen)
-    if not budget.cascade:
-        return _join(full, coarse)
     masks = count_outputs(fingerprint) - (not fingerprint.regions)
     fed = replace(task, input_channels=task.input_channels + masks)
     return _join(full, coarse, _feed(make("3d_cascade", _settle(fed, fit, preset, budget)), masks))

@@ -20,7 +20,6 @@ def make_plan(
     memory_gb: float,
     seed: int = 12345,
     compat: Literal["nnunet"] | None = None,
-    cascade: bool = True,
     networks: tuple[str, ...] = (),
     cost: Cost | None = None,
 ) -> Plan:
@@ -31,7 +30,6 @@ def make_plan(
         preset: ``pocket`` (no GPU), ``standard``, ``large``, ``residual_m``, ``residual_l`` or ``residual_xl``.
         memory_gb: what training may use, of the GPU or of the machine without one.
         seed: of every random stream of training.
-        cascade: whether a full-resolution network fed by a low-resolution one may be planned.
         compat: ``nnunet`` makes every choice as nnU-Net's planner does, on the axes as they are stored.
         networks: further networks; each adds ``3d_<network>`` and ``2d_<network>``, and needs ``cost``.
         cost: prices a training step (``price_step``): what is too dear for the budget is made cheaper, and the plan
@@ -47,7 +45,7 @@ def make_plan(
         raise UsageError(f"a budget of {memory_gb:g} GB cannot hold a network; give a positive number of GB")
     _check_labels(fingerprint)
     grid = plan_grid(fingerprint, numbers.orientation)
-    budget = Budget(memory_gb=memory_gb, cost=cost, networks=networks, cascade=cascade)
+    budget = Budget(memory_gb=memory_gb, cost=cost, networks=networks)
     planned = plan_configurations(fingerprint, grid, numbers, budget)
     reasons = dict(planned.reasons)
     reasons["memory_gb"] = _explain_budget(numbers, memory_gb)

@@ -84,9 +84,13 @@ def price_step(step: Step) -> Price:
         averaged=step.averaged,
         accumulated=step.accumulated,
     )
+    activations = found.activations_peak + found.workspace
+    if not step.half:
+        # On a CPU the copy that a checkpoint is written from lies in the same memory, between two steps.
+        activations = max(activations, found.parameters + found.optimiser_state)
     return Price(
         weights=found.parameters + found.gradients + found.optimiser_state,
-        activations=found.activations_peak + found.workspace,
+        activations=activations,
         forward_gflop=found.forward_flops / step.batch / 1e9,
         step_gflop=found.step_flops / 1e9,
     )

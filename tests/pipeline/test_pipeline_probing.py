@@ -28,7 +28,7 @@ def make(planned_template):
 
 
 def test_a_real_step_stands_beside_the_prediction(make):
-    plan = plan_and_probe(make, 4.0, CPU)
+    plan = plan_and_probe(make, 4.0, "cpu")
     assert make.budgets == [4.0]
     for name, facts in plan.memory.items():
         assert facts.device == "cpu"
@@ -46,7 +46,7 @@ def test_a_shortage_plans_for_less_until_it_fits(make, monkeypatch):
         return 1.0
 
     monkeypatch.setattr(probing, "probe_configuration", short)
-    plan = plan_and_probe(make, 4.0, CPU)
+    plan = plan_and_probe(make, 4.0, "cpu")
     assert make.budgets == [4.0, 3.6, 3.24]
     assert plan.memory_gb == 3.24
     assert "4 GB were asked for" in plan.reasons["memory_gb"]
@@ -59,7 +59,7 @@ def test_a_device_that_holds_nothing_is_an_error(make, monkeypatch):
 
     monkeypatch.setattr(probing, "probe_step", refuse)
     with pytest.raises(MemoryShortageError, match=r"cpu holds no training step of a plan for 1\.9 GB; free what other"):
-        plan_and_probe(make, 4.0, CPU)
+        plan_and_probe(make, 4.0, "cpu")
     assert len(make.budgets) == probing.ATTEMPTS
 
 

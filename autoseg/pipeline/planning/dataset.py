@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 from autoseg.core.errors import UsageError
 from autoseg.core.parallel import Progress, no_progress
@@ -15,7 +16,7 @@ from autoseg.pipeline.planning.preparing import prepare_arrays
 from autoseg.pipeline.planning.raw import case_key, open_raw
 from autoseg.pipeline.planning.splitting import FoldsWanted, import_folds, settle_folds
 from autoseg.pipeline.presets import Wanted
-from autoseg.planning import make_plan
+from autoseg.planning import make_plan, price_step
 
 log = logging.getLogger(__name__)
 AS_BEFORE = FoldsWanted()
@@ -37,6 +38,7 @@ def plan_dataset(
     wanted: Wanted,
     folds: FoldsWanted = AS_BEFORE,
     edited: Edited = "refuse",
+    dry_run: bool = False,
     seed: int = 12345,
     workers: int | None = None,
     progress: Progress = no_progress,
@@ -48,6 +50,7 @@ def plan_dataset(
         folds: which folds to make, where not as before.
         edited: what to do with a plan or folds changed by hand since autoseg wrote them: stop, keep (also a plan
             that was not changed), or replace, leaving a copy.
+        dry_run: measure and plan as ever, but write nothing and preprocess nothing.
         workers: processes; None takes what cores and memory allow.
 
     Raises:
@@ -59,19 +62,21 @@ def plan_dataset(
     folder = store.preprocessed(name)
     imported = import_folds(folds.file, {case.id for case in dataset.cases if case.labels}) if folds.file else None
     keys = {case.id: case_key(dataset, case) for case in dataset.cases}
-    fingerprint = measure_dataset(dataset, folder, keys, workers, progress)
+    fingerprint = measure_dataset(dataset, folder, keys, workers, progress, write=not dry_run)
     path = folder / "plan.json"
     if edited == "keep" and path.exists():
         plan = read_record(Plan, path, remedy=remedy(name))
         log.info("%s is used as it is", path)
     else:
-        plan = settle(path, _make_plan(fingerprint, wanted, seed), edited, name)
-    split = settle_folds(folder / "folds.json", fingerprint, folds, imported, edited, seed=seed)
-    prepare_arrays(dataset, folder, plan, fingerprint, keys, workers, progress)
+        plan = settle(path, _make_plan(fingerprint, wanted, seed, progress), edited, name, write=not dry_run)
+    path = folder / "folds.json"
+    split = settle_folds(path, fingerprint, folds, imported, edited, seed=seed, write=not dry_run)
+    if not dry_run:
+        prepare_arrays(dataset, folder, plan, fingerprint, keys, workers, progress)
     return Planned(fingerprint=fingerprint, plan=plan, folds=split)
 
 
-def show_plan(store: Store, plan: Plan) -> str:
+def show_plan(store: Store, plan: Plan, *, dry_run: bool = False) -> str:
     """The plan in a few lines, and what to type next."""
     folder = store.preprocessed(plan.dataset)
     count = f"{len(plan.channels)} channel{'s'[: len(plan.channels) != 1]}"
@@ -83,11 +88,22 @@ def show_plan(store: Store, plan: Plan) -> str:
         star = " (recommended)" if name == plan.recommended else ""
         lines.append(
             f"  {name}: {configuration.network.name}, {len(configuration.network.features)} stages, patch {patch}, "
-            f"batch {configuration.batch_size}, spacing {spacing} mm{star}"
+            f"batch {configuration.batch_size}, spacing {spacing} mm{_say_memory(plan, name)}{star}"
         )
+    if dry_run:
+        lines.append("dry run: nothing was written or preprocessed; --explain shows the reasons")
+        return "\n".join(lines) + "\n"
     lines.append(f"reasons: {folder / 'plan.json'}")
     lines.append(f"next: autoseg_train -d {plan.dataset} -c {plan.recommended} -f 0")
     return "\n".join(lines) + "\n"
+
+
+def _say_memory(plan: Plan, name: str) -> str:
+    facts = plan.memory.get(name)
+    if facts is None:
+        return ""
+    measured = "" if facts.measured_gb is None else f", {facts.measured_gb:.1f} measured"
+    return f", {facts.predicted_gb:.1f} GB{measured}"
 
 
 def read_plan(store: Store, name: str) -> Plan:
@@ -104,13 +120,25 @@ def read_plan(store: Store, name: str) -> Plan:
     return read_record(Plan, path, remedy=f"make it with: autoseg_plan -d {name}")
 
 
-def _make_plan(fingerprint: Fingerprint, wanted: Wanted, seed: int) -> Plan:
-    # A cascade can be planned, but not trained yet; the low resolution is a configuration like any other.
-    return make_plan(
+def _make_plan(fingerprint: Fingerprint, wanted: Wanted, seed: int, progress: Progress) -> Plan:
+    make = partial(
+        make_plan,
         fingerprint,
         preset=wanted.preset,
-        memory_gb=wanted.memory_gb,
         compat=wanted.compat,
+        networks=wanted.networks,
         seed=seed,
-        cascade=False,
+        cost=price_step,
     )
+    log.info("planning: pricing the training steps")
+    if wanted.probe is None:
+        plan = make(memory_gb=wanted.memory_gb)
+    else:
+        from autoseg.pipeline.probing import plan_and_probe  # imports torch, which workers never need
+
+        plan = plan_and_probe(lambda gb: make(memory_gb=gb), wanted.memory_gb, wanted.probe, progress)
+    for network in wanted.networks:
+        for name in (f"2d_{network}", f"3d_{network}"):
+            if name in plan.reasons:
+                log.warning("%s is left out: %s", name, plan.reasons[name])
+    return plan
