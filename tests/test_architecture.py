@@ -27,6 +27,7 @@ FLOORS = {
     "training": 4,
     "prediction": 4,
     "report": 4,
+    "transfer": 4,
     "pipeline": 5,
     "cli": 6,
     "terminal": 6,

@@ -52,7 +52,7 @@ def find(folder: Path, name: str) -> Dataset:
     if ending not in ENDINGS:
         raise DataError(f'{path}: "file_ending" {ending!r} is not among those autoseg reads: {", ".join(ENDINGS)}')
     channels = read_names(path, "channel_names", content["channel_names"])
-    labels, regions, ignore = _read_labels(path, content)
+    labels, regions, ignore = read_labels(path, content)
     groups, sites = read_mapping(path, content, "groups"), read_mapping(path, content, "sites")
     # Without names of its own, cases named after BIDS say whose they are; folds must not split them.
     of_patient = groups.get if groups else find_subject
@@ -84,7 +84,7 @@ def find(folder: Path, name: str) -> Dataset:
     )
 
 
-def _read_labels(
+def read_labels(
     path: Path, content: Mapping[str, Any]
 ) -> tuple[dict[str, int], dict[str, tuple[int, ...]], int | None]:
     """``labels`` and ``regions_class_order`` -> classes, regions, the value to ignore."""

@@ -1,0 +1,92 @@
+"""``autoseg_import_model``: a model of nnU-Net v2 -> a model folder of ours."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from autoseg.core.errors import StorageError, UsageError
+from autoseg.core.parallel import Progress, no_progress
+from autoseg.core.store import Store, check_name, explain_write_error
+from autoseg.model import save_plan, save_weights
+from autoseg.transfer import FoundModel, ModelSource, find_models, open_source, read_folds
+
+log = logging.getLogger(__name__)
+
+
+def import_model(
+    store: Store,
+    name: str,
+    source: Path,
+    *,
+    configurations: Sequence[str] = (),
+    replace: bool = False,
+    any_trainer: bool = False,
+    progress: Progress = no_progress,
+) -> list[Path]:
+    """Lay the models of a folder or an exported zip under ``autoseg_results/<name>``, all of them or none.
+
+    Args:
+        configurations: by nnU-Net's names or ours; empty for all that the source holds.
+        replace: put them in the place of models of the same name.
+        any_trainer: also take a trainer that is not nnU-Net's own.
+
+    Returns:
+        The model folders.
+
+    Raises:
+        UsageError: the source holds no such model, or there is a model of that name already.
+        ModelError: a model is damaged, could run code, or holds what we cannot reproduce.
+        StorageError: the disk refused a write.
+    """
+    check_name(name, "dataset")
+    with open_source(source) as opened:
+        models = find_models(opened, configurations)
+        targets = [store.results(name, model.name) for model in models]
+        there = [str(target) for target in targets if target.exists()]
+        if there and not replace:
+            raise UsageError(
+                f"{', '.join(there)} exists already; import under another name with -d, or put the new model in its "
+                f"place with --replace"
+            )
+        with _making(store.results_root / name / ".importing_model") as making:
+            for model in models:
+                _import_one(opened, model, making / model.name, name, any_trainer=any_trainer, progress=progress)
+            for model, target in zip(models, targets, strict=True):
+                _take_place(making, making / model.name, target)
+    for target in targets:
+        log.info("%s: ready; predict with: autoseg_predict -i SCANS -o MASKS -d %s -c %s", target, name, target.name)
+    return targets
+
+
+def _import_one(
+    source: ModelSource, model: FoundModel, folder: Path, name: str, *, any_trainer: bool, progress: Progress
+) -> None:
+    for number, fold in enumerate(read_folds(source, model, dataset=name, any_trainer=any_trainer)):
+        if number == 0:
+            save_plan(folder, fold.plan)
+        save_weights(folder, fold.fold, fold.weights)
+        progress(number + 1, len(model.folds), f"importing {model.configuration}")
+
+
+@contextmanager
+def _making(folder: Path) -> Iterator[Path]:
+    """A hidden folder that is gone afterwards, also what an interrupted import left in it."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise StorageError(explain_write_error(folder.parent, error)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _take_place(making: Path, made: Path, target: Path) -> None:
+    """Rename a whole model to its name; the one that was there goes with the hidden folder."""
+    if target.exists():
+        target.rename(making / f".{target.name}.replaced")
+    made.rename(target)

@@ -1,0 +1,102 @@
+"""An nnU-Net checkpoint -> its weights and the facts that its plans do not hold, without running code from it.
+
+``torch.load(weights_only=True)`` rebuilds tensors, plain values and what is allowed by name; anything else in the file
+is an error. nnU-Net's log of losses holds numpy scalars, so their constructor and their types are allowed: they take
+bytes and make numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from autoseg.core.errors import ModelError
+
+_SCALAR = np.float32(0).__reduce__()[0]  # wherever this numpy keeps it
+# Both names of the function: checkpoints spell it as the numpy did that wrote them, 1 or 2.
+ALLOWED: tuple[Any, ...] = (
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float32", "float64")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint says.
+
+    Attributes:
+        where: its path, for messages.
+        weights: parameter name -> tensor.
+        configuration: nnU-Net's name of it.
+        trainer: class name of its trainer.
+        mirror_axes: axes of the patch that it may be mirrored along at prediction.
+    """
+
+    where: str
+    weights: Mapping[str, torch.Tensor]
+    configuration: str
+    trainer: str
+    mirror_axes: tuple[int, ...]
+
+
+def read_checkpoint(content: bytes, where: str) -> Checkpoint:
+    """Open a checkpoint from its bytes.
+
+    Raises:
+        ModelError: damaged, not nnU-Net's, or with anything in it that could run code.
+    """
+    found = _load(content, where)
+    weights = found.get("network_weights") if isinstance(found, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
+        raise ModelError(f"{where} has no 'network_weights'; it is not a checkpoint of nnU-Net v2")
+    began = found.get("init_args")
+    configuration = began.get("configuration") if isinstance(began, dict) else None
+    trainer = found.get("trainer_name")
+    if not isinstance(configuration, str) or not isinstance(trainer, str):
+        raise ModelError(f"{where} does not name its configuration and trainer; it is not a checkpoint of nnU-Net v2")
+    axes = found.get("inference_allowed_mirroring_axes") or ()
+    if not isinstance(axes, list | tuple) or not all(type(axis) is int for axis in axes):
+        raise ModelError(f"{where} has inference_allowed_mirroring_axes {axes!r}, which are no axes")
+    return Checkpoint(
+        where=where, weights=weights, configuration=configuration, trainer=trainer, mirror_axes=tuple(sorted(axes))
+    )
+
+
+def _load(content: bytes, where: str) -> Any:
+    _check_container(content, where)
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(ALLOWED)):
+            warnings.simplefilter("ignore")  # of numpy, about its own former name
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"(?:GLOBAL|class|function) `?([\w.]+)`?", str(error))
+        what = f" ({found[1]})" if found else ""
+        raise ModelError(
+            f"{where} holds more than weights and numbers{what} and could run code when opened; it is not opened"
+        ) from error
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{where} is damaged ({first}); copy or download it again") from error
+
+
+def _check_container(content: bytes, where: str) -> None:
+    """A checkpoint is a zip whose entries are stored as they are; one that grows when opened is not."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as container:
+            entries = container.infolist()
+    except zipfile.BadZipFile as error:
+        raise ModelError(f"{where} is not a checkpoint that torch wrote, or it is truncated; copy it again") from error
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or sum(entry.file_size for entry in entries) > len(content):
+        raise ModelError(f"{where} grows when opened, as torch's own files never do; it is not opened")

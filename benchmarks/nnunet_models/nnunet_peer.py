@@ -1,0 +1,141 @@
+"""Plans, trains for a moment, and predicts with nnU-Net itself. Needs nnunetv2, not autoseg.
+
+    python nnunet_peer.py train folder run.json
+    python nnunet_peer.py predict folder run.json
+
+``nnUNet_raw``, ``nnUNet_preprocessed`` and ``nnUNet_results`` must name folders in ``folder``; ``run.json`` says which
+dataset, planner, configuration, and by how much the training is cut down.
+"""
+
+import json
+import os
+import sys
+import time
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+    extract_fingerprints,
+    plan_experiments,
+    preprocess_dataset,
+)
+from nnunetv2.inference import export_prediction, predict_from_raw_data
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+LOW_RESOLUTION = 1.6  # times the spacing of 3d_fullres
+
+
+def train(run: dict[str, Any]) -> None:
+    """Its own planner and trainer; only the network's width, the batch and the number of steps are cut down."""
+    number, name = run["number"], run["dataset"]
+    home = Path(nnUNet_preprocessed) / name
+    os.environ["nnUNet_n_proc_DA"] = "1"  # noqa: SIM112 - its planner takes this for a number of threads
+    extract_fingerprints([number], num_processes=1, check_dataset_integrity=True)
+    identifier = plan_experiments([number], run["planner"])
+    path = home / f"{identifier}.json"
+    plans = json.loads(path.read_text())
+    _cut_down(plans, run["width"])
+    path.write_text(json.dumps(plans, indent=4))
+    wanted = list(dict.fromkeys(run["configurations"]))
+    preprocess_dataset(number, identifier, wanted, [1], show_progress_bar=False)
+    dataset = json.loads((home / "dataset.json").read_text())
+    os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 - augmentation in the training's own thread
+    for configuration in wanted:
+        for fold in run["folds"]:
+            torch.manual_seed(fold)
+            np.random.seed(fold)  # noqa: NPY002 - what its augmentation draws from
+            trainer = nnUNetTrainer(
+                {**deepcopy(plans), "continue_training": False},
+                configuration,
+                fold,
+                dataset,
+                device=torch.device("cpu"),
+            )
+            trainer.num_epochs = run["epochs"]
+            trainer.num_iterations_per_epoch = run["steps"]
+            trainer.num_val_iterations_per_epoch = 1
+            trainer.run_training()
+
+
+def _cut_down(plans: dict[str, Any], width: int) -> None:
+    made = plans["configurations"]
+    for configuration in made.values():
+        if "architecture" in configuration:
+            stages = configuration["architecture"]["arch_kwargs"]
+            stages["features_per_stage"] = [max(4, n // width) for n in stages["features_per_stage"]]
+        if "batch_size" in configuration:
+            configuration["batch_size"] = min(configuration["batch_size"], 6)
+    # So small a dataset gets no low resolution by itself.
+    made["3d_lowres"] = {
+        "inherits_from": "3d_fullres",
+        "data_identifier": f"{plans['plans_name']}_3d_lowres",
+        "spacing": [LOW_RESOLUTION * s for s in made["3d_fullres"]["spacing"]],
+    }
+
+
+def predict(run: dict[str, Any], folder: Path) -> None:
+    """Masks of the new scans and the time of each stage, also with sums that are not rounded to half precision."""
+    scans = Path(run["scans"])
+    files: dict[str, list[str]] = {}
+    for path in sorted(scans.glob("*.nii.gz")):
+        files.setdefault(path.name[: -len("_0000.nii.gz")], []).append(str(path))
+    for configuration in run["configurations"]:
+        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+        model = Path(nnUNet_results) / run["dataset"] / f"nnUNetTrainer__{run['plans']}__{configuration}"
+        predictor.initialize_from_trained_model_folder(str(model), tuple(run["folds"]))
+        for precision in ("half", "float32"):
+            out = folder / "masks" / run["dataset"] / f"{configuration}_{precision}"
+            out.mkdir(parents=True, exist_ok=True)
+            times = {case: _predict_case(predictor, paths, out / case, precision) for case, paths in files.items()}
+            (out / "times.json").write_text(json.dumps(times))
+
+
+def _predict_case(predictor: nnUNetPredictor, paths: list[str], out: Path, precision: str) -> list[float]:
+    """One case, stage by stage as ``predict_from_files_sequential`` does; seconds of the three stages."""
+    begun = time.perf_counter()
+    preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
+    data, _, properties = preprocessor.run_case(
+        paths, None, predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json
+    )
+    ready = time.perf_counter()
+    half, gaussian = torch.half, predict_from_raw_data.compute_gaussian
+    if precision == "float32":
+        torch.half = torch.float32  # the type of its sums
+        predict_from_raw_data.compute_gaussian = lambda *a, **k: gaussian(*a, **{**k, "dtype": torch.float32})
+    try:
+        logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
+    finally:
+        torch.half, predict_from_raw_data.compute_gaussian = half, gaussian
+    done = time.perf_counter()
+    export_prediction.export_prediction_from_logits(
+        logits,
+        properties,
+        predictor.configuration_manager,
+        predictor.plans_manager,
+        predictor.dataset_json,
+        str(out),
+        num_threads_torch=1,
+    )
+    written = time.perf_counter()
+    if precision == "float32":
+        np.savez(f"{out}.npz", image=data, logits=logits.numpy())
+    return [ready - begun, done - ready, written - done]
+
+
+def main() -> None:
+    """One step of one run."""
+    torch.set_num_threads(1)
+    step, folder, run = sys.argv[1], Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text())
+    if step == "train":
+        train(run)
+    else:
+        predict(run, folder)
+
+
+if __name__ == "__main__":
+    main()
