@@ -149,6 +149,25 @@ def test_new_scans_pass_through_both_and_scores_follow(run, cascade_root, tmp_pa
     assert run("evaluate", "-p", masks, "-d", "Tiny", "--root", cascade_root)[0] == 0
 
 
+def test_the_mask_is_that_of_the_cascade_fed_with_the_file_that_its_source_writes(run, cascade_root, tmp_path):
+    scans = cascade_root / "autoseg_raw" / "Tiny" / "imagesTr"
+    for name in ("3d_lowres", "3d_cascade"):
+        argv = ("-i", scans, "-o", tmp_path / name, "-d", "Tiny", "-c", name, "--root", cascade_root)
+        assert run("predict", *argv)[0] == 0
+    model = load_model(cascade(cascade_root), None, torch.device("cpu"))
+    (folder,) = (cascade_root / "autoseg_preprocessed" / "Tiny").glob("arrays_*/priors_3d_lowres")
+    told = 0
+    for number in range(6):
+        voxels, grid = read_voxels(tmp_path / "3d_lowres" / f"case{number}.nii.gz")
+        (case,) = read_prepared(folder.parent, [f"case{number}"], remedy="")
+        prior = moved_label(folder.parent, number, voxels, grid, model)
+        mask, _ = predict_case(model, replace(case, prior=prior), torch.device("cpu"))
+        found, _ = read_voxels(tmp_path / "3d_cascade" / f"case{number}.nii.gz")
+        assert np.array_equal(found, mask.voxels)
+        told += int(prior.any()) + int(found.any())
+    assert told  # at least one of them says something
+
+
 def test_what_the_network_gives_depends_on_the_source_s_mask(cascade_root, tmp_path):
     """Predicted twice with the source's mask forced to nothing and to everything: the network must see it."""
     model = load_model(cascade(cascade_root), None, torch.device("cpu"))

@@ -10,6 +10,7 @@ from autoseg.preprocessing import (
     find_lesions,
     nonzero_mask,
     prepare_case,
+    prepare_label,
     restore_label,
     restore_logits,
     restore_probabilities,
@@ -185,3 +186,16 @@ def test_a_huge_lesion_is_thinned_evenly():
     assert lesions.size.tolist() == [24000]
     assert len(lesions.points) == 1000
     assert np.abs(lesions.points.mean(axis=0) - [9.5, 14.5, 19.5]).max() < 1
+
+
+@pytest.mark.parametrize("spacing", [(None, None, None), (2, 2, 2)])
+@pytest.mark.parametrize("grid", GRIDS, ids=["isotropic", "anisotropic", "oblique"])
+def test_a_mask_is_brought_over_exactly_as_a_label_is(grid, spacing):
+    image, label = scan(grid)
+    chosen = settings(spacing, axis_order=(2, 0, 1))
+    placement = prepare_case("a", image, None, chosen).placement
+    mask = Label(voxels=label.voxels.astype(np.uint8), grid=grid)
+    moved = prepare_label(mask, placement, chosen)
+    assert moved.dtype == np.uint8
+    assert np.array_equal(moved, prepare_case("a", image, label, chosen).label)
+    assert (moved == 1).any()
