@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, BooleanOptionalAction
+import sys
+from argparse import Action, ArgumentParser, BooleanOptionalAction
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -29,6 +30,8 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
     edited.add_argument("--keep", action="store_true", help="use plan.json as it stands, edited by hand or not")
     edited.add_argument("--replace", action="store_true", help="plan anew over a plan edited by hand (a copy is kept)")
     parser.add_argument("--explain", action="store_true", help="print the reason of every value as a page to read")
+    parser.add_argument("--dry-run", action="store_true", help="measure, plan and show, but write nothing")
+    parser.add_argument("--schema", action=_ShowSchema, nargs=0, help="print the JSON Schema of plan.json and stop")
     add_workers(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
@@ -53,11 +56,12 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
             wanted=wanted,
             folds=FoldsWanted(file=args.folds, count=args.fold_count, leave_one_site_out=args.leave_one_site_out),
             edited="keep" if args.keep else "replace" if args.replace else "refuse",
+            dry_run=args.dry_run,
             workers=args.workers,
             progress=terminal.progress,
         )
         page = explain_plan(made.plan, made.fingerprint, made.folds) + "\n" if args.explain else ""
-        show(args, page + show_plan(store, made.plan))
+        show(args, page + show_plan(store, made.plan, dry_run=args.dry_run))
 
     run_command(parser, argv, act)
 
@@ -99,3 +103,14 @@ def _add_folds(parser: ArgumentParser) -> None:
     folds.add_argument("--folds", type=Path, metavar="FILE", help="import a folds.json, or nnU-Net's splits_final.json")
     folds.add_argument("--fold-count", type=read_several, metavar="N", help="make N folds (default 5)")
     folds.add_argument("--leave-one-site-out", action="store_true", help="one fold for each site in dataset.json")
+
+
+class _ShowSchema(Action):
+    """Like ``--help``: prints and ends, whatever else is there."""
+
+    def __call__(self, parser: ArgumentParser, *rest: object) -> NoReturn:
+        """Called by argparse."""
+        from autoseg.core.records import Plan, render_schema
+
+        sys.stdout.write(render_schema(Plan))
+        parser.exit()

@@ -368,3 +368,76 @@ def test_preprocessing_to_finer_voxels_needs_more_memory(store):
     voxels = 12 * 20 * 16
     assert own >= voxels * 2 * 4
     assert finer - own >= (999 * facts.cropped_shape[0] * facts.cropped_shape[1] * facts.cropped_shape[2]) * 2 * 4
+
+
+# Looking without touching
+
+
+def take_snapshot(root):
+    """Every path with its size, time and content."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else sorted(path.iterdir()))
+        for path in [root, *root.rglob("*")]
+    }
+
+
+def test_a_dry_run_before_the_first_plan_writes_nothing(run, root):
+    before = take_snapshot(root)
+    code, out, err = run(*PLAN, "--preset", "pocket", "--dry-run", "--explain", "--root", root)
+    assert code == 0
+    assert "plan.json would be new" in err
+    assert "folds.json would be new" in err
+    assert "Configuration 3d" in out
+    assert "dry run: nothing was written or preprocessed" in out
+    assert "next:" not in out
+    assert take_snapshot(root) == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ((), "plan.json would stay as it is"),
+        (("--compat", "nnunet"), "plan.json would change"),
+        (("--fold-count", 3), "folds.json would change"),
+        (("--replace", "--fold-count", 2), "folds.json would change"),
+        (("--keep",), "plan.json is used as it is"),
+    ],
+)
+def test_a_dry_run_after_a_plan_measures_and_writes_nothing(run, planned, argv, message):
+    before = take_snapshot(planned)
+    code, out, err = run(*PLAN, *argv, "--dry-run", "--root", planned)
+    assert code == 0
+    assert "measuring" not in err
+    assert message in err
+    assert "dry run" in out
+    assert take_snapshot(planned) == before
+
+
+def test_a_dry_run_measures_new_cases_alone(run, planned):
+    path = planned / "autoseg_raw" / "Tiny" / "imagesTr" / "case3_0000.nii.gz"
+    path.write_bytes(path.read_bytes())  # same voxels, another time
+    before = take_snapshot(planned)
+    _, _, err = run(*PLAN, "--dry-run", "--root", planned)
+    assert "measuring 1 of 6 cases" in err
+    assert take_snapshot(planned) == before
+
+
+def test_a_dry_run_says_what_a_plan_would_refuse(run, planned):
+    edited = edit_folds(planned)
+    code, _, err = run(*PLAN, "--dry-run", "--root", planned)
+    assert code == 2
+    assert "edited by hand" in err
+    assert run(*PLAN, "--dry-run", "--replace", "--root", planned)[0] == 0
+    assert (planned / "autoseg_preprocessed" / "Tiny" / "folds.json").read_text() == edited
+
+
+def test_the_schema_of_a_plan_needs_no_dataset(run, planned):
+    code, out, err = run("plan", "--schema")
+    assert (code, err) == (0, "")
+    schema = json.loads(out)
+    plan = read_plan(planned)
+    assert set(plan) == set(schema["properties"])
+    assert schema["additionalProperties"] is False
+    assert {"dataset", "configurations"} <= set(schema["required"]) < set(plan)
+    own = schema["properties"]["configurations"]["additionalProperties"]["$ref"].removeprefix("#/$defs/")
+    assert set(plan["configurations"]["3d"]) == set(schema["$defs"][own]["properties"])

@@ -1,7 +1,7 @@
 """The records: frozen, keyword-only, complete. JSON records are validated on the way in and on the way out."""
 
 from autoseg.core.records.arrays import Lesions, PreparedCase
-from autoseg.core.records.base import Record, parse_record, render_record
+from autoseg.core.records.base import Record, parse_record, render_record, render_schema
 from autoseg.core.records.data import Case, ChannelFile, Dataset, Fold, FoldRule, Folds
 from autoseg.core.records.facts import (
     CaseFacts,
@@ -73,4 +73,5 @@ __all__ = [
     "TrainingSettings",
     "parse_record",
     "render_record",
+    "render_schema",
 ]

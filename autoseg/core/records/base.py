@@ -29,6 +29,12 @@ def render_record(record: Record) -> str:
     return _render(record.model_dump(mode="json", by_alias=True), 0) + "\n"
 
 
+def render_schema(kind: type[Record]) -> str:
+    """The JSON Schema of a record's file, with the keys as they stand there."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema(by_alias=True)}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
 def _render(value: Any, depth: int) -> str:
     flat = json.dumps(value, ensure_ascii=False)
     nested = isinstance(value, dict | list) and any(isinstance(item, dict) for item in _items(value))

@@ -38,7 +38,10 @@ def settle(path: Path, made: R, edited: Edited, name: str, *, write: bool = True
             copy = path.with_name(f"{path.stem}.before.json")
             path.replace(copy)
             log.info("the edited %s is kept as %s", path.name, copy.name)
-    if write:
+    if not write:
+        same = path.exists() and path.read_text() == render_record(made)
+        log.info("%s would %s", path.name, "stay as it is" if same else "change" if path.exists() else "be new")
+    else:
         write_record(path, made)
         write_text(_seal(path), _digest(path))
     return made
