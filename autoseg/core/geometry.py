@@ -35,9 +35,10 @@ def box_slices(box: Box) -> tuple[slice, ...]:
 def resampled_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float | None]) -> tuple[int, ...]:
     """Voxels per axis after resampling to the target spacing (None keeps the axis as it is), at least 1.
 
-    Source: nnU-Net, doi:10.1038/s41592-020-01008-z: round(shape * spacing / target), halves to even.
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z: round(spacing / target * shape), halves to even; in this
+    order of operations, which decides where the exact value is a half.
     """
-    return tuple(n if t is None else max(1, round(n * s / t)) for n, s, t in zip(shape, spacing, target, strict=True))
+    return tuple(n if t is None else max(1, round(s / t * n)) for n, s, t in zip(shape, spacing, target, strict=True))
 
 
 def nearest_axes(direction: Sequence[Sequence[float]]) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:

@@ -27,7 +27,8 @@ def resize_matrix(source: int, target: int, order: int) -> np.ndarray:
         (target, source) float32, rows sum to one; read-only.
     """
     if order == 0:
-        centres = (np.arange(target) + 0.5) * source / target - 0.5
+        # In this order of operations, which decides where a centre lies just between two voxels.
+        centres = source / target * (np.arange(target) + 0.5) - 0.5
         matrix = np.zeros((target, source))
         matrix[np.arange(target), np.clip(np.floor(centres + 0.5).astype(int), 0, source - 1)] = 1
     else:
@@ -88,7 +89,11 @@ def apply_matrices(voxels: np.ndarray, matrices: Sequence[np.ndarray | None]) ->
 
 
 def resample_image(voxels: np.ndarray, shape: Sequence[int], *, order: int, apart: int | None) -> np.ndarray:
-    """Resize every channel, clipped to the channel's own range so that splines do not overshoot.
+    """Resize every channel, clipped to its own range so that splines do not overshoot.
+
+    The range is the whole channel's, or each slice's own where one axis is resampled apart.
+
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z, which resizes slice by slice then.
 
     Args:
         voxels: (C,Z,Y,X) float32.
@@ -103,8 +108,24 @@ def resample_image(voxels: np.ndarray, shape: Sequence[int], *, order: int, apar
         return voxels
     out = np.empty((len(voxels), *shape), np.float32)
     for channel, resized in zip(voxels, out, strict=True):
-        np.clip(apply_matrices(channel, matrices), channel.min(), channel.max(), out=resized)
+        low, high = _ranges(channel, None if apart is None else matrices[apart], apart)
+        np.clip(apply_matrices(channel, matrices), low, high, out=resized)
     return out
+
+
+def _ranges(channel: np.ndarray, matrix: np.ndarray | None, apart: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value that each resized voxel may take, as arrays that broadcast to the resized shape.
+
+    Args:
+        channel: (Z,Y,X) float32.
+        matrix: of the axis resampled apart, or None where it stays.
+    """
+    others = tuple(axis for axis in range(channel.ndim) if axis != apart)
+    low, high = channel.min(axis=others, keepdims=True), channel.max(axis=others, keepdims=True)
+    if apart is None or matrix is None:
+        return low, high
+    slices = matrix.argmax(axis=1)  # the only voxel that a row of nearest neighbours reads
+    return low.take(slices, axis=apart), high.take(slices, axis=apart)
 
 
 def resample_label(voxels: np.ndarray, shape: Sequence[int], *, order: int, apart: int | None) -> np.ndarray:

@@ -36,3 +36,8 @@ def test_turn_back_undoes_turn(transpose, flips):
 def test_turn_moves_axes_then_flips():
     voxels = np.arange(6).reshape(1, 2, 3)
     assert np.array_equal(turn(voxels, (2, 0, 1), (True, False, False))[:, 0], [[2, 5], [1, 4], [0, 3]])
+
+
+def test_resampled_shape_divides_the_spacings_first():
+    # 0.4 / 0.8 is exactly a half, 29 * 0.4 a hair above 11.6: only the first gives 14.5, which rounds to even.
+    assert resampled_shape((29,), (0.4,), (0.8,)) == (14,)

@@ -5,9 +5,10 @@ import pytest
 from acvl_utils.cropping_and_padding.bounding_boxes import get_bbox_from_mask
 from batchgenerators.augmentations.utils import resize_segmentation
 from scipy import ndimage
+from skimage.transform import resize
 
 from autoseg.core.geometry import bounding_box
-from autoseg.preprocessing.resampling import resample_image, resample_label
+from autoseg.preprocessing.resampling import resample_image, resample_label, resize_matrix
 
 RNG = np.random.default_rng(0)
 
@@ -28,3 +29,26 @@ def test_the_crop_is_the_one_acvl_utils_finds():
     mask = np.zeros((10, 20, 30), bool)
     mask[RNG.integers(2, 8, 5), RNG.integers(3, 15, 5), RNG.integers(1, 29, 5)] = True
     assert [list(side) for side in bounding_box(mask)] == [list(side) for side in get_bbox_from_mask(mask)]
+
+
+def test_the_nearest_slice_is_the_one_scipy_takes():
+    for source in range(1, 60):
+        for target in range(1, 60):
+            centres = source / target * (np.arange(target) + 0.5) - 0.5
+            theirs = ndimage.map_coordinates(np.arange(float(source)), [centres], order=0, mode="nearest")
+            assert np.array_equal(resize_matrix(source, target, 0) @ np.arange(source), theirs), (source, target)
+
+
+@pytest.mark.parametrize("apart", [0, 1, 2])
+def test_images_with_a_coarse_axis_are_resized_slice_by_slice(apart):
+    shape, target = [11, 12, 13], [17, 19, 23]
+    image = RNG.normal(size=shape).astype(np.float32) ** 3  # so that splines overshoot
+    ours = resample_image(image[None], target, order=3, apart=apart)[0]
+    others = [n for axis, n in enumerate(target) if axis != apart]
+    slices = [
+        resize(part.astype(float), others, 3, mode="edge", anti_aliasing=False) for part in np.moveaxis(image, apart, 0)
+    ]
+    centres = shape[apart] / target[apart] * (np.arange(target[apart]) + 0.5) - 0.5
+    theirs = np.stack([slices[int(np.floor(centre + 0.5))] for centre in centres], axis=apart)
+    assert np.allclose(ours, theirs, atol=1e-5)
+    assert ours.max() <= image.max()
