@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import float32, float64, int16, int64, njit, types, void
+from numba import boolean, float32, float64, int16, int32, int64, njit, types, void
 
 # Any strides and read-only memory: a view of a stored volume goes in as it is.
 _IMAGE = types.Array(float32, 4, "A", readonly=True)
@@ -187,3 +187,47 @@ def measure(values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         high = max(high, value)
     mean = total / len(values)
     return origin + mean, np.sqrt(max(squares / len(values) - mean * mean, 0.0)), low, high
+
+
+@njit(inline="always")
+def _square_rows(mask, radius, squared):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Fill the squared distance to the mask along the rows, no further than one beyond the radius."""
+    depth, height, width = mask.shape
+    for k in range(depth):
+        for j in range(height):
+            steps = radius + 1
+            for i in range(width):
+                steps = 0 if mask[k, j, i] else min(steps + 1, radius + 1)
+                squared[k, j, i] = steps
+            steps = radius + 1
+            for i in range(width - 1, -1, -1):
+                steps = 0 if mask[k, j, i] else min(steps + 1, radius + 1)
+                nearest = min(steps, squared[k, j, i])
+                squared[k, j, i] = nearest * nearest
+
+
+@njit(void(boolean[:, :, ::1], int64, boolean[:, :, ::1]), nogil=True, cache=True)
+def spread_ball(mask, radius, spread):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Fill where the mask is within a radius: (Z,Y,X) bool mask -> spread of the same shape.
+
+    Squared distances are exact and found axis by axis, no further than the radius.
+    """
+    depth, height, width = mask.shape
+    along_x = np.empty((depth, height, width), np.int32)
+    _square_rows(mask, radius, along_x)
+    in_plane = along_x.copy()
+    for k in range(depth):
+        for j in range(height):
+            for other in range(max(j - radius, 0), min(j + radius + 1, height)):
+                apart = int32((other - j) * (other - j))
+                for i in range(width):
+                    in_plane[k, j, i] = min(in_plane[k, j, i], along_x[k, other, i] + apart)
+    limit = int32(radius * radius)
+    for k in range(depth):
+        for j in range(height):
+            for i in range(width):
+                spread[k, j, i] = in_plane[k, j, i] <= limit
+            for other in range(max(k - radius, 0), min(k + radius + 1, depth)):
+                rest = limit - int32((other - k) * (other - k))
+                for i in range(width):
+                    spread[k, j, i] = spread[k, j, i] | (in_plane[other, j, i] <= rest)

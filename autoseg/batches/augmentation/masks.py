@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import cc3d
-import edt
 import numpy as np
 
 from autoseg.batches.augmentation.draws import MaskChange
+from autoseg.batches.augmentation.kernels import spread_ball
 from autoseg.core.geometry import bounding_box, box_slices
 
 LARGEST_REMOVED = 0.15  # of the patch
@@ -29,7 +29,7 @@ def change_masks(masks: np.ndarray, shaped: Sequence[MaskChange], removed: Seque
         before = masks[change.channel] != 0
         after = SHAPINGS[change.operation](before, change.radius)
         if exclusive:
-            masks[:, after & ~before] = 0
+            np.copyto(masks, 0, where=after & ~before)
         masks[change.channel] = after
     for mask, number in zip(masks, removed, strict=bool(len(removed))):
         remove_component(mask, number)
@@ -59,7 +59,7 @@ def dilate(mask: np.ndarray, radius: int) -> np.ndarray:
         for (start, stop), n in zip(bounding_box(mask), mask.shape, strict=True)
     )
     dilated = np.zeros_like(mask)
-    dilated[box] = _squared_distance(~mask[box]) <= radius**2
+    dilated[box] = _spread(mask[box], radius)
     return dilated
 
 
@@ -70,13 +70,15 @@ def erode(mask: np.ndarray, radius: int) -> np.ndarray:
         tuple((max(a - 1, 0), min(b + 1, n)) for (a, b), n in zip(bounding_box(mask), mask.shape, strict=True))
     )
     eroded = np.zeros_like(mask)
-    eroded[box] = _squared_distance(mask[box]) > radius**2
+    eroded[box] = ~_spread(~mask[box], radius)
     return eroded
 
 
-def _squared_distance(mask: np.ndarray) -> np.ndarray:
-    """(Z,Y,X) float32, from each voxel of the mask to the nearest outside; 0 outside, infinite where there is none."""
-    return edt.edtsq(np.ascontiguousarray(mask), parallel=1)
+def _spread(mask: np.ndarray, radius: int) -> np.ndarray:
+    """(Z,Y,X) bool, where the mask is within the radius."""
+    spread = np.empty(mask.shape, bool)
+    spread_ball(np.ascontiguousarray(mask), radius, spread)
+    return spread
 
 
 def _open(mask: np.ndarray, radius: int) -> np.ndarray:
