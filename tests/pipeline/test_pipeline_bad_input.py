@@ -137,6 +137,21 @@ TRAIN = ("train", "-d", "Tiny", "-c", "3d", "-f", 0, "--epochs", 1, "--steps-per
         (lambda p: p["configurations"]["3d"].pop("batch_size"), "missing key 'configurations.3d.batch_size'"),
         (lambda p: p["configurations"]["3d"].update(batch_size="two"), "'configurations.3d.batch_size'"),
         (lambda p: p["configurations"]["3d"].update(patch_size=[9, 8, 8]), "must be multiples of"),
+        (lambda p: p["configurations"]["3d"]["optimiser"].update(learningrate=1), "did you mean 'learning_rate'"),
+        (
+            lambda p: p["configurations"]["3d"]["training"].update(epochs="many"),
+            "'configurations.3d.training.epochs': input should be a valid integer",
+        ),
+        (
+            lambda p: p["configurations"]["3d"]["preprocessing"]["channels"][1].update(scheme="z"),
+            "'configurations.3d.preprocessing.channels.1.scheme': input should be 'zscore'",
+        ),
+        (
+            lambda p: p["configurations"]["3d"]["sampling"].update(foreground_share=0.9, lesion_share=0.9),
+            "'configurations.3d.sampling': foreground_share and lesion_share add up to more than 1; ",
+        ),
+        (lambda p: p.update(recommended="4d"), "not a valid plan file: recommended '4d' is not among: 2d, 3d"),
+        (lambda p: p["configurations"].update({"3d": 5}), "'configurations.3d': input should be an object (found '5')"),
         (lambda p: p.update(schema=99), "has schema 99"),
     ],
 )
@@ -183,6 +198,67 @@ def test_folds_with_unknown_cases(run, planned):
     code, _, err = run(*TRAIN, "--root", planned)
     assert code == 2
     assert "case00" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.update(channels=["FLAIR", "T2"]), "'channels' is ('FLAIR', 'T2'), but the dataset has"),
+        (lambda p: p.update(labels={"background": 0, "stroke": 1}), "'labels' is {'background': 0, 'stroke': 1}, but"),
+        (
+            lambda p: p["configurations"]["3d"]["network"].update(name="unett"),
+            "'configurations.3d.network': there is no network 'unett'; known are: unet",
+        ),
+        (
+            lambda p: p["configurations"]["3d"]["network"]["options"].update(depth=3),
+            "'configurations.3d.network': network 'unet'",
+        ),
+        (
+            lambda p: p["configurations"]["3d"]["loss"].update(name="dise"),
+            "'configurations.3d.loss': there is no loss 'dise'; known are: dice_ce",
+        ),
+        (
+            lambda p: p["configurations"]["3d"]["loss"]["options"].update(smoth=1),
+            "'configurations.3d.loss': loss 'dice_ce' has no option 'smoth'",
+        ),
+        (
+            lambda p: p["configurations"].update({"a/b": p["configurations"]["3d"]}),
+            "'configurations.a/b': 'a/b' cannot name a configuration",
+        ),
+    ],
+)
+def test_a_plan_that_is_kept_is_checked_before_it_trains(run, planned, change, message):
+    edit_plan(planned, change)
+    code, _, err = run("plan", "-d", "Tiny", "--keep", "--workers", 1, "--root", planned)
+    assert code == 2
+    assert "Traceback" not in err
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f["folds"][0].update(val=[]), "unknown key 'folds.0.val' (known here: train, validation)"),
+        (lambda f: f["folds"][0].pop("validation"), "missing key 'folds.0.validation'"),
+        (lambda f: f["folds"][1].update(train="case0"), "'folds.1.train': input should be a valid array"),
+        (lambda f: f["folds"][1].update(train=[]), "not a valid folds file: fold 1 has no case to train on"),
+        (lambda f: f["folds"][1]["train"].extend(f["folds"][1]["validation"]), "fold 1 trains on and validates"),
+        (lambda f: f["folds"][1]["train"].append(f["folds"][1]["train"][0]), "fold 1 names case"),
+        (lambda f: f["folds"].append(f["folds"][2]), "folds 2 and 5 both hold out case"),
+        (lambda f: f.update(folds=[]), "folds must hold at least one fold"),
+        (lambda f: f["folds"][0]["train"].append("case9"), "names 1 cases that the dataset does not have"),
+    ],
+)
+def test_folds_edited_wrongly_name_the_key(run, planned, change, message):
+    path = planned / "autoseg_preprocessed" / "Tiny" / "folds.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    for argv in (TRAIN, ("plan", "-d", "Tiny", "--keep", "--workers", 1)):
+        code, _, err = run(*argv, "--root", planned)
+        assert code == 2
+        assert "folds.json" in err
+        assert message in err
 
 
 def test_folds_of_one_model_come_from_one_plan(run, trained):

@@ -70,13 +70,13 @@ def test_folds_are_told_with_their_load(made):
         made_by=FoldRule(rule="file", file="mine.json"),
         folds=(
             Fold(train=("b1", "b2", "c"), validation=("a1", "a2", "d")),
-            Fold(train=("a1", "d"), validation=("a2", "c")),
+            Fold(train=("a1", "b2"), validation=("b1", "c")),
         ),
     )
     page = explain_plan(make_plan(made, preset="pocket", memory_gb=4), made, folds)
     assert "2 folds, as mine.json states them; scans of 1 patient are on both sides of a fold" in flatten(page)
     rows = [line.split() for line in page.splitlines() if len(line) == 90 and line.strip()[:2] in ("0 ", "1 ")]
-    assert rows == [["0", "3", "3", "1", "3", "6.05"], ["1", "2", "2", "0", "2", "4.5"]]
+    assert rows == [["0", "3", "3", "1", "3", "6.05"], ["1", "2", "2", "0", "2", "150.5"]]
 
 
 def test_whatever_was_left_out_is_told(made):

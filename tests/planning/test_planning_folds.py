@@ -120,7 +120,7 @@ def test_folds_of_an_older_version_were_spread():
     "rule", ['{"rule": "file"}', '{"file": "x"}', '{"rule": "leave_one_site_out", "count": 3}', '{"count": 1}']
 )
 def test_a_rule_that_contradicts_itself_is_named(rule):
-    text = f'{{"schema": 1, "seed": 3, "made_by": {rule}, "folds": []}}'
+    text = f'{{"schema": 1, "seed": 3, "made_by": {rule}, "folds": [{{"train": ["a"], "validation": []}}]}}'
     with pytest.raises(PlanError, match="'made_by': count"):
         parse_record(Folds, text, path=Path("folds.json"), remedy="")
 

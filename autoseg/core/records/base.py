@@ -97,7 +97,10 @@ def _describe(kind: type[Record], problem: Any) -> str:
     if problem["type"] == "json_invalid":
         return f"not JSON ({problem['msg']})"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"'{where}': {message[:1].lower()}{message[1:]} (found {str(problem['input'])[:60]!r})"
+    sentence = f"{message[:1].lower()}{message[1:]}"
+    # What does not fit together is told by the message; the whole object would only hide it.
+    found = "" if isinstance(problem["input"], dict) else f" (found {str(problem['input'])[:60]!r})"
+    return f"'{where}': {sentence}{found}" if where else f"{sentence}{found}"
 
 
 def _known_keys(kind: type[Record], location: tuple[Any, ...]) -> list[str]:

@@ -119,7 +119,16 @@ class Folds(Record):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not self.folds:
+            raise ValueError("folds must hold at least one fold")
+        held_out: dict[str, int] = {}
         for number, fold in enumerate(self.folds):
+            for ids in (fold.train, fold.validation):
+                if len(set(ids)) < len(ids):
+                    raise ValueError(f"fold {number} names {next(i for i in ids if ids.count(i) > 1)} twice")
+            for case in fold.validation:
+                if held_out.setdefault(case, number) != number:
+                    raise ValueError(f"folds {held_out[case]} and {number} both hold out {case}")
             both = sorted(set(fold.train) & set(fold.validation))
             if both:
                 raise ValueError(f"fold {number} trains on and validates {both[0]}")

@@ -65,7 +65,10 @@ def plan_dataset(
     fingerprint = measure_dataset(dataset, folder, keys, workers, progress, write=not dry_run)
     path = folder / "plan.json"
     if edited == "keep" and path.exists():
+        from autoseg.pipeline.planning.checking import check_plan  # imports torch, which workers never need
+
         plan = read_record(Plan, path, remedy=remedy(name))
+        check_plan(plan, dataset, path)
         log.info("%s is used as it is", path)
     else:
         plan = settle(path, _make_plan(fingerprint, wanted, seed, progress), edited, name, write=not dry_run)
