@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from autoseg.core.errors import ModelError
+from autoseg.core.errors import ModelError, StorageError
 from autoseg.core.records import Configuration, Plan
-from autoseg.core.store import read_record, replacing, subfolders, write_bytes, write_record
+from autoseg.core.store import explain_write_error, read_record, replacing, subfolders, write_bytes, write_record
 from autoseg.networks import build_network
 
 PLAN = "plan.json"
@@ -104,12 +105,18 @@ def copy_model(source: Path, target: Path) -> None:
                 with replacing(weights) as temporary:
                     shutil.copyfile(fold_folder(source, fold) / WEIGHTS, temporary)
         return
-    making = target.with_name(f".{target.name}.copying")
-    for unfinished in (making, target):  # a folder without a plan is what an old copy or a person left
-        shutil.rmtree(unfinished, ignore_errors=True)
-    save_plan(making, load_plan(source))
-    copy_model(source, making)
-    making.replace(target)
+    making = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")  # folds may be begun side by side
+    try:
+        save_plan(making, load_plan(source))
+        copy_model(source, making)
+        if not (target / PLAN).exists():
+            shutil.rmtree(target, ignore_errors=True)  # a folder without a plan is no model
+            making.replace(target)
+    except OSError as error:
+        if not (target / PLAN).exists():  # else another training was quicker by a moment
+            raise StorageError(explain_write_error(target, error)) from error
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
 
 
 def changed_folds(source: Path, target: Path) -> tuple[str, ...]:

@@ -1,11 +1,12 @@
 """Copies of model folders: whole or not at all, and never of two trainings at once."""
 
+import errno
 import shutil
 
 import pytest
 import torch
 
-from autoseg.core.errors import ModelError, PlanError
+from autoseg.core.errors import ModelError, PlanError, StorageError
 from autoseg.core.records import (
     AugmentationSettings,
     ChannelNormalization,
@@ -142,6 +143,32 @@ def test_a_copy_that_was_cut_short_is_made_anew(source, tmp_path, monkeypatch):
     copy_model(source, target)
     assert trained_folds(target) == ("0", "1")
     assert [path.name for path in target.parent.iterdir()] == ["3d_lowres"]
+
+
+def test_of_two_copies_at_once_one_stays(source, tmp_path, monkeypatch):
+    target = tmp_path / "3d_cascade" / "3d_lowres"
+    real = shutil.copyfile
+
+    def copy(one, other):
+        if not target.exists():
+            monkeypatch.setattr(shutil, "copyfile", real)
+            copy_model(source, target)  # the other training's
+        real(one, other)
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    copy_model(source, target)
+    assert trained_folds(target) == ("0", "1")
+    assert [path.name for path in target.parent.iterdir()] == ["3d_lowres"]
+
+
+def test_a_disk_that_refuses_a_copy_is_said(source, tmp_path, monkeypatch):
+    def refuse(one, other):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+    with pytest.raises(StorageError, match="the disk is full; free some space"):
+        copy_model(source, tmp_path / "3d_cascade" / "3d_lowres")
+    assert list((tmp_path / "3d_cascade").iterdir()) == []
 
 
 def test_a_cascade_opens_with_its_source(source, tmp_path):
