@@ -31,6 +31,9 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the plan's")
     parser.add_argument("--restart", action="store_true", help="begin anew instead of resuming")
+    parser.add_argument(
+        "--fit", action="store_true", help="where memory runs out, go on with the same training in less memory"
+    )
     add_device(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
@@ -48,6 +51,7 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
             time_budget_s=args.time_budget,
             seed=args.seed,
             restart=args.restart,
+            fit=args.fit,
             should_stop=stop,
             progress=terminal.progress,
         )

@@ -20,8 +20,9 @@ from autoseg.core.parallel import Progress
 from autoseg.core.records import Fold, Outputs, Plan, PreparedCase, TrainedFold
 from autoseg.core.store import hash_settings, read_record, write_bytes, write_record, write_text
 from autoseg.losses import DeepLoss, build_loss
-from autoseg.model import WEIGHTS, fold_folder, planned_network, save_weights
+from autoseg.model import WEIGHTS, fold_folder, planned_network, save_plan, save_weights
 from autoseg.pipeline.machine import name_device
+from autoseg.planning import relieve
 from autoseg.prediction import predict_logits
 from autoseg.training import EpochFacts, TrainingState, load_state, save_state, train_fold
 
@@ -108,6 +109,7 @@ class FoldRun:
                 state=state,
                 validate=self._quick_validation(prepared),
                 on_epoch=self._keep,
+                on_shortage=self._write_state,
                 should_stop=should_stop,
                 progress=progress,
                 seed=self.plan.seed,
@@ -115,6 +117,17 @@ class FoldRun:
         self._write_state(state)
         if state.finished:
             save_weights(self.folder, self.fold_name, state.final_weights())
+
+    def relieve(self) -> str | None:
+        """Go on in less memory from now on, in all folds of the model; says how, or None where nothing is left."""
+        cheaper = relieve(self.configuration)
+        if cheaper is None:
+            return None
+        self.configuration, how = cheaper
+        configurations = {**self.plan.configurations, self.name: self.configuration}
+        self.plan = self.plan.model_copy(update={"configurations": configurations})
+        save_plan(self.folder, self.plan)
+        return how
 
     def _loss(self) -> DeepLoss:
         return build_loss(

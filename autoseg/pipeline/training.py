@@ -22,6 +22,7 @@ from autoseg.pipeline.evaluating import score_masks, write_scores
 from autoseg.pipeline.fold_run import FoldRun, read_history
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
 from autoseg.pipeline.planning import arrays_folder, case_key, check_folds, open_raw, read_folds, read_plan
+from autoseg.pipeline.relief import CHECKPOINTING, adopt_relief, fit_within_memory
 from autoseg.prediction import predict_case
 from autoseg.report import draw_progress
 
@@ -40,19 +41,25 @@ def train(
     time_budget_s: float | None = None,
     seed: int | None = None,
     restart: bool = False,
+    fit: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = no_progress,
 ) -> Scores | None:
     """Train a fold, or go on where the last run of the same command stopped; then predict and score what was held out.
 
+    Args:
+        fit: where memory runs out, go on with what gives the same training in less memory.
+
     Returns:
         Scores of the held-out cases; None for fold ``all`` and when ``should_stop`` ended it early.
 
     Raises:
-        UsageError, PlanError, StaleError, ModelError, TrainingError, StorageError: each says what to do.
+        UsageError, PlanError, StaleError, ModelError, TrainingError, MemoryShortageError, StorageError: each says what
+            to do.
     """
     target = choose_device(device)
     plan = _with_changes(read_plan(store, name), configuration_name, epochs, steps_per_epoch, seed)
+    plan = adopt_relief(plan, store.results(name, configuration_name), configuration_name)
     dataset = open_raw(store, name)
     fold = _choose_fold(store, name, dataset, fold_name)
     configuration = plan.configurations[configuration_name]
@@ -75,7 +82,7 @@ def train(
         log.info("%s is trained already; --restart trains it anew", what)
     else:
         log.info("training %s on %s (%d threads)", what, name_device(target), threads)
-        run.fit(prepared, should_stop, progress)
+        fit_within_memory(run, prepared, fit=fit, should_stop=should_stop, progress=progress)
         if not run.is_finished():
             log.info("stopped; run the same command again to go on")
             return None
@@ -157,12 +164,13 @@ def _claim(folder: Path, fold_name: str, plan: Plan, name: str, restart: bool) -
 
 
 def _identity(plan: Plan, name: str) -> str:
-    """What must be equal for folds to belong to one model: everything but how long they trained and the seed."""
+    """What must be equal for folds to belong to one model: everything but length, seed and memory savings."""
     configuration = plan.configurations[name]
-    training = configuration.training.model_copy(update={"epochs": 1, "steps_per_epoch": 1})
-    return hash_settings(
-        configuration.model_copy(update={"training": training}), plan.channels, plan.labels, plan.regions
-    )
+    training = configuration.training.model_copy(update={"epochs": 1, "steps_per_epoch": 1, "accumulation": 1})
+    options = {name: value for name, value in configuration.network.options.items() if name != CHECKPOINTING}
+    network = configuration.network.model_copy(update={"options": options})
+    comparable = configuration.model_copy(update={"training": training, "network": network})
+    return hash_settings(comparable, plan.channels, plan.labels, plan.regions)
 
 
 def _validate(

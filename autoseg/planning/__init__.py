@@ -1,6 +1,7 @@
 """Fingerprint and budget -> plan: every value with its reason, the folds, and a page that explains them. No torch."""
 
 from autoseg.planning.explain import explain_plan
+from autoseg.planning.fitting import relieve
 from autoseg.planning.folds import (
     describe_rule,
     find_split_groups,
@@ -21,4 +22,5 @@ __all__ = [
     "make_plan",
     "price_step",
     "read_folds_content",
+    "relieve",
 ]

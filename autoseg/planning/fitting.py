@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from autoseg.core.errors import MemoryShortageError
-from autoseg.core.records import NetworkSettings
+from autoseg.core.records import Configuration, NetworkSettings
 from autoseg.planning.patch import Fit, Task, explain_network, shorten
 from autoseg.planning.presets import MIN_BATCH, Preset
 from autoseg.planning.pricing import DEVICE_GB, Cost, Price, Step
@@ -78,6 +78,26 @@ def plan_variant(task: Task, fit: Fit, name: str, preset: Preset, *, budget_gb: 
     if preset.step_gflop is not None:
         planned = search.lighten(planned, preset.step_gflop * GFLOP_TOLERANCE)
     return search.settle(planned, fit)
+
+
+def relieve(configuration: Configuration) -> tuple[Configuration, str] | None:
+    """The same training in less memory, one sacrifice further, and what it is; None where there is none left.
+
+    Only what leaves the weights and the batches as they are, so that a training under way can go on: first stages
+    that are computed twice, then batches in more parts.
+    """
+    from autoseg.networks import network_traits
+
+    network, training = configuration.network, configuration.training
+    if network_traits(network.name).supports_checkpointing and not network.options.get("checkpointing", False):
+        slower = network.model_copy(update={"options": {**network.options, "checkpointing": True}})
+        return configuration.model_copy(update={"network": slower}), "stages are computed twice (checkpointing)"
+    more = range(training.accumulation + 1, configuration.batch_size + 1)
+    parts = next((n for n in more if configuration.batch_size % n == 0), None)
+    if parts is None:
+        return None
+    divided = training.model_copy(update={"accumulation": parts})
+    return configuration.model_copy(update={"training": divided}), f"batches go through in {parts} parts (accumulation)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -48,6 +48,7 @@ def train_fold(
     state: TrainingState | None = None,
     validate: Validate | None = None,
     on_epoch: OnEpoch = lambda facts, state: None,
+    on_shortage: Callable[[TrainingState], None] = lambda state: None,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = no_progress,
     seed: int = 0,
@@ -71,6 +72,7 @@ def train_fold(
         state: where an earlier call ended.
         validate: score of a network in evaluation mode, higher is better; None or NaN leaves the best as it is.
         on_epoch: called after every epoch.
+        on_shortage: called with the state of the last good step when memory runs out, before the error is raised.
         should_stop: asked after every step.
         progress: told after every step: steps of all, or seconds of the budget.
         seed: of random layers.
@@ -93,7 +95,12 @@ def train_fold(
                 on_epoch(run.close_epoch(validate), run.capture())
             if run.is_done():
                 break
-            run.take_step(batches)
+            try:
+                run.take_step(batches)
+            except MemoryShortageError:
+                with suppress(RuntimeError, MemoryError):  # the copies may be too much as well
+                    on_shortage(run.capture())
+                raise
             progress(*run.report())
             if should_stop():
                 break
@@ -233,11 +240,12 @@ class _Run:
             if not is_memory_shortage(error):
                 raise
             self.optimiser.zero_grad(set_to_none=True)
+            for buffer, before in buffers:
+                buffer.copy_(before)
             part = (len(image) // self.settings.accumulation, *image.shape[1:])
             where = "the GPU" if self.device.type == "cuda" else "the machine"
             raise MemoryShortageError(
-                f"{where} ran out of memory at step {self.step + 1} with {part[0]} samples of shape {part[1:]} at "
-                f"once; plan for less memory (autoseg_plan --memory GB), or free what other programs hold"
+                f"{where} ran out of memory at step {self.step + 1} with {part[0]} samples of shape {part[1:]} at once"
             ) from error
         if math.isnan(value):
             for buffer, before in buffers:
