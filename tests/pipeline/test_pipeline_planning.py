@@ -204,6 +204,13 @@ def test_edited_folds_are_not_replaced_by_an_option(run, planned):
     assert (path.parent / "folds.before.json").read_text() == edited
 
 
+def test_edited_folds_that_are_refused_leave_the_plan_as_it_was(run, planned):
+    edit_folds(planned)
+    before = read_plan(planned)
+    assert run(*PLAN, "--compat", "nnunet", "--root", planned)[0] == 2
+    assert read_plan(planned) == before
+
+
 def test_imported_folds_that_were_edited_are_kept_or_refused(run, planned, tmp_path):
     run(*PLAN, "--folds", write_json(tmp_path / "splits_final.json", NNUNET), "--root", planned)
     path = planned / "autoseg_preprocessed" / "Tiny" / "folds.json"
@@ -400,7 +407,7 @@ def test_a_dry_run_before_the_first_plan_writes_nothing(run, root):
         (("--compat", "nnunet"), "plan.json would change"),
         (("--fold-count", 3), "folds.json would change"),
         (("--replace", "--fold-count", 2), "folds.json would change"),
-        (("--keep",), "plan.json is used as it is"),
+        (("--keep",), "plan.json would stay as it is"),
     ],
 )
 def test_a_dry_run_after_a_plan_measures_and_writes_nothing(run, planned, argv, message):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from autoseg.core.errors import UsageError
 from autoseg.core.parallel import Progress, no_progress
-from autoseg.core.records import Fingerprint, Folds, Plan
+from autoseg.core.records import Dataset, Fingerprint, Folds, Plan
 from autoseg.core.store import Store, read_record
-from autoseg.pipeline.planning.edited import Edited, remedy, settle
+from autoseg.pipeline.planning.edited import Edited, Settled, remedy, settle
 from autoseg.pipeline.planning.measuring import measure_dataset
 from autoseg.pipeline.planning.preparing import prepare_arrays
 from autoseg.pipeline.planning.raw import case_key, open_raw
@@ -63,20 +64,16 @@ def plan_dataset(
     imported = import_folds(folds.file, {case.id for case in dataset.cases if case.labels}) if folds.file else None
     keys = {case.id: case_key(dataset, case) for case in dataset.cases}
     fingerprint = measure_dataset(dataset, folder, keys, workers, progress, write=not dry_run)
-    path = folder / "plan.json"
-    if edited == "keep" and path.exists():
-        from autoseg.pipeline.planning.checking import check_plan  # imports torch, which workers never need
-
-        plan = read_record(Plan, path, remedy=remedy(name))
-        check_plan(plan, dataset, path)
-        log.info("%s is used as it is", path)
-    else:
-        plan = settle(path, _make_plan(fingerprint, wanted, seed, progress), edited, name, write=not dry_run)
-    path = folder / "folds.json"
-    split = settle_folds(path, fingerprint, folds, imported, edited, seed=seed, write=not dry_run)
+    planned = _settle_plan(dataset, fingerprint, folder / "plan.json", wanted, edited, seed, progress)
+    split = settle_folds(folder / "folds.json", fingerprint, folds, imported, edited, seed=seed)
+    for settled in (planned, split):  # only now, so that a refusal of either changes nothing
+        if dry_run:
+            settled.say()
+        else:
+            settled.write()
     if not dry_run:
-        prepare_arrays(dataset, folder, plan, fingerprint, keys, workers, progress)
-    return Planned(fingerprint=fingerprint, plan=plan, folds=split)
+        prepare_arrays(dataset, folder, planned.record, fingerprint, keys, workers, progress)
+    return Planned(fingerprint=fingerprint, plan=planned.record, folds=split.record)
 
 
 def show_plan(store: Store, plan: Plan, *, dry_run: bool = False) -> str:
@@ -121,6 +118,25 @@ def read_plan(store: Store, name: str) -> Plan:
         known = ", ".join(store.datasets()) or "none"
         raise UsageError(f"there is no dataset '{name}' in {store.raw(name).parent}; there are: {known}")
     return read_record(Plan, path, remedy=f"make it with: autoseg_plan -d {name}")
+
+
+def _settle_plan(
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    path: Path,
+    wanted: Wanted,
+    edited: Edited,
+    seed: int,
+    progress: Progress,
+) -> Settled[Plan]:
+    if edited != "keep" or not path.exists():
+        return settle(path, _make_plan(fingerprint, wanted, seed, progress), edited, dataset.name)
+    from autoseg.pipeline.planning.checking import check_plan  # imports torch, which workers never need
+
+    plan = read_record(Plan, path, remedy=remedy(dataset.name))
+    check_plan(plan, dataset, path)
+    log.info("%s is used as it is", path)
+    return Settled(path=path, record=plan, fate="keep")
 
 
 def _make_plan(fingerprint: Fingerprint, wanted: Wanted, seed: int, progress: Progress) -> Plan:

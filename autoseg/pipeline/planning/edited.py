@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from autoseg.core.errors import PlanError
 from autoseg.core.records import Record, render_record
@@ -16,35 +17,59 @@ R = TypeVar("R", bound=Record)
 Edited = Literal["refuse", "keep", "replace"]
 
 
-def settle(path: Path, made: R, edited: Edited, name: str, *, write: bool = True) -> R:
-    """Write what was made, unless a person has edited the file since autoseg wrote it.
+@dataclass(frozen=True, kw_only=True)
+class Settled(Generic[R]):
+    """What a file will hold, before anything is written.
+
+    Attributes:
+        path: of the file.
+        record: what will be used.
+        fate: ``keep`` leaves the file as it is, ``write`` writes what was made, ``replace`` leaves a copy of what a
+            person edited.
+    """
+
+    path: Path
+    record: R
+    fate: Literal["keep", "write", "replace"]
+
+    def write(self) -> None:
+        """Write the file and its seal, if it is to change."""
+        if self.fate == "keep":
+            return
+        if self.fate == "replace":
+            copy = self.path.with_name(f"{self.path.stem}.before.json")
+            self.path.replace(copy)
+            log.info("the edited %s is kept as %s", self.path.name, copy.name)
+        write_record(self.path, self.record)
+        write_text(_seal(self.path), _digest(self.path))
+
+    def say(self) -> None:
+        """Log what writing would change."""
+        same = self.fate == "keep" or (self.path.exists() and self.path.read_text() == render_record(self.record))
+        log.info(
+            "%s would %s", self.path.name, "stay as it is" if same else "change" if self.path.exists() else "be new"
+        )
+
+
+def settle(path: Path, made: R, edited: Edited, name: str) -> Settled[R]:
+    """Decide what a file will hold: what was made, unless a person has edited it since autoseg wrote it.
 
     Args:
         made: what autoseg would write.
         edited: what to do with an edited file: stop, use it, or replace it, leaving a copy.
         name: the dataset's, for the message.
-        write: False only says what would be used.
 
     Raises:
         PlanError: the file was edited and ``edited`` is ``refuse``, or it was edited wrongly.
     """
-    if path.exists() and path.read_text() != render_record(made) and is_edited(path):
-        if edited == "refuse":
-            raise PlanError(f"{path} was edited by hand; {remedy(name)}")
-        if edited == "keep":
-            log.info("%s was edited by hand and is used as it is", path)
-            return read_record(type(made), path, remedy=remedy(name))
-        if write:
-            copy = path.with_name(f"{path.stem}.before.json")
-            path.replace(copy)
-            log.info("the edited %s is kept as %s", path.name, copy.name)
-    if not write:
-        same = path.exists() and path.read_text() == render_record(made)
-        log.info("%s would %s", path.name, "stay as it is" if same else "change" if path.exists() else "be new")
-    else:
-        write_record(path, made)
-        write_text(_seal(path), _digest(path))
-    return made
+    if not is_edited(path) or path.read_text() == render_record(made):
+        return Settled(path=path, record=made, fate="write")
+    if edited == "refuse":
+        raise PlanError(f"{path} was edited by hand; {remedy(name)}")
+    if edited == "replace":
+        return Settled(path=path, record=made, fate="replace")
+    log.info("%s was edited by hand and is used as it is", path)
+    return Settled(path=path, record=read_record(type(made), path, remedy=remedy(name)), fate="keep")
 
 
 def is_edited(path: Path) -> bool:

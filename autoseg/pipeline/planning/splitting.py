@@ -11,7 +11,7 @@ from pathlib import Path
 from autoseg.core.errors import PlanError
 from autoseg.core.records import Fingerprint, FoldRule, Folds
 from autoseg.core.store import Store, read_record
-from autoseg.pipeline.planning.edited import Edited, is_edited, settle
+from autoseg.pipeline.planning.edited import Edited, Settled, is_edited, settle
 from autoseg.planning import describe_rule, find_split_groups, labelled_groups, make_folds, read_folds_content
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,7 @@ def settle_folds(
     edited: Edited,
     *,
     seed: int,
-    write: bool = True,
-) -> Folds:
+) -> Settled[Folds]:
     """Make the folds that were asked for, or the same way as before; imported ones stay until others are asked for.
 
     Args:
@@ -79,7 +78,6 @@ def settle_folds(
         imported: what ``wanted.file`` holds.
         edited: what to do when ``folds.json`` was edited by hand.
         seed: shuffles folds that are made.
-        write: False only says what would be used.
 
     Raises:
         PlanError: ``folds.json`` was edited and it is not said what to do, or it is wrong.
@@ -93,17 +91,17 @@ def settle_folds(
         )
     before = None if wanted.is_given else _folds_before(path)
     if before is not None and before.made_by.rule == "file":
-        folds = _keep_imported(path, before, edited, name)
+        settled = _keep_imported(path, before, edited, name)
     else:
         rule = _rule(wanted, before)
         fresh = imported or make_folds(
             fingerprint, count=rule.count, seed=seed, leave_one_site_out=rule.rule == "leave_one_site_out"
         )
-        folds = settle(path, fresh, edited, name, write=write)
+        settled = settle(path, fresh, edited, name)
     labelled = sorted(case.case for cases in labelled_groups(fingerprint).values() for case in cases)
-    check_folds(folds, set(labelled), path)
-    _say(folds, fingerprint, labelled)
-    return folds
+    check_folds(settled.record, set(labelled), path)
+    _say(settled.record, fingerprint, labelled)
+    return settled
 
 
 def check_folds(folds: Folds, cases: set[str], path: Path) -> None:
@@ -137,14 +135,14 @@ def _rule(wanted: FoldsWanted, before: Folds | None) -> FoldRule:
     return before.made_by
 
 
-def _keep_imported(path: Path, before: Folds, edited: Edited, name: str) -> Folds:
+def _keep_imported(path: Path, before: Folds, edited: Edited, name: str) -> Settled[Folds]:
     """Imported folds as they stand: what they were imported from may be gone."""
     if is_edited(path) and edited != "keep":
         raise PlanError(
             f"{path} was imported from {before.made_by.file} and then edited by hand; autoseg_plan -d {name} --keep "
             f"uses it as it is; or move it away and import it with --folds again, or make others with --fold-count"
         )
-    return before
+    return Settled(path=path, record=before, fate="keep")
 
 
 def _say(folds: Folds, fingerprint: Fingerprint, labelled: Sequence[str]) -> None:
