@@ -29,6 +29,8 @@ def tile_starts(size: int, tile: int, step: float) -> tuple[int, ...]:
 def gaussian_weight(tile: tuple[int, ...], sigma: float) -> np.ndarray:
     """Weight of each voxel of a tile, 1 at its centre, never 0 so that every covered voxel has a prediction.
 
+    Along an even edge the centre is the later of the two middle voxels, as nnU-Net has it.
+
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z (sigma = tile / 8).
 
     Args:
@@ -39,7 +41,7 @@ def gaussian_weight(tile: tuple[int, ...], sigma: float) -> np.ndarray:
     """
     weight = np.ones((), np.float64)
     for size in tile:
-        distance = (np.arange(size) - (size - 1) / 2) / (sigma * size)
+        distance = (np.arange(size) - size // 2) / (sigma * size)
         weight = np.multiply.outer(weight, np.exp(-0.5 * distance**2))
     weight = (weight / weight.max()).astype(np.float32)
     weight = np.maximum(weight, weight[weight > 0].min())

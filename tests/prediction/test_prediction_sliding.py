@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from autoseg.core.records import TilingSettings
 from autoseg.prediction import gaussian_weight, predict_logits, tile_starts
@@ -35,9 +36,18 @@ def test_tiles_reach_from_end_to_end_with_at_most_half_a_tile_between():
 
 def test_weight_is_one_in_the_middle_and_never_zero():
     weight = gaussian_weight((9, 5, 32), 0.125)
-    assert weight[4, 2, 15] == weight[4, 2, 16] == weight.max()
+    assert weight[4, 2, 16] == weight.max() == 1
+    assert weight[4, 2, 15] == weight[4, 2, 17] < 1
     assert weight.min() > 0
-    assert weight[4, 2, 15] / weight[3, 2, 15] == pytest.approx(np.exp(0.5 / (9 / 8) ** 2), rel=1e-5)
+    assert weight[4, 2, 16] / weight[3, 2, 16] == pytest.approx(np.exp(0.5 / (9 / 8) ** 2), rel=1e-5)
+
+
+@pytest.mark.parametrize("tile", [(8, 20), (5, 12, 7), (64, 32)])
+def test_weight_is_a_filtered_point(tile):
+    point = np.zeros(tile)
+    point[tuple(size // 2 for size in tile)] = 1
+    theirs = ndimage.gaussian_filter(point, [size / 8 for size in tile], mode="constant")
+    assert np.allclose(gaussian_weight(tile, 0.125), theirs / theirs.max(), rtol=1e-5, atol=1e-12)
 
 
 def test_mirrors_of_three_axes():
