@@ -92,8 +92,8 @@ def _summarize_positions(lesions: Sequence[LesionFacts]) -> LesionPositions | No
     volumes = np.array([lesion.volume_ml for lesion in lesions])
     left, right = (sign * (centres[:, LEFT_RIGHT] - 0.5) > 0 for sign in (1, -1))
     return LesionPositions(
-        left_share=float(left.mean()),
-        right_share=float(right.mean()),
+        left_share=_round(left.mean()),
+        right_share=_round(right.mean()),
         left_volume_share=_share(volumes, left),
         right_volume_share=_share(volumes, right),
         centre=_axes(centres.mean(axis=0)),
@@ -102,7 +102,7 @@ def _summarize_positions(lesions: Sequence[LesionFacts]) -> LesionPositions | No
 
 
 def _share(volumes: np.ndarray, taken: np.ndarray) -> float:
-    return float(volumes[taken].sum() / volumes.sum())
+    return _round(volumes[taken].sum() / volumes.sum())
 
 
 def _axes(values: np.ndarray) -> tuple[float, float, float]:
@@ -110,5 +110,6 @@ def _axes(values: np.ndarray) -> tuple[float, float, float]:
     return z, y, x
 
 
-def _round(volume_ml: float) -> float:
-    return float(f"{volume_ml:.6g}")
+def _round(value: float) -> float:
+    """Six digits, which is more than any of it means."""
+    return float(f"{value:.6g}")

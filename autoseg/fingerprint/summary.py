@@ -56,12 +56,16 @@ def summarize_labels(cases: Sequence[CaseFacts]) -> dict[str, LabelSummary]:
         found = [lesion for case in labelled for lesion in case.lesions if lesion.label == name]
         summaries[name] = LabelSummary(
             cases=sum(n > 0 for n in voxels),
-            case_share=sum(n > 0 for n in voxels) / len(labelled),
-            voxel_share=sum(voxels) / every,
+            case_share=_round(sum(n > 0 for n in voxels) / len(labelled)),
+            voxel_share=_round(sum(voxels) / every),
             lesions=len(found),
-            total_ml=float(f"{sum(lesion.volume_ml for lesion in found):.6g}"),
+            total_ml=_round(sum(lesion.volume_ml for lesion in found)),
         )
     return summaries
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def median_spacing(fingerprint: Fingerprint) -> tuple[float, ...]:

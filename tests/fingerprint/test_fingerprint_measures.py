@@ -246,7 +246,7 @@ def test_a_scan_that_runs_to_the_right_has_its_lesion_on_the_same_side():
 def test_how_often_each_label_occurs(two):
     core, edema = two.frequencies["core"], two.frequencies["edema"]
     assert (core.cases, core.case_share, core.lesions, core.total_ml) == (1, 0.5, 1, 0.2)
-    assert core.voxel_share == 200 / (10 * 20 * 30 + 5 * 20 * 30)
+    assert core.voxel_share == pytest.approx(200 / (10 * 20 * 30 + 5 * 20 * 30), rel=1e-5)
     assert (edema.cases, edema.lesions, edema.total_ml) == (1, 1, 0.001)
 
 

@@ -100,3 +100,9 @@ def test_memory_is_told_as_far_as_it_is_known(made):
 def test_a_dataset_without_any_lesion_is_told(gather, case, made):
     empty = gather([case(name, SHAPE, lesions=()) for name in "ab"])
     assert "none; 2 cases without any" in explain_plan(make_plan(made, preset="pocket", memory_gb=4), empty)
+
+
+def test_cases_that_name_no_patient_are_said_to_count_as_one_each(fingerprint, made):
+    plan = make_plan(made, preset="pocket", memory_gb=4)
+    page = flatten(explain_plan(plan, fingerprint(3, SHAPE)))
+    assert "3, all with a label, of 3 patients (none is named, so each case counts as one)" in page

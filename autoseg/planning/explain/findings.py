@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoseg.core.records import CaseFacts, Fingerprint, IntensityFacts, LesionSummary
-from autoseg.planning.explain.page import count, entry, head, percent, volume
+from autoseg.planning.explain.page import count, entry, head, number, percent, volume
 from autoseg.planning.spacing import join
 
 AXES = "head-foot, front-back, left-right"
@@ -69,10 +69,12 @@ def _explain_lesions(lesions: LesionSummary) -> list[str]:
 
 
 def _describe_cases(cases: Sequence[CaseFacts]) -> str:
-    patients = len({case.group or case.case for case in cases})
+    patients = count(len({case.group or case.case for case in cases}), "patient")
+    if all(case.group is None for case in cases):
+        patients = f"{patients} (none is named, so each case counts as one)"
     labelled = sum(bool(case.label_voxels) for case in cases)
     with_label = "all with a label" if labelled == len(cases) else f"{labelled} with a label"
-    return f"{len(cases)}, {with_label}, of {count(patients, 'patient')}"
+    return f"{len(cases)}, {with_label}, of {patients}"
 
 
 def _describe_sites(cases: Sequence[CaseFacts]) -> str:
@@ -104,4 +106,4 @@ def _describe_intensities(fingerprint: Fingerprint, channel: str) -> str:
 
 
 def _spread(facts: IntensityFacts) -> str:
-    return f"median {facts.median:.4g} (99% are {facts.percentile_00_5:.4g} to {facts.percentile_99_5:.4g})"
+    return f"median {number(facts.median)} (99% are {number(facts.percentile_00_5)} to {number(facts.percentile_99_5)})"

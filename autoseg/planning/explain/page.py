@@ -20,9 +20,14 @@ def entry(title: str, value: str, reason: str = "") -> list[str]:
     return lines + textwrap.wrap(reason, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
-def count(number: int, noun: str) -> str:
+def count(amount: int, noun: str) -> str:
     """``1 case``, ``5 cases``."""
-    return f"{number} {noun}{'s'[: number != 1]}"
+    return f"{amount} {noun}{'s'[: amount != 1]}"
+
+
+def number(value: float) -> str:
+    """A number with four digits, or all before the point."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def volume(ml: float) -> str:
