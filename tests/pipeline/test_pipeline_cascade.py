@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import COMMANDS
 from safetensors.numpy import load_file
 
+from autoseg.cli import plan, train
 from autoseg.core.arrays import read_prepared
 from autoseg.core.images import read_voxels, write_voxels
 from autoseg.core.records import Label
@@ -25,9 +25,9 @@ SHORT = ("--epochs", 1, "--steps-per-epoch", 1, "-q")
 CASCADE = ("-d", "Tiny", "-c", "3d_cascade")
 
 
-def call(name, *argv):
+def call(command, *argv):
     with pytest.raises(SystemExit) as stop:
-        COMMANDS[name]([str(argument) for argument in argv])
+        command([str(argument) for argument in argv])
     assert stop.value.code == 0
 
 
@@ -37,27 +37,27 @@ def lowres_template(planned_template, tmp_path_factory):
     root = tmp_path_factory.mktemp("cascade") / "root"
     shutil.copytree(planned_template, root)
     path = root / "autoseg_preprocessed" / "Tiny" / "plan.json"
-    plan = json.loads(path.read_text())
-    low, cascade = (json.loads(json.dumps(plan["configurations"]["3d"])) for _ in range(2))
+    planned = json.loads(path.read_text())
+    low, fed = (json.loads(json.dumps(planned["configurations"]["3d"])) for _ in range(2))
     low["preprocessing"]["spacing"] = [2, 2, 2]
-    cascade["cascade_from"] = "3d_lowres"
-    cascade["augmentation"] |= {
+    fed["cascade_from"] = "3d_lowres"
+    fed["augmentation"] |= {
         "mask_shape_probability": 0.4,
         "mask_shape_radius": [1, 2],
         "mask_removal_probability": 0.2,
     }
-    plan["configurations"] |= {"3d_lowres": low, "3d_cascade": cascade}
-    for configuration in plan["configurations"].values():  # seconds matter here
+    planned["configurations"] |= {"3d_lowres": low, "3d_cascade": fed}
+    for configuration in planned["configurations"].values():  # seconds matter here
         configuration["tiling"]["mirror_axes"] = []
         configuration["network"]["features"] = [4 for _ in configuration["network"]["features"]]
-    path.write_text(json.dumps(plan))
+    path.write_text(json.dumps(planned))
     folds = path.with_name("folds.json")
     halves = [[f"case{number}" for number in half] for half in ((0, 2, 4), (1, 3, 5))]
     made = [{"train": halves[1 - k], "validation": halves[k]} for k in (0, 1)]
     folds.write_text(json.dumps(json.loads(folds.read_text()) | {"folds": made}))
-    call("plan", "-d", "Tiny", "--root", root, "--keep", "--workers", 1, "-q")
+    call(plan, "-d", "Tiny", "--root", root, "--keep", "--workers", 1, "-q")
     for fold in range(2):
-        call("train", "-d", "Tiny", "-c", "3d_lowres", "-f", fold, *SHORT, "--root", root)
+        call(train, "-d", "Tiny", "-c", "3d_lowres", "-f", fold, *SHORT, "--root", root)
     for number in range(6):  # a step teaches nothing: give the masks something to tell
         mask = fold_of(root, number) / "validation" / f"case{number}.nii.gz"
         label, grid = read_voxels(root / "autoseg_raw" / "Tiny" / "labelsTr" / f"case{number}.nii.gz")
@@ -70,7 +70,7 @@ def cascade_template(lowres_template, tmp_path_factory):
     """The same with fold 0 of the cascade."""
     root = tmp_path_factory.mktemp("fed") / "root"
     shutil.copytree(lowres_template, root)
-    call("train", *CASCADE, "-f", 0, "--epochs", 4, "--steps-per-epoch", 2, "-q", "--root", root)
+    call(train, *CASCADE, "-f", 0, "--epochs", 4, "--steps-per-epoch", 2, "-q", "--root", root)
     return root
 
 
@@ -294,11 +294,11 @@ def test_killed_and_resumed_equals_undisturbed(lowres_root, cascade_template):
 
 def test_slices_may_feed_volumes_and_volumes_slices(run, lowres_root, tmp_path):
     path = lowres_root / "autoseg_preprocessed" / "Tiny" / "plan.json"
-    plan = json.loads(path.read_text())
-    plan["configurations"]["2d_fed"] = plan["configurations"]["2d"] | {"cascade_from": "3d_lowres"}
-    path.write_text(json.dumps(plan))
+    planned = json.loads(path.read_text())
+    planned["configurations"]["2d_fed"] = planned["configurations"]["2d"] | {"cascade_from": "3d_lowres"}
+    path.write_text(json.dumps(planned))
     argv = ("-d", "Tiny", "-c", "2d_fed", "-f", 0, *SHORT, "--root", lowres_root)
-    call("plan", "-d", "Tiny", "--root", lowres_root, "--keep", "--workers", 1, "-q")
+    call(plan, "-d", "Tiny", "--root", lowres_root, "--keep", "--workers", 1, "-q")
     assert run("train", *argv)[0] == 0
     scans = lowres_root / "autoseg_raw" / "Tiny" / "imagesTr"
     assert run("predict", "-i", scans, "-o", tmp_path / "m", "-c", "2d_fed", "--root", lowres_root)[0] == 0
