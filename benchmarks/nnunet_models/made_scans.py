@@ -30,18 +30,21 @@ def write_hippocampus(source: Path, folder: Path) -> None:
     _describe(folder, ("MRI",), {"background": 0, "Anterior": 1, "Posterior": 2})
 
 
-def write_thick(folder: Path) -> None:
+def write_thick(folder: Path, *, small: bool = False) -> None:
     """Two channels, slices of 4.5 to 6 mm that are the last array axis, zeros around the head, oblique."""
     rng = np.random.default_rng(1)
+    sizes = ((11, 13), (36, 43), (32, 38)) if small else ((18, 24), (88, 104), (80, 96))
+    radii, name = ((4, 7), "small") if small else ((6, 12), "thick")
     for number in range(TRAINED + NEW):
         spacing = (rng.uniform(4.5, 6), rng.uniform(0.9, 1.2), rng.uniform(0.9, 1.2))
-        shape = (int(rng.integers(18, 24)), int(rng.integers(88, 104)), int(rng.integers(80, 96)))
-        voxels, label = _make_head(rng, shape, spacing, channels=2, classes=2)
+        shape = tuple(int(rng.integers(*size)) for size in sizes)
+        voxels, label = _make_head(rng, shape, spacing, channels=2, classes=2, radii=radii)
+        voxels = np.round(voxels) if small else voxels  # so that its files are small, too
         # Sagittal slices: the file's fastest axis is the coarse one.
         turned = [np.ascontiguousarray(array.transpose(1, 2, 0)) for array in (*voxels, label)]
         grid = (spacing[1], spacing[2], spacing[0])
         images = [_make_image(array, grid) for array in turned]
-        _write_case(folder, f"thick_{number:03d}", images[:-1], images[-1], trained=number < TRAINED)
+        _write_case(folder, f"{name}_{number:03d}", images[:-1], images[-1], trained=number < TRAINED)
     _describe(folder, ("FLAIR", "T1"), {"background": 0, "lesion": 1, "core": 2})
 
 
@@ -60,27 +63,33 @@ def write_regions(folder: Path) -> None:
 
 
 def _make_head(
-    rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], *, channels: int, classes: int
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    *,
+    channels: int,
+    classes: int,
+    radii: tuple[float, float] = (6, 12),
 ) -> tuple[np.ndarray, np.ndarray]:
     """An ellipsoid of smooth noise in zeros, a hole of zeros within, and nested bright lesions."""
     places = np.meshgrid(*(np.arange(n) * s for n, s in zip(shape, spacing, strict=True)), indexing="ij")
     middle = [n * s / 2 + rng.uniform(-3, 3) for n, s in zip(shape, spacing, strict=True)]
-    radii = [0.38 * n * s for n, s in zip(shape, spacing, strict=True)]
-    inside = sum(((p - m) / r) ** 2 for p, m, r in zip(places, middle, radii, strict=True)) < 1
+    size = [0.38 * n * s for n, s in zip(shape, spacing, strict=True)]
+    inside = sum(((p - m) / r) ** 2 for p, m, r in zip(places, middle, size, strict=True)) < 1
     noise = [ndimage.gaussian_filter(rng.normal(size=shape), [2 / s for s in spacing]) for _ in range(channels)]
     voxels = np.stack([300 + 400 * n + rng.normal(0, 8, shape) for n in noise])
     label = np.zeros(shape, np.uint8)
     for _ in range(int(rng.integers(2, 5))):
-        centre = [m + rng.uniform(-0.5, 0.5) * r for m, r in zip(middle, radii, strict=True)]
+        centre = [m + rng.uniform(-0.5, 0.5) * r for m, r in zip(middle, size, strict=True)]
         distance = np.sqrt(sum((p - c) ** 2 for p, c in zip(places, centre, strict=True)))
-        radius = rng.uniform(6, 12)
+        radius = rng.uniform(*radii)
         for number in range(classes):
             within = (distance < radius * (1 - number / classes)) & inside
             label[within] = number + 1
             for channel in range(channels):
                 voxels[channel][within] += 90 if channel == number % channels else 40
     voxels[:, ~inside] = 0
-    voxels[:, np.sqrt(sum((p - m) ** 2 for p, m in zip(places, middle, strict=True))) < 5] = 0
+    voxels[:, np.sqrt(sum((p - m) ** 2 for p, m in zip(places, middle, strict=True))) < radii[0] * 5 / 6] = 0
     label[voxels[0] == 0] = 0
     return voxels.astype(np.float32), label
 

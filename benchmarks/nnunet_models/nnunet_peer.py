@@ -2,6 +2,7 @@
 
     python nnunet_peer.py train folder run.json
     python nnunet_peer.py predict folder run.json
+    python nnunet_peer.py export folder run.json
 
 ``nnUNet_raw``, ``nnUNet_preprocessed`` and ``nnUNet_results`` must name folders in ``folder``; ``run.json`` says which
 dataset, planner, configuration, and by how much the training is cut down.
@@ -24,37 +25,35 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 from nnunetv2.inference import export_prediction, predict_from_raw_data
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.model_sharing.model_export import export_pretrained_model
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerAdam1en3
 
 LOW_RESOLUTION = 1.6  # times the spacing of 3d_fullres
 
 
 def train(run: dict[str, Any]) -> None:
     """Its own planner and trainer; only the network's width, the batch and the number of steps are cut down."""
-    number, name = run["number"], run["dataset"]
-    home = Path(nnUNet_preprocessed) / name
-    os.environ["nnUNet_n_proc_DA"] = "1"  # noqa: SIM112 - its planner takes this for a number of threads
-    extract_fingerprints([number], num_processes=1, check_dataset_integrity=True)
-    identifier = plan_experiments([number], run["planner"])
-    path = home / f"{identifier}.json"
-    plans = json.loads(path.read_text())
-    _cut_down(plans, run["width"])
-    path.write_text(json.dumps(plans, indent=4))
-    wanted = list(dict.fromkeys(run["configurations"]))
-    preprocess_dataset(number, identifier, wanted, [1], show_progress_bar=False)
-    dataset = json.loads((home / "dataset.json").read_text())
+    number, home = run["number"], Path(nnUNet_preprocessed) / run["dataset"]
+    path = home / f"{run['plans']}.json"
+    if not (home / "prepared").exists():
+        os.environ["nnUNet_n_proc_DA"] = "1"  # noqa: SIM112 - its planner takes this for a number of threads
+        extract_fingerprints([number], num_processes=1, check_dataset_integrity=True)
+        plan_experiments([number], run["planner"])
+        plans = json.loads(path.read_text())
+        _cut_down(plans, run["width"])
+        path.write_text(json.dumps(plans, indent=4))
+        preprocess_dataset(number, run["plans"], run["configurations"], [1], show_progress_bar=False)
+        (home / "prepared").touch()
+    plans, dataset = json.loads(path.read_text()), json.loads((home / "dataset.json").read_text())
     os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 - augmentation in the training's own thread
-    for configuration in wanted:
+    for configuration in run["configurations"]:
         for fold in run["folds"]:
             torch.manual_seed(fold)
             np.random.seed(fold)  # noqa: NPY002 - what its augmentation draws from
-            trainer = nnUNetTrainer(
-                {**deepcopy(plans), "continue_training": False},
-                configuration,
-                fold,
-                dataset,
-                device=torch.device("cpu"),
+            # Of its own trainers one that gets somewhere within a hundred steps.
+            trainer = nnUNetTrainerAdam1en3(
+                {**deepcopy(plans), "continue_training": False}, configuration, fold, dataset, torch.device("cpu")
             )
             trainer.num_epochs = run["epochs"]
             trainer.num_iterations_per_epoch = run["steps"]
@@ -80,13 +79,15 @@ def _cut_down(plans: dict[str, Any], width: int) -> None:
 
 def predict(run: dict[str, Any], folder: Path) -> None:
     """Masks of the new scans and the time of each stage, also with sums that are not rounded to half precision."""
+    # Its own search imports every trainer, and some need packages that not every environment has.
+    predict_from_raw_data.recursive_find_trainer_class_by_name = lambda name: nnUNetTrainerAdam1en3
     scans = Path(run["scans"])
     files: dict[str, list[str]] = {}
     for path in sorted(scans.glob("*.nii.gz")):
         files.setdefault(path.name[: -len("_0000.nii.gz")], []).append(str(path))
     for configuration in run["configurations"]:
         predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-        model = Path(nnUNet_results) / run["dataset"] / f"nnUNetTrainer__{run['plans']}__{configuration}"
+        model = Path(nnUNet_results) / run["dataset"] / f"nnUNetTrainerAdam1en3__{run['plans']}__{configuration}"
         predictor.initialize_from_trained_model_folder(str(model), tuple(run["folds"]))
         for precision in ("half", "float32"):
             out = folder / "masks" / run["dataset"] / f"{configuration}_{precision}"
@@ -122,9 +123,28 @@ def _predict_case(predictor: nnUNetPredictor, paths: list[str], out: Path, preci
         num_threads_torch=1,
     )
     written = time.perf_counter()
-    if precision == "float32":
-        np.savez(f"{out}.npz", image=data, logits=logits.numpy())
+    np.savez(f"{out}.npz", image=data, logits=logits.numpy())
     return [ready - begun, done - ready, written - done]
+
+
+def export(run: dict[str, Any], folder: Path) -> None:
+    """Its own export, of checkpoints without the optimiser's state, which is most of their bytes."""
+    for path in (Path(nnUNet_results) / run["dataset"]).rglob("checkpoint_final.pth"):
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False)  # made here a moment ago
+        checkpoint.pop("optimizer_state", None)
+        torch.save(checkpoint, path)
+        (path.parent / "debug.json").unlink(missing_ok=True)
+        for name in ("progress.png", "validation/summary.json"):  # it insists on them
+            (path.parent / name).parent.mkdir(exist_ok=True)
+            (path.parent / name).write_bytes(b"")
+    export_pretrained_model(
+        run["dataset"],
+        str(folder / f"{run['dataset']}.zip"),
+        configurations=tuple(run["configurations"]),
+        trainer="nnUNetTrainerAdam1en3",
+        plans_identifier=run["plans"],
+        folds=tuple(run["folds"]),
+    )
 
 
 def main() -> None:
@@ -133,8 +153,10 @@ def main() -> None:
     step, folder, run = sys.argv[1], Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text())
     if step == "train":
         train(run)
-    else:
+    elif step == "predict":
         predict(run, folder)
+    else:
+        export(run, folder)
 
 
 if __name__ == "__main__":
