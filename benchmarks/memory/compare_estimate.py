@@ -97,6 +97,7 @@ class Step:
             outputs = self.network(self.image)
         loss = self.loss(outputs, self.target)
         loss.backward()
+        del outputs, loss  # as in the training loop, before the weights move
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12.0)
         self.optimiser.step()
 
