@@ -1,7 +1,27 @@
-"""Networks over a whole scan: tiles, flips, folds, and the mean of their logits."""
+"""Networks over a whole scan: tiles, flips, folds, and the mean of their logits, back on the scan's own grid."""
 
-from autoseg.prediction.case import predict_case, predict_scan
-from autoseg.prediction.sliding import predict_logits
+from autoseg.prediction.case import (
+    add_prior,
+    case_rows,
+    mask_restorer,
+    predict_case,
+    predict_mask,
+    predict_scan,
+    prepare_scan,
+)
+from autoseg.prediction.sliding import predict_logits, predict_rows
 from autoseg.prediction.tiles import gaussian_weight, tile_starts
 
-__all__ = ["gaussian_weight", "predict_case", "predict_logits", "predict_scan", "tile_starts"]
+__all__ = [
+    "add_prior",
+    "case_rows",
+    "gaussian_weight",
+    "mask_restorer",
+    "predict_case",
+    "predict_logits",
+    "predict_mask",
+    "predict_rows",
+    "predict_scan",
+    "prepare_scan",
+    "tile_starts",
+]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
 
+from autoseg.core.errors import MemoryShortageError
 from autoseg.core.masks import stack_inputs
 from autoseg.core.parallel import Progress, no_progress
-from autoseg.core.records import Image, Label, PreparedCase
+from autoseg.core.records import Image, Label, Outputs, Placement, PreparedCase
 from autoseg.model import Model
-from autoseg.prediction.sliding import predict_logits
-from autoseg.preprocessing import prepare_case, prepare_label, restore_logits
+from autoseg.networks.devices import choose_precision, is_memory_shortage
+from autoseg.prediction.sliding import predict_rows
+from autoseg.preprocessing import LogitRestorer, prepare_case, prepare_label
+
+CERTAIN = 10.0  # logit of background, and minus that of all else, where no network was asked; e^20 times as likely
 
 
 def predict_scan(model: Model, case_id: str, image: Image, device: torch.device) -> Label:
@@ -26,37 +31,112 @@ def predict_scan(model: Model, case_id: str, image: Image, device: torch.device)
     Returns:
         On the scan's own grid.
     """
-    settings = model.configuration.preprocessing
-    prior = None if model.source is None else predict_scan(model.source, case_id, image, device)
-    case = prepare_case(case_id, image, None, settings)
-    if prior is not None:
-        case = replace(case, prior=prepare_label(prior, case.placement, settings))
-    mask, _ = predict_case(model, case, device)
-    return mask
+    return predict_mask(model, add_prior(model, prepare_scan(model, case_id, image), device), device)
 
 
-def predict_case(
-    model: Model, case: PreparedCase, device: torch.device, *, progress: Progress = no_progress
-) -> tuple[Label, np.ndarray]:
-    """The mask of a preprocessed case and the logits it came from.
+def prepare_scan(model: Model, case_id: str, image: Image) -> tuple[PreparedCase, ...]:
+    """A scan as the model's networks see it, and after that as each source's networks do, the nearest source first."""
+    own = prepare_case(case_id, image, None, model.configuration.preprocessing)
+    return (own,) if model.source is None else (own, *prepare_scan(model.source, case_id, image))
+
+
+def add_prior(model: Model, prepared: tuple[PreparedCase, ...], device: torch.device) -> PreparedCase:
+    """The model's own case of ``prepare_scan``, in a cascade with the mask that its source predicts of it.
+
+    Raises:
+        MemoryShortageError: as ``case_rows``.
+    """
+    own, *others = prepared
+    if model.source is None:
+        return own
+    mask = predict_mask(model.source, add_prior(model.source, tuple(others), device), device)
+    return replace(own, prior=prepare_label(mask, own.placement, model.configuration.preprocessing))
+
+
+def predict_mask(model: Model, case: PreparedCase, device: torch.device, *, progress: Progress = no_progress) -> Label:
+    """The mask of a preprocessed case, on the scan's own grid.
 
     Args:
         model: on ``device``.
         case: preprocessed as the model's configuration says; with a prior when it is a cascade.
 
+    Raises:
+        MemoryShortageError: as ``case_rows``.
+    """
+    restorer = mask_restorer(model, case.placement)
+    for rows in case_rows(model, case, device, progress=progress):
+        restorer.add(rows)
+    return restorer.finish()
+
+
+def predict_case(
+    model: Model, case: PreparedCase, device: torch.device, *, progress: Progress = no_progress
+) -> tuple[Label, np.ndarray]:
+    """The mask of a preprocessed case, as ``predict_mask`` gives it, and the logits it came from.
+
     Returns:
         The mask on the scan's own grid, and (K,Z,Y,X) float32 mean logits on the preprocessed grid.
     """
-    configuration, outputs = model.configuration, model.plan.outputs
-    logits = predict_logits(
-        model.networks,
-        stack_inputs(case.image, case.prior, model.mask_values),
-        configuration.tiling,
-        outputs=len(outputs.values),
-        device=device,
-        progress=progress,
+    rows = list(case_rows(model, case, device, progress=progress))
+    restorer = mask_restorer(model, case.placement)
+    for part in rows:
+        restorer.add(part)
+    return restorer.finish(), np.concatenate(rows, axis=1)
+
+
+def case_rows(
+    model: Model, case: PreparedCase, device: torch.device, *, progress: Progress = no_progress
+) -> Iterator[np.ndarray]:
+    """Mean logits of a preprocessed case, row by row as they become final.
+
+    Args:
+        model, case: as for ``predict_mask``.
+
+    Yields:
+        (K,n,Y,X) float32, the next n rows of the first axis of the preprocessed grid.
+
+    Raises:
+        MemoryShortageError: the device or the machine has too little memory; the message says what helps.
+    """
+    tiling, outputs = model.configuration.tiling, model.plan.outputs
+    try:
+        yield from predict_rows(
+            model.networks,
+            stack_inputs(case.image, case.prior, model.mask_values),
+            tiling,
+            outputs=len(outputs.values),
+            device=device,
+            precision=choose_precision(model.configuration.training, device),
+            background=background_logits(outputs),
+            progress=progress,
+        )
+    except RuntimeError as error:
+        if not is_memory_shortage(error):
+            raise
+        tile = "x".join(map(str, tiling.tile_size))
+        remedy = (
+            "close other programs on it (nvidia-smi shows them) or use --device cpu"
+            if device.type == "cuda"
+            else "close other programs"
+        )
+        raise MemoryShortageError(
+            f"case {case.id}: {device} has too little free memory for a tile of {tile} voxels with {model.name}; "
+            f"{remedy}, or predict with a configuration of smaller patches"
+        ) from error
+
+
+def mask_restorer(model: Model, placement: Placement, *, probabilities: bool = False) -> LogitRestorer:
+    """What paints a case's mask from its logits; with ``probabilities`` it keeps these, too, as float16."""
+    outputs = model.plan.outputs
+    return LogitRestorer(
+        placement,
+        model.configuration.preprocessing,
+        values=outputs.values,
+        overlap=outputs.overlap,
+        probabilities=np.dtype(np.float16) if probabilities else None,
     )
-    mask = restore_logits(
-        logits, case.placement, configuration.preprocessing, values=outputs.values, overlap=outputs.overlap
-    )
-    return mask, logits
+
+
+def background_logits(outputs: Outputs) -> tuple[float, ...]:
+    """Logits of a voxel outside the head: background for certain."""
+    return tuple(CERTAIN if value == 0 and not outputs.overlap else -CERTAIN for value in outputs.values)

@@ -1,8 +1,10 @@
-"""Sliding-window prediction: the Gaussian-weighted mean over tiles, flips and folds."""
+"""Sliding-window prediction: the Gaussian-weighted mean over tiles, flips and folds, row by row."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -10,15 +12,15 @@ import torch
 
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import TilingSettings
-from autoseg.prediction.tiles import gaussian_weight, mirror_combinations, tile_starts
+from autoseg.prediction.memory import choose_place, free_bytes, images_per_call, window_bytes
+from autoseg.prediction.tiles import gaussian_weight, is_featureless, mirror_combinations, tile_starts
 
 Network = Callable[[torch.Tensor], list[torch.Tensor]]
 Start = tuple[int, int, int]
 
-VOXELS_PER_CALL = 2**18
+ROWS = 16  # that are given at once
 
 
-@torch.inference_mode()
 def predict_logits(
     networks: Sequence[Network],
     image: np.ndarray,
@@ -27,9 +29,42 @@ def predict_logits(
     outputs: int,
     device: torch.device,
     precision: torch.dtype = torch.float32,
+    background: Sequence[float] | None = None,
     progress: Progress = no_progress,
 ) -> np.ndarray:
-    """Mean logits over folds, flips and tiles.
+    """All rows of ``predict_rows`` together: (K,Z,Y,X) float32."""
+    logits = np.empty((outputs, *image.shape[1:]), np.float32)
+    done = 0
+    for rows in predict_rows(
+        networks,
+        image,
+        tiling,
+        outputs=outputs,
+        device=device,
+        precision=precision,
+        background=background,
+        progress=progress,
+    ):
+        logits[:, done : done + rows.shape[1]] = rows
+        done += rows.shape[1]
+    return logits
+
+
+def predict_rows(
+    networks: Sequence[Network],
+    image: np.ndarray,
+    tiling: TilingSettings,
+    *,
+    outputs: int,
+    device: torch.device,
+    precision: torch.dtype = torch.float32,
+    background: Sequence[float] | None = None,
+    progress: Progress = no_progress,
+) -> Iterator[np.ndarray]:
+    """Mean logits over folds, flips and tiles, given as soon as no later tile can change them.
+
+    Sums are kept for the rows that tiles at one height cover, so memory grows with classes times these rows, not
+    with classes times the volume.
 
     A tile of two axes slides within slices of the first axis. A volume smaller than the tile is padded with zeros,
     evenly on both sides, and the padding is cut off again.
@@ -42,72 +77,209 @@ def predict_logits(
         tiling: tile size, step, Gaussian width and mirror axes.
         outputs: channels K of the networks' logits.
         precision: of the networks' arithmetic; sums are float32.
+        background: K logits. Tiles that hold nothing of the head are then left out, and voxels that no other tile
+            covers get these. No voxel of the head, nor one beside it, is touched by that. None leaves no tile out.
         progress: called with (tiles done, tiles, what).
 
-    Returns:
-        (K,Z,Y,X) float32 on the CPU.
+    Yields:
+        (K,n,Y,X) float32 on the CPU, the next n rows of the first axis.
+
+    Raises:
+        MemoryShortageError: the sums fit nowhere.
     """
-    flat = len(tiling.tile_size) == 2
-    tile: Start = (1, *tiling.tile_size) if flat else tiling.tile_size  # type: ignore[assignment]
-    padded, inside = _pad(image, tile)
-    weight = torch.from_numpy(gaussian_weight(tile, tiling.sigma).copy()).to(device)
-    voxels = torch.from_numpy(padded).to(device)
-    total = torch.zeros((outputs, *padded.shape[1:]), device=device)
-    counted = torch.zeros(padded.shape[1:], device=device)
-    # Two-axis tiles step over every slice, without overlap along the first axis.
-    steps = (1.0, tiling.step, tiling.step) if flat else (tiling.step,) * 3
-    axes = [tile_starts(n, t, s) for n, t, s in zip(padded.shape[1:], tile, steps, strict=True)]
-    starts: list[Start] = [(z, y, x) for z, y, x in product(*axes)]
-    done = 0
-    for group in _groups(starts, max(1, VOXELS_PER_CALL // int(np.prod(tile)))):
-        tiles = torch.stack([voxels[(slice(None), *_box(start, tile))] for start in group])
-        tiles = tiles.squeeze(2) if flat else tiles
-        logits = _mean_logits(networks, tiles, tiling.mirror_axes, device, precision)
-        logits = logits.unsqueeze(2) if flat else logits
-        for start, tile_logits in zip(group, logits, strict=True):
-            total[(slice(None), *_box(start, tile))] += tile_logits * weight
-            counted[_box(start, tile)] += weight
-        done += len(group)
-        progress(done, len(starts), "tiles")
-    total /= counted
-    return total[(slice(None), *inside)].cpu().numpy()
+    frame = _Frame.around(image, tiling)
+    levels = [frame.choose(image, level, leave_out=background is not None) for level in frame.levels]
+    total, done = sum(len(level.starts) for level in levels), 0
+    calls = _Calls(networks, tiling.mirror_axes, device, precision, (len(image), *tiling.tile_size))
+    window = _Window(outputs, frame, len(image), device, calls.image_bytes, background)
+    voxels = torch.from_numpy(frame.pad(image)).to(window.place)
+    for level in levels:
+        window.move_to(level.first)
+        remaining = level.starts
+        while remaining:
+            group, remaining = remaining[: calls.images], remaining[calls.images :]
+            tiles = torch.stack([voxels[(slice(None), *frame.box(start))] for start in group]).to(device)
+            logits = calls.mean_logits(tiles.squeeze(2) if frame.flat else tiles)
+            window.add(group, logits.unsqueeze(2) if frame.flat else logits)
+            done += len(group)
+            progress(done, total, "tiles")
+        yield from window.take(level.stop)
 
 
-def _mean_logits(
-    networks: Sequence[Network],
-    tiles: torch.Tensor,
-    mirror_axes: Sequence[int],
-    device: torch.device,
-    precision: torch.dtype,
-) -> torch.Tensor:
-    """(B,C,*tile) -> (B,K,*tile) float32, over all folds and flips."""
-    flips = mirror_combinations(mirror_axes)
-    total: torch.Tensor | None = None
-    with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-        for axes in flips:
-            dims = tuple(axis + 2 for axis in axes)
-            for network in networks:
-                logits = network(tiles.flip(dims) if dims else tiles)[0].float()
-                logits = logits.flip(dims) if dims else logits
-                total = logits if total is None else total + logits
-    assert total is not None  # at least one network and the unflipped tile
-    return total / (len(networks) * len(flips))
+@dataclass(frozen=True, kw_only=True)
+class _Level:
+    """Tiles at one height (or slices, for tiles of two axes): after them, the rows below ``stop`` are final."""
+
+    first: int
+    stop: int
+    starts: Sequence[Start]
 
 
-def _pad(image: np.ndarray, tile: Start) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """The image as float32, at least as large as a tile, and where it lies in that."""
-    missing = [max(t - n, 0) for n, t in zip(image.shape[1:], tile, strict=True)]
-    before = [m // 2 for m in missing]
-    width = [(0, 0), *((b, m - b) for b, m in zip(before, missing, strict=True))]
-    padded = np.pad(np.asarray(image, np.float32), width) if any(missing) else np.array(image, np.float32)
-    inside = tuple(slice(b, b + n) for b, n in zip(before, image.shape[1:], strict=True))
-    return padded, inside
+@dataclass(frozen=True, kw_only=True)
+class _Frame:
+    """Where tiles lie in the padded volume, and the image in that."""
+
+    flat: bool
+    tile: Start
+    sigma: float
+    padded: tuple[int, ...]
+    inside: tuple[slice, ...]
+    height: int
+    levels: tuple[_Level, ...]
+
+    @classmethod
+    def around(cls, image: np.ndarray, tiling: TilingSettings) -> _Frame:
+        flat = len(tiling.tile_size) == 2
+        tile: Start = (1, *tiling.tile_size) if flat else tiling.tile_size  # type: ignore[assignment]
+        shape = image.shape[1:]
+        padded = tuple(max(n, t) for n, t in zip(shape, tile, strict=True))
+        before = [(p - n) // 2 for p, n in zip(padded, shape, strict=True)]
+        rows, *plane = (tile_starts(n, t, tiling.step) for n, t in zip(padded, tile, strict=True))
+        if flat:  # slice by slice, some at a time
+            rows = tuple(range(0, padded[0], ROWS))
+        stops = (*rows[1:], padded[0])
+        heights = [(range(first, stop) if flat else (first,)) for first, stop in zip(rows, stops, strict=True)]
+        return cls(
+            flat=flat,
+            tile=tile,
+            sigma=tiling.sigma,
+            padded=padded,
+            inside=tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True)),
+            height=min(ROWS, padded[0]) if flat else tile[0],
+            levels=tuple(
+                _Level(first=first, stop=stop, starts=[(z, y, x) for z, y, x in product(height, *plane)])
+                for first, stop, height in zip(rows, stops, heights, strict=True)
+            ),
+        )
+
+    def pad(self, image: np.ndarray) -> np.ndarray:
+        width = [(s.start, p - s.stop) for s, p in zip(self.inside, self.padded, strict=True)]
+        return np.pad(np.asarray(image, np.float32), [(0, 0), *width])
+
+    def choose(self, image: np.ndarray, level: _Level, *, leave_out: bool) -> _Level:
+        """The level without tiles that hold nothing of the head; padding is no part of the image."""
+        if not leave_out:
+            return level
+        offsets = [s.start for s in self.inside]
+        kept = [
+            start
+            for start in level.starts
+            if not is_featureless(image, [s - o for s, o in zip(start, offsets, strict=True)], self.tile)
+        ]
+        return _Level(first=level.first, stop=level.stop, starts=kept)
+
+    def box(self, start: Sequence[int], *, first: int = 0) -> tuple[slice, ...]:
+        """A tile's voxels, in the volume or in a window that begins with row ``first``."""
+        z, y, x = start
+        corner = (z - first, y, x)
+        return tuple(slice(s, s + t) for s, t in zip(corner, self.tile, strict=True))
 
 
-def _box(start: Start, tile: Start) -> tuple[slice, ...]:
-    return tuple(slice(s, s + t) for s, t in zip(start, tile, strict=True))
+class _Window:
+    """Weighted sums of logits over some rows of the padded volume."""
+
+    def __init__(
+        self,
+        outputs: int,
+        frame: _Frame,
+        inputs: int,
+        device: torch.device,
+        reserve: int,
+        background: Sequence[float] | None,
+    ) -> None:
+        self.frame, self.background = frame, background
+        shape = (frame.height, *frame.padded[1:])
+        needed = window_bytes(outputs, inputs, shape, frame.padded)
+        free = {kind.type: free_bytes(kind) for kind in (torch.device("cpu"), device)}
+        self.place = choose_place(needed, device, free, reserve=reserve)
+        self.total = torch.zeros((outputs, *shape), device=self.place)
+        self.counted = torch.zeros(shape, device=self.place)
+        self.weight = torch.from_numpy(gaussian_weight(frame.tile, frame.sigma).copy()).to(self.place)
+        self.first = 0
+
+    @torch.inference_mode()
+    def move_to(self, first: int) -> None:
+        """Let the window begin with a later row; rows above have been taken."""
+        by = first - self.first
+        self.first = first
+        if by:
+            for sums in (*self.total, self.counted):  # one by one: no second copy of all
+                kept = sums[by:].clone()
+                sums[: len(kept)] = kept
+                sums[len(kept) :] = 0
+
+    @torch.inference_mode()
+    def add(self, starts: Sequence[Start], logits: torch.Tensor) -> None:
+        """Weighted logits (B,K,*tile) of tiles at these places."""
+        for start, tile_logits in zip(starts, logits.to(self.place), strict=True):
+            box = self.frame.box(start, first=self.first)
+            self.total[(slice(None), *box)] += tile_logits * self.weight
+            self.counted[box] += self.weight
+
+    @torch.inference_mode()
+    def take(self, stop: int) -> Iterator[np.ndarray]:
+        """The means of the rows up to ``stop``, a few at a time, without the padding."""
+        rows, *plane = self.frame.inside
+        first, last = max(self.first, rows.start), min(stop, rows.stop)
+        for begin in range(first, last, ROWS):
+            box = (slice(begin - self.first, min(begin + ROWS, last) - self.first), *plane)
+            total, counted = self.total[(slice(None), *box)], self.counted[box]
+            if self.background is None:
+                yield (total / counted).cpu().numpy()
+                continue
+            covered = counted > 0
+            mean = total / torch.where(covered, counted, 1)
+            for channel, value in zip(mean, self.background, strict=True):
+                channel[~covered] = value
+            yield mean.cpu().numpy()
 
 
-def _groups(starts: Sequence[Start], size: int) -> Iterator[Sequence[Start]]:
-    for first in range(0, len(starts), size):
-        yield starts[first : first + size]
+class _Calls:
+    """Tiles through all folds and flips, as many at once as helps and memory allows.
+
+    Attributes:
+        images: tiles times flips per call.
+        image_bytes: what one of them takes on a GPU; 0 on a CPU, where it is not measured.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        mirror_axes: Sequence[int],
+        device: torch.device,
+        precision: torch.dtype,
+        shape: tuple[int, ...],
+    ) -> None:
+        self.networks, self.device, self.precision = networks, device, precision
+        self.flips = mirror_combinations(mirror_axes)
+        self.image_bytes = self._measure(shape) if device.type == "cuda" else 0
+        free = free_bytes(device) if self.image_bytes else 0
+        voxels = math.prod(shape[1:])
+        self.images = images_per_call(voxels, device.type, image_bytes=self.image_bytes, free=free)
+
+    @torch.inference_mode()
+    def mean_logits(self, tiles: torch.Tensor) -> torch.Tensor:
+        """(B,C,*tile) -> (B,K,*tile) float32, over all folds and flips."""
+        together = max(1, self.images // len(tiles))
+        total: torch.Tensor | None = None
+        for begin in range(0, len(self.flips), together):
+            dims = [tuple(axis + 2 for axis in axes) for axes in self.flips[begin : begin + together]]
+            batch = [tiles.flip(flipped) if flipped else tiles for flipped in dims]
+            inputs = torch.cat(batch) if len(batch) > 1 else batch[0]
+            for network in self.networks:
+                with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+                    outputs = network(inputs)[0]
+                for flipped, part in zip(dims, outputs.float().split(len(tiles)), strict=True):
+                    logits = part.flip(flipped) if flipped else part
+                    total = logits if total is None else total + logits
+        assert total is not None  # at least one network and the unflipped tile
+        return total / (len(self.networks) * len(self.flips))
+
+    @torch.inference_mode()
+    def _measure(self, shape: tuple[int, ...]) -> int:
+        """Bytes that one tile takes on its way through a network on a GPU; in the same way as all others."""
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            self.networks[0](torch.zeros((1, *shape), device=self.device))
+        return max(1, torch.cuda.max_memory_allocated(self.device) - before)

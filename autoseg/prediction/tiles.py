@@ -9,6 +9,9 @@ from itertools import combinations
 
 import numpy as np
 
+# Range of intensities, after normalisation, that is none: what a spline leaves of the head's edge far outside it.
+FEATURELESS = 1e-3
+
 
 def tile_starts(size: int, tile: int, step: float) -> tuple[int, ...]:
     """First voxels of the tiles along one axis, evenly spread, at most ``step`` tiles apart, the last flush.
@@ -52,3 +55,23 @@ def gaussian_weight(tile: tuple[int, ...], sigma: float) -> np.ndarray:
 def mirror_combinations(axes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Every set of axes to flip, the empty one first."""
     return tuple(chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count))
+
+
+def is_featureless(image: np.ndarray, start: Sequence[int], tile: Sequence[int]) -> bool:
+    """Whether a tile, and the voxels that touch it, hold one value per channel: nothing of the head, only background.
+
+    Voxels that touch it count, so that no voxel of the scan lies between a head voxel and a tile that is left out.
+
+    Args:
+        image: (C,Z,Y,X) float32, preprocessed.
+        start: the tile's first voxel.
+        tile: voxels per axis.
+    """
+    box = tuple(slice(max(s - 1, 0), s + t + 1) for s, t in zip(start, tile, strict=True))
+    inside = image[(slice(None), *box)]
+    sparse = inside[:, ::4, ::4, ::4]  # enough to see that nearly every tile of a head is none
+    return _is_constant(sparse) and _is_constant(inside)
+
+
+def _is_constant(voxels: np.ndarray) -> bool:
+    return all(float(channel.max()) - float(channel.min()) <= FEATURELESS for channel in voxels)

@@ -1,9 +1,10 @@
 """Scan -> network's grid, and back: both directions of every step in the same place."""
 
 from autoseg.preprocessing.forward import find_lesions, nonzero_mask, prepare_case, prepare_label
-from autoseg.preprocessing.inverse import restore_label, restore_logits, restore_probabilities
+from autoseg.preprocessing.inverse import LogitRestorer, restore_label, restore_logits, restore_probabilities
 
 __all__ = [
+    "LogitRestorer",
     "find_lesions",
     "nonzero_mask",
     "prepare_case",

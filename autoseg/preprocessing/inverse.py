@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from autoseg.core.geometry import box_slices, turn_back
+from autoseg.core.geometry import box_slices, turn, turn_back
 from autoseg.core.records import Label, Placement, PreprocessingSettings
 from autoseg.preprocessing.forward import target_spacings
 from autoseg.preprocessing.resampling import apply_matrices, axis_matrices, coarse_axis, resample_label, touched_box
@@ -31,29 +31,13 @@ def restore_logits(
 ) -> Label:
     """Network outputs -> the winning label value of every voxel of the scan's own grid.
 
-    Logits are interpolated, then compared, slab by slab and only where a class other than background can win. That is
-    exact: the weights of linear interpolation are not negative, so where background wins at all voxels around, it
-    wins between them.
-
     Args:
-        logits: (K,Z,Y,X) float32 on the preprocessed grid. Classes that exclude each other: channel 0 is background.
-        values: label value of each channel.
-        overlap: channels are regions; each is painted where its logit is positive, in order.
+        logits: (K,Z,Y,X) float32 on the preprocessed grid.
+        values, overlap: as for ``LogitRestorer``.
     """
-    shape = placement.cropped_shape
-    matrices = axis_matrices(logits.shape[1:], shape, settings.probability_order, _apart(placement, settings))
-    dtype = np.uint8 if max(values) < 256 else np.int16
-    out = np.zeros(shape, dtype)
-    interesting: np.ndarray = np.any(logits > 0, axis=0) if overlap else _winner(logits) > 0
-    if interesting.any():
-        source, target, parts = touched_box(interesting, matrices, shape)
-        inside = logits[(slice(None), *source)]
-        lookup = np.asarray(values, dtype)
-        for rows in _slabs(target[0].stop - target[0].start):
-            resized = _resize_rows(inside, parts, rows)
-            where = (slice(target[0].start + rows.start, target[0].start + rows.stop), *target[1:])
-            out[where] = _paint(resized, lookup) if overlap else lookup[_winner(resized)]
-    return _place(out, placement)
+    restorer = LogitRestorer(placement, settings, values=values, overlap=overlap)
+    restorer.add(logits)
+    return restorer.finish()
 
 
 def restore_probabilities(
@@ -67,20 +51,114 @@ def restore_probabilities(
     Returns:
         (K,Z,Y,X) float32 in the scan's own axis order; sums to one over K unless ``overlap``.
     """
-    matrices = axis_matrices(
-        logits.shape[1:], placement.cropped_shape, settings.probability_order, _apart(placement, settings)
+    restorer = LogitRestorer(
+        placement, settings, values=range(len(logits)), overlap=overlap, probabilities=np.dtype(np.float32)
     )
-    resized = np.stack([apply_matrices(channel, matrices) for channel in logits])
+    restorer.add(logits)
+    restorer.finish()
+    assert restorer.probabilities is not None  # asked for above
+    return restorer.probabilities
+
+
+class LogitRestorer:
+    """Takes network outputs row by row along the first axis and paints the mask on the scan's own grid.
+
+    Rows are let go as soon as no later row of the scan reads them, and classes are compared one after the other, so
+    that memory follows the rows in hand and not classes times the whole volume.
+
+    Logits are interpolated, then compared, only where a class other than background can win. That is exact: the
+    weights of linear interpolation are not negative, so where background wins at all voxels around, it wins between
+    them. A spline of order 3 reads nearly all rows, which are then kept until the last one came.
+
+    Args:
+        placement: of the preprocessed case.
+        settings: of the configuration.
+        values: label value of each channel.
+        overlap: channels are regions; each is painted where its logit is positive, in order. Else they are classes
+            that exclude each other, and channel 0 is background.
+        probabilities: also keep probabilities of all channels, of this type; they take classes times the scan.
+
+    Attributes:
+        probabilities: (K,Z,Y,X) in the scan's own axis order, complete after the last row; None if not asked for.
+    """
+
+    def __init__(
+        self,
+        placement: Placement,
+        settings: PreprocessingSettings,
+        *,
+        values: Sequence[int],
+        overlap: bool,
+        probabilities: np.dtype | None = None,
+    ) -> None:
+        self.placement, self.overlap = placement, overlap
+        shape = placement.cropped_shape
+        self.matrices = axis_matrices(placement.shape, shape, settings.probability_order, _apart(placement, settings))
+        self.values = np.asarray(values, np.uint8 if max(values) < 256 else np.int16)
+        self.mask = np.zeros(shape, self.values.dtype)
+        self.begin, self.end = _read_spans(self.matrices[0], shape[0])
+        self.rows = np.zeros((len(values), 0, *placement.shape[1:]), np.float32)
+        self.first = self.done = 0  # the source row that ``rows`` begin with; target rows that are painted
+        self.probabilities = None
+        if probabilities is not None:
+            self.probabilities = np.zeros((len(values), *placement.grid.shape), probabilities)
+            self.probabilities[0] = 0 if overlap else 1
+
+    def add(self, rows: np.ndarray) -> None:
+        """The next rows of the first axis.
+
+        Args:
+            rows: (K,n,Y,X) float32.
+        """
+        self.rows = np.concatenate([self.rows, rows], axis=1) if self.rows.shape[1] else rows
+        given = self.first + self.rows.shape[1]
+        ready = int(np.searchsorted(self.end, given, side="right"))
+        for start in range(self.done, ready, SLAB):
+            self._restore(slice(start, min(start + SLAB, ready)))
+        self.done = max(self.done, ready)
+        read = int(self.begin[self.done]) if self.done < len(self.begin) else given
+        drop = min(max(read - self.first, 0), self.rows.shape[1])
+        if drop:
+            self.rows = self.rows[:, drop:].copy()  # a view would keep all of them
+            self.first += drop
+
+    def finish(self) -> Label:
+        """The mask, after the last row."""
+        assert self.done == len(self.begin)  # whoever gives rows gives all of them
+        return _place(self.mask, self.placement)
+
+    def _restore(self, rows: slice) -> None:
+        """Paint target rows from the source rows that they read."""
+        span = slice(int(self.begin[rows.start]), int(self.end[rows.stop - 1]))
+        source = self.rows[:, span.start - self.first : span.stop - self.first]
+        first, *others = self.matrices
+        matrices = (None if first is None else np.ascontiguousarray(first[rows, span]), *others)
+        shape = (rows.stop - rows.start, *self.mask.shape[1:])
+        interesting: np.ndarray = np.any(source > 0, axis=0) if self.overlap else _winner(source) > 0
+        if interesting.any():
+            inside, target, parts = touched_box(interesting, matrices, shape)
+            out = self.mask[rows][target]
+            resized = (apply_matrices(np.ascontiguousarray(channel[inside]), parts) for channel in source)
+            out[...] = _paint(resized, self.values) if self.overlap else self.values[_winner(resized)]
+        if self.probabilities is not None:
+            self._keep_probabilities(source, matrices, rows)
+
+    def _keep_probabilities(self, source: np.ndarray, matrices: Sequence[np.ndarray | None], rows: slice) -> None:
+        assert self.probabilities is not None
+        shares = _probabilities(np.stack([apply_matrices(channel, matrices) for channel in source]), self.overlap)
+        turned = turn(self.probabilities, self.placement.transpose, self.placement.flips)
+        (start, _), *others = self.placement.crop
+        turned[(slice(None), slice(start + rows.start, start + rows.stop), *box_slices(tuple(others)))] = shares
+
+
+def _probabilities(logits: np.ndarray, overlap: bool) -> np.ndarray:
+    """(K,...) float32 logits -> probabilities, one by one for regions, of all together for classes."""
     if overlap:
-        resized = 1 / (1 + np.exp(-resized))
-    else:
-        resized = np.exp(resized - resized.max(axis=0))
-        resized /= resized.sum(axis=0)
-    turned_shape = tuple(placement.grid.shape[axis] for axis in placement.transpose)
-    full = np.zeros((len(logits), *turned_shape), np.float32)
-    full[0] = 0 if overlap else 1
-    full[(slice(None), *box_slices(placement.crop))] = resized
-    return np.ascontiguousarray(turn_back(full, placement.transpose, placement.flips))
+        half = np.tanh(logits / 2)  # of a large logit exp would overflow
+        return (1 + half) / 2
+    shares = np.exp(logits - logits.max(axis=0))
+    shares /= shares.sum(axis=0)
+    return shares
 
 
 def _apart(placement: Placement, settings: PreprocessingSettings) -> int | None:
@@ -88,43 +166,41 @@ def _apart(placement: Placement, settings: PreprocessingSettings) -> int | None:
     return coarse_axis((target, own), settings.coarse_axis_ratio)
 
 
-def _slabs(rows: int) -> list[slice]:
-    return [slice(start, min(start + SLAB, rows)) for start in range(0, rows, SLAB)]
+def _read_spans(matrix: np.ndarray | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each target row the first source row that it or any later one reads, and the end of those read so far."""
+    if matrix is None:
+        return np.arange(rows), np.arange(rows) + 1
+    read = matrix != 0
+    begin, end = read.argmax(axis=1), matrix.shape[1] - read[:, ::-1].argmax(axis=1)
+    return np.minimum.accumulate(begin[::-1])[::-1], np.maximum.accumulate(end)
 
 
-def _resize_rows(logits: np.ndarray, matrices: Sequence[np.ndarray | None], rows: slice) -> np.ndarray:
-    """The target rows asked for, from only the source rows that they read."""
-    first, *others = matrices
-    if first is None:
-        return np.stack([apply_matrices(channel[rows], (None, *others)) for channel in logits])
-    columns = np.flatnonzero((first[rows] != 0).any(axis=0))
-    span = slice(int(columns[0]), int(columns[-1]) + 1)
-    part = np.ascontiguousarray(first[rows, span])
-    return np.stack([apply_matrices(np.ascontiguousarray(channel[span]), (part, *others)) for channel in logits])
-
-
-def _winner(logits: np.ndarray) -> np.ndarray:
-    """Arg-max over the first axis as a running comparison (numpy's own walks memory across it); ties go to the first.
+def _winner(channels: Iterable[np.ndarray]) -> np.ndarray:
+    """Arg-max over the channels as a running comparison (numpy's own walks memory across them); ties go to the first.
 
     Args:
-        logits: (K,Z,Y,X) float32.
+        channels: K times (Z,Y,X) float32.
 
     Returns:
         (Z,Y,X) uint8 channel numbers.
     """
-    best, winner = logits[0].copy(), np.zeros(logits.shape[1:], np.uint8)
-    for number, channel in enumerate(logits[1:], start=1):
+    remaining = iter(channels)
+    best = next(remaining).copy()
+    winner = np.zeros(best.shape, np.uint8)
+    for number, channel in enumerate(remaining, start=1):
         wins = channel > best
         winner[wins] = number
         np.copyto(best, channel, where=wins)
     return winner
 
 
-def _paint(logits: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Regions in order, each over the former: (K,Z,Y,X) float32 -> (Z,Y,X) values."""
-    out = np.zeros(logits.shape[1:], values.dtype)
-    for channel, value in zip(logits, values, strict=True):
+def _paint(channels: Iterable[np.ndarray], values: np.ndarray) -> np.ndarray:
+    """Regions in order, each over the former: K times (Z,Y,X) float32 -> (Z,Y,X) values."""
+    out: np.ndarray | None = None
+    for channel, value in zip(channels, values, strict=True):
+        out = np.zeros(channel.shape, values.dtype) if out is None else out
         out[channel > 0] = value
+    assert out is not None  # a network has at least one output
     return out
 
 

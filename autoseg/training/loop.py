@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from autoseg.core.errors import MemoryShortageError, ModelError, TrainingError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Configuration
-from autoseg.training.optimisation import build_optimiser, choose_precision, learning_rate, move_average
+from autoseg.networks.devices import choose_precision, is_memory_shortage
+from autoseg.training.optimisation import build_optimiser, learning_rate, move_average
 from autoseg.training.state import EpochFacts, EpochSums, TrainingState, copy_tensors
 
 log = logging.getLogger(__name__)
@@ -105,11 +106,6 @@ def train_fold(
             if should_stop():
                 break
     return run.capture()
-
-
-def is_memory_shortage(error: RuntimeError) -> bool:
-    """Whether torch says that memory ran out: a GPU's has an error of its own, a CPU's only a text."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 @contextmanager

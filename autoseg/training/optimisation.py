@@ -1,4 +1,4 @@
-"""How weights move: optimiser, learning rate, precision, moving average."""
+"""How weights move: optimiser, learning rate, moving average."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from autoseg.core.records import OptimiserSettings, TrainingSettings
+from autoseg.core.records import OptimiserSettings
 
 
 def build_optimiser(parameters: Iterable[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
@@ -39,15 +39,6 @@ def learning_rate(settings: OptimiserSettings, progress: float) -> float:
     if settings.schedule == "cosine":
         return settings.learning_rate * (1 + math.cos(math.pi * rest)) / 2
     return settings.learning_rate
-
-
-def choose_precision(settings: TrainingSettings, device: torch.device) -> torch.dtype:
-    """The type that convolutions are computed in; a CPU gains nothing from a half one."""
-    if settings.precision != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[settings.precision]
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from autoseg.core.errors import MemoryShortageError
-from autoseg.training.loop import is_memory_shortage
+from autoseg.networks.devices import is_memory_shortage
 
 
 class Plain(torch.nn.Module):

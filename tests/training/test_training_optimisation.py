@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from autoseg.core.records import OptimiserSettings, TrainingSettings
+from autoseg.networks.devices import choose_precision
 from autoseg.training import learning_rate
-from autoseg.training.optimisation import build_optimiser, choose_precision, move_average
+from autoseg.training.optimisation import build_optimiser, move_average
 
 
 @pytest.mark.parametrize(
