@@ -65,26 +65,38 @@ def axis_matrices(
     )
 
 
-def apply_matrices(voxels: np.ndarray, matrices: Sequence[np.ndarray | None]) -> np.ndarray:
-    """Multiply each axis by its matrix, the one that shrinks the array most first.
+def growing_axes(matrices: Sequence[np.ndarray | None]) -> list[int]:
+    """Axes that change, in the order they are multiplied: the one that shrinks the array most first."""
+    growth = {axis: m.shape[0] / m.shape[1] for axis, m in enumerate(matrices) if m is not None}
+    return sorted(growth, key=lambda axis: growth[axis])
+
+
+def apply_matrices(
+    voxels: np.ndarray, matrices: Sequence[np.ndarray | None], out: np.ndarray | None = None
+) -> np.ndarray:
+    """Multiply each axis by its matrix.
 
     Args:
         voxels: (Z,Y,X) float32.
+        matrices: one per axis, None for identity; not all None where ``out`` is given.
+        out: (Z',Y',X') float32, contiguous, takes the last product; a new array where None.
 
     Returns:
         (Z',Y',X') float32.
     """
-    growth = {axis: m.shape[0] / m.shape[1] for axis, m in enumerate(matrices) if m is not None}
-    for axis in sorted(growth, key=lambda a: growth[a]):
+    axes = growing_axes(matrices)
+    for axis in axes:
         matrix = matrices[axis]
         assert matrix is not None
+        into = out if axis == axes[-1] else None
         if axis == voxels.ndim - 1:
-            voxels = voxels @ matrix.T
+            voxels = np.matmul(voxels, matrix.T, out=into)
         elif axis == 0:
             rest = voxels.shape[1:]
-            voxels = (matrix @ voxels.reshape(len(voxels), -1)).reshape(len(matrix), *rest)
+            flat = None if into is None else into.reshape(len(matrix), -1)
+            voxels = np.matmul(matrix, voxels.reshape(len(voxels), -1), out=flat).reshape(len(matrix), *rest)
         else:
-            voxels = np.matmul(matrix, voxels)
+            voxels = np.matmul(matrix, voxels, out=into)
     return voxels
 
 
@@ -95,21 +107,25 @@ def resample_image(voxels: np.ndarray, shape: Sequence[int], *, order: int, apar
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, which resizes slice by slice then.
 
+    Beside the result it holds one channel's intermediate product at a time.
+
     Args:
-        voxels: (C,Z,Y,X) float32.
+        voxels: (C,Z,Y,X) float32 or float16.
         shape: (Z',Y',X').
         apart: the axis that takes its nearest neighbour, or None.
 
     Returns:
-        (C,Z',Y',X') float32.
+        (C,Z',Y',X') float32; where nothing changes, the voxels as they came.
     """
     matrices = axis_matrices(voxels.shape[1:], shape, order, apart)
     if not any(matrix is not None for matrix in matrices):
         return voxels
     out = np.empty((len(voxels), *shape), np.float32)
     for channel, resized in zip(voxels, out, strict=True):
-        low, high = _ranges(channel, None if apart is None else matrices[apart], apart)
-        np.clip(apply_matrices(channel, matrices), low, high, out=resized)
+        single = channel.astype(np.float32, copy=False)
+        low, high = _ranges(single, None if apart is None else matrices[apart], apart)
+        apply_matrices(single, matrices, out=resized)
+        np.clip(resized, low, high, out=resized)
     return out
 
 
@@ -144,11 +160,12 @@ def resample_label(voxels: np.ndarray, shape: Sequence[int], *, order: int, apar
     if not any(matrix is not None for matrix in matrices):
         return voxels
     out = np.zeros(tuple(shape), voxels.dtype)
-    values = [value for value in np.unique(voxels) if value != 0]
-    if not values:
+    foreground = voxels != 0
+    if not foreground.any():
         return out
-    source, target, parts = touched_box(voxels != 0, matrices, shape)
+    source, target, parts = touched_box(foreground, matrices, shape)
     inside = voxels[source]
+    values = np.unique(inside[foreground[source]])  # sorted
     background = np.ones(tuple(s.stop - s.start for s in target), np.float32)
     best, winner = np.zeros_like(background), np.zeros(background.shape, voxels.dtype)
     for value in values:
