@@ -10,6 +10,7 @@ from pathlib import Path
 
 from autoseg.core.errors import StorageError, UsageError
 from autoseg.core.parallel import Progress, no_progress
+from autoseg.core.records import Plan
 from autoseg.core.store import Store, check_name, explain_write_error
 from autoseg.model import save_plan, save_weights
 from autoseg.transfer import FoundModel, ModelSource, find_models, open_source, read_folds
@@ -64,12 +65,18 @@ def import_model(
 
 def _import_one(
     source: ModelSource, model: FoundModel, folder: Path, name: str, *, any_trainer: bool, progress: Progress
-) -> None:
-    for number, fold in enumerate(read_folds(source, model, dataset=name, any_trainer=any_trainer)):
-        if number == 0:
-            save_plan(folder, fold.plan)
+) -> Plan:
+    """Write one model; a cascade holds the model that feeds it in its own folder."""
+    feeding = None
+    if model.feeder is not None:
+        inner = folder / model.feeder.name
+        feeding = _import_one(source, model.feeder, inner, name, any_trainer=any_trainer, progress=progress)
+    folds = read_folds(source, model, dataset=name, any_trainer=any_trainer, feeding=feeding)
+    for number, fold in enumerate(folds):
+        save_plan(folder, fold.plan)  # the same for every fold
         save_weights(folder, fold.fold, fold.weights)
         progress(number + 1, len(model.folds), f"importing {model.configuration}")
+    return fold.plan
 
 
 @contextmanager

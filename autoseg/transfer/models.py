@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -33,11 +33,13 @@ class FoundModel:
         folder: inside the source.
         configuration: nnU-Net's name, as its folder says.
         folds: fold -> its checkpoint inside the source.
+        feeder: of a cascade, the model whose mask its network sees too; None otherwise.
     """
 
     folder: PurePosixPath
     configuration: str
     folds: Mapping[str, PurePosixPath]
+    feeder: FoundModel | None = None
 
     @property
     def name(self) -> str:
@@ -92,13 +94,16 @@ def find_models(source: ModelSource, configurations: Sequence[str] = ()) -> tupl
                 f"give the folder of one of them"
             )
         _tell_unfinished(model)
-    return tuple(chosen)
+    return tuple(_find_feeder(source, model, found) for model in chosen)
 
 
-def read_folds(source: ModelSource, model: FoundModel, *, dataset: str, any_trainer: bool) -> Iterator[ImportedFold]:
+def read_folds(
+    source: ModelSource, model: FoundModel, *, dataset: str, any_trainer: bool, feeding: Plan | None = None
+) -> Iterator[ImportedFold]:
     """Every fold of a model, one at a time: a checkpoint can be as large as the memory of a laptop.
 
     Args:
+        feeding: of a cascade, the plan of its feeder.
         dataset: the model's name from now on.
         any_trainer: also take a trainer that is not nnU-Net's own.
 
@@ -114,7 +119,9 @@ def read_folds(source: ModelSource, model: FoundModel, *, dataset: str, any_trai
         _check_belongs(checkpoint, model)
         check_trainer(checkpoint, any_trainer=any_trainer)
         configuration = read_configuration(plans, checkpoint.configuration, str(where / "plans.json"))
-        plan = translate_plan(plans, configuration, described, checkpoint, dataset=dataset, where=where)
+        plan = translate_plan(
+            plans, configuration, described, checkpoint, dataset=dataset, where=where, feeding=feeding
+        )
         if first is not None and plan != first:
             raise ModelError(
                 f"{checkpoint.where} was trained otherwise than the folds before it (trainer {checkpoint.trainer}, "
@@ -149,6 +156,23 @@ def _checkpoints(source: ModelSource, home: PurePosixPath) -> list[PurePosixPath
     own = [path for path in source.sizes if path.parent.parent == home and FOLD_FILE.search(str(path))]
     # "best" sorts before "final", so the later entry of a fold replaces it; folds by number, "all" last.
     return sorted(own, key=lambda path: (path.parent.name == "fold_all", len(path.parent.name), path))
+
+
+def _find_feeder(source: ModelSource, model: FoundModel, found: Sequence[FoundModel]) -> FoundModel:
+    """The model, and if it is a cascade with the one that feeds it: the same trainer and plans, its previous stage."""
+    where = str(Path(source.name) / model.folder / "plans.json")
+    plans = read_plans(source.read(model.folder / "plans.json"), where)
+    stage = read_configuration(plans, model.configuration, where).previous_stage
+    if stage is None:
+        return model
+    wanted = f"{model.folder.name.rpartition('__')[0]}__{stage}"
+    for other in found:
+        if other.configuration == stage and other.folder == model.folder.with_name(wanted):
+            return replace(model, feeder=other)
+    raise ModelError(
+        f"{Path(source.name) / model.folder} is a cascade, fed by {stage}, but {source.name} holds no {wanted} beside "
+        f"it; give the folder above both or a zip with both, or choose another configuration with -c"
+    )
 
 
 def _tell_unfinished(model: FoundModel) -> None:

@@ -17,7 +17,7 @@ from autoseg.planning.training import weigh_heads
 from autoseg.transfer.checkpoint import Checkpoint
 from autoseg.transfer.documents import NETWORKS, ForeignConfiguration, ForeignPlans, Resampling
 
-NAMES = {"3d_fullres": "3d"}
+NAMES = {"3d_fullres": "3d", "3d_cascade_fullres": "3d_cascade"}
 SCHEMES = {
     "ZScoreNormalization": "zscore",
     "CTNormalization": "ct",
@@ -47,6 +47,7 @@ def translate_plan(
     *,
     dataset: str,
     where: Path,
+    feeding: Plan | None = None,
 ) -> Plan:
     """Our plan for a trained configuration of nnU-Net's.
 
@@ -59,22 +60,23 @@ def translate_plan(
         checkpoint: of one fold.
         dataset: the model's name from now on.
         where: its folder, for messages.
+        feeding: of a cascade, the plan of the model that feeds it.
 
     Raises:
         ModelError: it holds what we cannot reproduce.
     """
     name = own_name(checkpoint.configuration)
-    if configuration.previous_stage is not None:
-        raise ModelError(
-            f"{where} is a cascade, fed by {configuration.previous_stage}, which cannot be imported; "
-            f"choose another configuration with -c"
-        )
     channels, (labels, regions, ignore) = _read_dataset(described, where / "dataset.json")
     preset, memory = PRESETS.get(plans.experiment_planner_used, ("standard", 8))
     settings = _translate_training(configuration, checkpoint.mirror_axes, overlap=bool(regions))
     settings["preprocessing"] = _translate_preprocessing(plans, configuration, len(channels), where)
     settings["network"] = network = _translate_network(configuration, where)
     settings["loss"]["deep_supervision_weights"] = weigh_heads(len(network["features"]) - 1)
+    reasons, configurations = _explain(name, plans, checkpoint), {name: settings}
+    if feeding is not None:
+        _feed(settings, feeding, where)
+        reasons = {**feeding.reasons, **reasons}
+        configurations = {**feeding.model_dump(mode="json")["configurations"], **configurations}
     values = {
         "schema": 1,
         "dataset": dataset,
@@ -86,8 +88,8 @@ def translate_plan(
         "memory_gb": memory,
         "compat": "nnunet",
         "recommended": name,
-        "reasons": _explain(name, plans, checkpoint),
-        "configurations": {name: settings},
+        "reasons": reasons,
+        "configurations": configurations,
     }
     try:
         return parse_record(Plan, json.dumps(values), path=where, remedy="it does not fit together; copy it again")
@@ -115,6 +117,20 @@ def _translate_training(
         "augmentation": augmentation.model_dump(),
         "tiling": {"tile_size": patch, "mirror_axes": mirrored},
     }
+
+
+def _feed(settings: dict[str, Any], feeding: Plan, where: Path) -> None:
+    """Let another configuration's mask stand beside the scan.
+
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z; the probabilities are those of its trainer.
+    """
+    if feeding.regions:
+        raise ModelError(
+            f"{where} is a cascade of overlapping regions, whose network sees a mask of every label where ours would "
+            f"see one of every region; choose another configuration with -c"
+        )
+    settings["cascade_from"] = feeding.recommended
+    settings["augmentation"] |= {"mask_shape_probability": 0.4, "mask_removal_probability": 0.2}
 
 
 def _explain(name: str, plans: ForeignPlans, checkpoint: Checkpoint) -> dict[str, str]:

@@ -23,13 +23,14 @@ import torch
 from made_scans import write_hippocampus, write_regions, write_thick
 
 from autoseg.core.images import read_voxels, write_voxels
+from autoseg.core.masks import stack_inputs
 from autoseg.core.records import Case
 from autoseg.core.store import Store
 from autoseg.datasets import find_scans, read_image
 from autoseg.model import Model, load_model
 from autoseg.pipeline.importing_model import import_model
-from autoseg.prediction import predict_logits
-from autoseg.preprocessing import prepare_case, restore_logits
+from autoseg.prediction import predict_logits, predict_scan
+from autoseg.preprocessing import prepare_case, prepare_label, restore_logits
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -68,7 +69,7 @@ RUNS = tuple(
     )
     for number, name, kind, configurations, folds in (
         (4, "Dataset004_Hippocampus", PLAIN, ("2d", "3d_fullres"), (0, 1)),
-        (105, "Dataset105_Thick", PLAIN, ("2d", "3d_fullres", "3d_lowres"), (0,)),
+        (105, "Dataset105_Thick", PLAIN, ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"), (0,)),
         (106, "Dataset106_Regions", RESIDUAL, ("3d_fullres",), (0,)),
         (SMALL, "Dataset107_Small", PLAIN, ("3d_fullres",), (0,)),
     )
@@ -148,11 +149,14 @@ def _predict(model: Model, case: Case, path: Path) -> tuple[np.ndarray, np.ndarr
     settings, outputs = model.configuration.preprocessing, model.plan.outputs
     begun = time.perf_counter()
     image = read_image(case.id, case.channels, model.plan.channels)
+    prior = None if model.source is None else predict_scan(model.source, case.id, image, torch.device("cpu"))
     prepared = prepare_case(case.id, image, None, settings)
+    prior = None if prior is None else prepare_label(prior, prepared.placement, settings)
+    inputs = stack_inputs(prepared.image, prior, model.mask_values)
     ready = time.perf_counter()
     logits = predict_logits(
         model.networks,
-        prepared.image,
+        inputs,
         model.configuration.tiling,
         outputs=len(outputs.values),
         device=torch.device("cpu"),
@@ -160,7 +164,7 @@ def _predict(model: Model, case: Case, path: Path) -> tuple[np.ndarray, np.ndarr
     done = time.perf_counter()
     mask = restore_logits(logits, prepared.placement, settings, values=outputs.values, overlap=outputs.overlap)
     write_voxels(path, mask.voxels, mask.grid, like=case.channels[0].path)
-    return prepared.image, logits, mask.voxels, [ready - begun, done - ready, time.perf_counter() - done]
+    return inputs, logits, mask.voxels, [ready - begun, done - ready, time.perf_counter() - done]
 
 
 def _dice(one: np.ndarray, other: np.ndarray) -> float:

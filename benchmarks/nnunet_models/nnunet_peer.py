@@ -28,7 +28,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.model_sharing.model_export import export_pretrained_model
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerAdam1en3
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
+CASCADE = "3d_cascade_fullres"
 LOW_RESOLUTION = 1.6  # times the spacing of 3d_fullres
 
 
@@ -43,7 +45,8 @@ def train(run: dict[str, Any]) -> None:
         plans = json.loads(path.read_text())
         _cut_down(plans, run["width"])
         path.write_text(json.dumps(plans, indent=4))
-        preprocess_dataset(number, run["plans"], run["configurations"], [1], show_progress_bar=False)
+        own = [name for name in run["configurations"] if name != CASCADE]
+        preprocess_dataset(number, run["plans"], own, [1], show_progress_bar=False)
         (home / "prepared").touch()
     plans, dataset = json.loads(path.read_text()), json.loads((home / "dataset.json").read_text())
     os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 - augmentation in the training's own thread
@@ -58,7 +61,14 @@ def train(run: dict[str, Any]) -> None:
             trainer.num_epochs = run["epochs"]
             trainer.num_iterations_per_epoch = run["steps"]
             trainer.num_val_iterations_per_epoch = 1
-            trainer.run_training()
+            if configuration != CASCADE:
+                trainer.run_training()
+                continue
+            # To train it, five folds of the low resolution must have predicted all cases: it stays as initialised.
+            trainer.initialize()
+            trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+            for name, content in (("plans", plans), ("dataset", dataset)):
+                (Path(trainer.output_folder_base) / f"{name}.json").write_text(json.dumps(content))
 
 
 def _cut_down(plans: dict[str, Any], width: int) -> None:
@@ -74,7 +84,9 @@ def _cut_down(plans: dict[str, Any], width: int) -> None:
         "inherits_from": "3d_fullres",
         "data_identifier": f"{plans['plans_name']}_3d_lowres",
         "spacing": [LOW_RESOLUTION * s for s in made["3d_fullres"]["spacing"]],
+        "next_stage": CASCADE,
     }
+    made[CASCADE] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
 
 
 def predict(run: dict[str, Any], folder: Path) -> None:
@@ -92,17 +104,27 @@ def predict(run: dict[str, Any], folder: Path) -> None:
         for precision in ("half", "float32"):
             out = folder / "masks" / run["dataset"] / f"{configuration}_{precision}"
             out.mkdir(parents=True, exist_ok=True)
-            times = {case: _predict_case(predictor, paths, out / case, precision) for case, paths in files.items()}
+            prior = out.with_name(f"3d_lowres_{precision}") if configuration == CASCADE else None
+            times = {case: _predict_case(predictor, own, out / case, precision, prior) for case, own in files.items()}
             (out / "times.json").write_text(json.dumps(times))
 
 
-def _predict_case(predictor: nnUNetPredictor, paths: list[str], out: Path, precision: str) -> list[float]:
+def _predict_case(
+    predictor: nnUNetPredictor, paths: list[str], out: Path, precision: str, prior: Path | None
+) -> list[float]:
     """One case, stage by stage as ``predict_from_files_sequential`` does; seconds of the three stages."""
     begun = time.perf_counter()
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
-    data, _, properties = preprocessor.run_case(
-        paths, None, predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json
+    data, mask, properties = preprocessor.run_case(
+        paths,
+        None if prior is None else str(prior / f"{out.name}.nii.gz"),
+        predictor.plans_manager,
+        predictor.configuration_manager,
+        predictor.dataset_json,
     )
+    if prior is not None:
+        masks = convert_labelmap_to_one_hot(mask[0], predictor.label_manager.foreground_labels, data.dtype)
+        data = np.vstack((data, masks))
     ready = time.perf_counter()
     half, gaussian = torch.half, predict_from_raw_data.compute_gaussian
     if precision == "float32":

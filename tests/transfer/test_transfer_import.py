@@ -191,3 +191,25 @@ def test_a_model_that_is_there_stays_unless_told(tmp_path, bring):
     assert bring(home, "--replace")[0] == 0
     assert weights.read_bytes() != before
     assert [path.name for path in weights.parents[2].iterdir()] == ["3d"]
+
+
+def test_a_cascade_brings_the_model_that_feeds_it(tmp_path, bring, run):
+    plans = make_plans()
+    full = plans["configurations"]["3d_fullres"]
+    low = {**full, "spacing": [5.0, 2.0, 2.4], "next_stage": "3d_cascade_fullres"}
+    fed = {**full, "previous_stage": "3d_lowres"}
+    write_model(tmp_path, {**plans, "configurations": {"3d_lowres": low}}, folds=(0, 1))
+    home = write_model(tmp_path, {**plans, "configurations": {"3d_cascade_fullres": fed}}, inputs=4)
+    assert bring(home.parent, "-c", "3d_cascade")[0] == 0
+    model = open_imported(tmp_path, "3d_cascade")
+    assert model.source is not None
+    assert (model.source.folds, model.mask_values) == (("0", "1"), ((1,), (2,)))
+    assert model.source.configuration.preprocessing.spacing == (5.0, 2.0, 2.4)
+    x = torch.randn((1, 4, 4, 16, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs = make_network({"configurations": {"3d_cascade_fullres": fed}}, inputs=4)(x)
+        assert torch.allclose(model.networks[0](x)[0], theirs, atol=1e-6)
+    for channel in range(2):
+        voxels = np.random.default_rng(channel).normal(50, 30, GRID.shape).astype(np.float32)
+        write_voxels(tmp_path / "scans" / f"a_{channel:04d}.nii.gz", voxels, GRID)
+    assert run("predict", "-i", tmp_path / "scans", "-o", tmp_path / "m", "--root", tmp_path / "root")[0] == 0

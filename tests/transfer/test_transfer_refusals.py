@@ -77,7 +77,7 @@ TORCH_RESAMPLING = {"resampling_fn_data": "resample_torch_fornnunet"}
         (change_arguments(n_blocks_per_stage=[1, 1]), "blocks per stage that unet does not have"),
         (change_configuration(**TORCH_RESAMPLING), "'resampling_fn_data' 'resample_torch_fornnunet'"),
         (change_configuration(preprocessor_name="MyPreprocessor"), "'preprocessor_name' 'MyPreprocessor'"),
-        (change_configuration(previous_stage="3d_lowres"), "is a cascade, fed by 3d_lowres"),
+        (change_configuration(previous_stage="3d_lowres"), "is a cascade, fed by 3d_lowres, but"),
         (change_configuration(normalization_schemes=["A", "B"]), "normalisation A, which autoseg does not have"),
         (change_configuration(use_mask_for_norm=[True]), "normalises 2 channels"),
         (change_resampling("data", order_z=1), "'resampling_fn_data_kwargs.order_z' '1'"),
@@ -102,6 +102,16 @@ def test_an_unknown_network(tmp_path, refused):
     home = write_model(tmp_path)
     (home / "plans.json").write_text(json.dumps(plans))
     assert "has the network os.system, which autoseg does not have; it has: PlainConvUNet" in refused(home)
+
+
+def test_a_cascade_of_regions(tmp_path, refused):
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+    described = {**DESCRIBED, "labels": labels, "regions_class_order": [1, 2, 3]}
+    full = make_plans()["configurations"]["3d_fullres"]
+    for name, changes in (("3d_lowres", {}), ("3d_cascade_fullres", {"previous_stage": "3d_lowres"})):
+        plans = {**make_plans(), "configurations": {name: {**full, **changes}}}
+        home = write_model(tmp_path, plans, described=described)
+    assert "is a cascade of overlapping regions" in refused(home.parent)
 
 
 def test_a_trainer_that_nobody_here_knows(tmp_path, refused, bring):
@@ -167,7 +177,10 @@ def test_folds_that_were_trained_otherwise(tmp_path, refused):
 
 
 def test_a_checkpoint_in_the_wrong_folder(tmp_path, refused):
-    home = write_model(tmp_path)
+    plans = make_plans()
+    home = write_model(tmp_path, plans)
+    plans["configurations"] |= make_plans(2)["configurations"]
+    (home / "plans.json").write_text(json.dumps(plans))
     home = home.rename(home.with_name("nnUNetTrainer__nnUNetPlans__2d"))
     assert "is of configuration 3d_fullres, but its folder says 2d; put it where it belongs" in refused(home)
 

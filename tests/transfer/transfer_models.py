@@ -70,7 +70,7 @@ def make_plans(axes=3, residual=False):
     }
 
 
-def make_network(plans, outputs=3, seed=0):
+def make_network(plans, outputs=3, seed=0, inputs=2):
     """nnU-Net's own network of the only configuration, in evaluation mode."""
     (configuration,) = plans["configurations"].values()
     kwargs = dict(configuration["architecture"]["arch_kwargs"])
@@ -83,7 +83,7 @@ def make_network(plans, outputs=3, seed=0):
     kind = ResidualEncoderUNet if "n_blocks_per_stage" in kwargs else PlainConvUNet
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return kind(input_channels=2, num_classes=outputs, deep_supervision=False, **kwargs).eval()
+        return kind(input_channels=inputs, num_classes=outputs, deep_supervision=False, **kwargs).eval()
 
 
 def make_checkpoint(plans, network, **changes):
@@ -112,7 +112,7 @@ DESCRIBED = {
 }
 
 
-def write_model(folder, plans=None, *, folds=(0,), described=DESCRIBED, file="checkpoint_final.pth", **changes):
+def write_model(folder, plans=None, *, folds=(0,), described=DESCRIBED, inputs=2, **changes):
     """The folder of one model under ``folder``, named as nnU-Net names it."""
     plans = make_plans() if plans is None else plans
     name = next(iter(plans["configurations"]))
@@ -122,6 +122,6 @@ def write_model(folder, plans=None, *, folds=(0,), described=DESCRIBED, file="ch
     (home / "dataset.json").write_text(json.dumps(described))
     for seed, fold in enumerate(folds):
         (home / f"fold_{fold}").mkdir(exist_ok=True)
-        checkpoint = make_checkpoint(plans, make_network(plans, seed=seed), **changes)
-        torch.save(checkpoint, home / f"fold_{fold}" / file)
+        checkpoint = make_checkpoint(plans, make_network(plans, seed=seed, inputs=inputs), **changes)
+        torch.save(checkpoint, home / f"fold_{fold}" / "checkpoint_final.pth")
     return home
