@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from autoseg.datasets import find_scans, read_image
 from autoseg.model import Model, load_model
 from autoseg.pipeline.importing_model import import_model
 from autoseg.prediction import predict_logits, predict_scan
-from autoseg.preprocessing import prepare_case, prepare_label, restore_logits
+from autoseg.preprocessing import nonzero_mask, prepare_case, prepare_label, restore_logits
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -151,7 +151,9 @@ def _predict(model: Model, case: Case, path: Path) -> tuple[np.ndarray, np.ndarr
     image = read_image(case.id, case.channels, model.plan.channels)
     prior = None if model.source is None else predict_scan(model.source, case.id, image, torch.device("cpu"))
     prepared = prepare_case(case.id, image, None, settings)
-    prior = None if prior is None else prepare_label(prior, prepared.placement, settings)
+    if prior is not None:  # without voxels outside the non-zero region, as in the peer
+        cleaned = replace(prior, voxels=prior.voxels * nonzero_mask(image.voxels).astype(prior.voxels.dtype))
+        prior = prepare_label(cleaned, prepared.placement, settings)
     inputs = stack_inputs(prepared.image, prior, model.mask_values)
     ready = time.perf_counter()
     logits = predict_logits(

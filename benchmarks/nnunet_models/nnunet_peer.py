@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprints,
@@ -27,6 +28,7 @@ from nnunetv2.inference import export_prediction, predict_from_raw_data
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.model_sharing.model_export import export_pretrained_model
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerAdam1en3
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
@@ -117,7 +119,7 @@ def _predict_case(
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
     data, mask, properties = preprocessor.run_case(
         paths,
-        None if prior is None else str(prior / f"{out.name}.nii.gz"),
+        None if prior is None else _clean_prior(prior / f"{out.name}.nii.gz", paths, out),
         predictor.plans_manager,
         predictor.configuration_manager,
         predictor.dataset_json,
@@ -147,6 +149,18 @@ def _predict_case(
     written = time.perf_counter()
     np.savez(f"{out}.npz", image=data, logits=logits.numpy())
     return [ready - begun, done - ready, written - done]
+
+
+def _clean_prior(prior: Path, paths: list[str], out: Path) -> str:
+    """A cascade's prior without voxels outside the non-zero region, which its z-score would count as inside."""
+    mask = sitk.ReadImage(str(prior))
+    scan = np.stack([sitk.GetArrayFromImage(sitk.ReadImage(path)) for path in paths])
+    cleaned = sitk.GetImageFromArray(sitk.GetArrayFromImage(mask) * create_nonzero_mask(scan).astype(np.uint8))
+    cleaned.CopyInformation(mask)
+    path = out.parent / "priors" / f"{out.name}.nii.gz"
+    path.parent.mkdir(exist_ok=True)
+    sitk.WriteImage(cleaned, str(path))
+    return str(path)
 
 
 def export(run: dict[str, Any], folder: Path) -> None:
