@@ -1,6 +1,7 @@
 """A model as nnU-Net saves it becomes one of ours with the same logits, and masks on the scan's own grid."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -213,3 +214,14 @@ def test_a_cascade_brings_the_model_that_feeds_it(tmp_path, bring, run):
         voxels = np.random.default_rng(channel).normal(50, 30, GRID.shape).astype(np.float32)
         write_voxels(tmp_path / "scans" / f"a_{channel:04d}.nii.gz", voxels, GRID)
     assert run("predict", "-i", tmp_path / "scans", "-o", tmp_path / "m", "--root", tmp_path / "root")[0] == 0
+
+
+def test_a_checkpoint_that_an_older_numpy_wrote(tmp_path, bring):
+    path = write_model(tmp_path) / "fold_0" / "checkpoint_final.pth"
+    with zipfile.ZipFile(path) as archive:
+        entries = [(name, archive.read(name)) for name in archive.namelist()]
+    assert sum(b"numpy._core.multiarray" in content for _, content in entries) == 1
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries:
+            archive.writestr(name, content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert bring(path.parents[1])[0] == 0
