@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from autoseg.core.records import Lesions, Placement, PreparedCase, Record
 from autoseg.core.store import read_array, read_record, write_array, write_bytes, write_record
 
 MAPPED_ABOVE_BYTES = 2**31
+LARGEST_HALF = 65504.0
 
 
 class PreparedFacts(Record):
@@ -26,6 +28,36 @@ class PreparedFacts(Record):
 
     source_key: str
     placement: Placement
+
+
+def store_image(image: np.ndarray, storage: Literal["float32", "float16"]) -> np.ndarray:
+    """An image as it is stored: rounded to half precision only where that loses next to nothing.
+
+    Every value then moves by at most 1/2048 of itself or, below 6e-5, by 3e-8. A case stays float32 as a whole when a
+    value lies beyond the range of float16, or when rounding moves the non-zero voxels of a channel by more than a
+    thousandth of their standard deviation (root mean square): a channel that was not normalised may be tiny, or far
+    from 0.
+
+    Args:
+        image: (C,Z,Y,X) float32.
+
+    Returns:
+        (C,Z,Y,X) float32 or float16.
+    """
+    if storage == "float32":
+        return image
+    stored = np.empty(image.shape, np.float16)
+    for channel, half in zip(image, stored, strict=True):
+        if max(-float(channel.min()), float(channel.max())) > LARGEST_HALF:
+            return image
+        half[...] = channel
+        inside = channel != 0
+        values = channel[inside]
+        error = half[inside].astype(np.float32)
+        error -= values
+        if values.size and np.linalg.norm(error) > values.std(dtype=np.float64) * np.sqrt(values.size) / 1000:
+            return image
+    return stored
 
 
 def write_prepared(folder: Path, case: PreparedCase, source_key: str) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,9 +90,11 @@ def read_record(kind: type[R], path: Path, *, remedy: str) -> R:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write one array as ``.npy``, whole or not at all."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
-    write_bytes(path, buffer.getvalue())
+    array = np.ascontiguousarray(array)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        # Not by numpy's own ``tofile``, whose error does not say that the disk is full; and without another copy.
+        file.write(array.reshape(-1).view(np.uint8).data)
 
 
 def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
@@ -101,9 +102,14 @@ def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
     return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
 
 
-def hash_settings(*parts: Any) -> str:
-    """Twelve hexadecimal digits that change when any part does."""
-    text = "\n".join(render_record(part) if isinstance(part, Record) else repr(part) for part in parts)
+def hash_settings(*parts: Any, without: Collection[str] = ()) -> str:
+    """Twelve hexadecimal digits that change when any part does.
+
+    Args:
+        without: keys of the parts that are records which do not count.
+    """
+    texts = [render_record(part, without=without) if isinstance(part, Record) else repr(part) for part in parts]
+    text = "\n".join(texts)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

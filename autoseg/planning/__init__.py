@@ -11,11 +11,13 @@ from autoseg.planning.folds import (
 )
 from autoseg.planning.plan import make_plan
 from autoseg.planning.pricing import DEVICE_GB, price_step
+from autoseg.planning.storage import find_prepared_shape
 
 __all__ = [
     "DEVICE_GB",
     "describe_rule",
     "explain_plan",
+    "find_prepared_shape",
     "find_split_groups",
     "labelled_groups",
     "make_folds",

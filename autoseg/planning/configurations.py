@@ -18,6 +18,7 @@ from autoseg.planning.presets import Preset
 from autoseg.planning.pricing import Cost
 from autoseg.planning.sampling import plan_augmentation, plan_sampling
 from autoseg.planning.spacing import COARSE_RATIO, TargetGrid, join
+from autoseg.planning.storage import plan_storage
 from autoseg.planning.tiling import plan_tiling
 from autoseg.planning.training import explain_training, plan_loss
 
@@ -227,4 +228,5 @@ def _plan_preprocessing(
         channels=channels,
         coarse_axis_ratio=COARSE_RATIO,
     )
+    settings, reasons["preprocessing.storage"] = plan_storage(fingerprint, settings, preset)
     return settings, reasons

@@ -36,6 +36,7 @@ class Preset:
         light_augmentation: smaller and rarer changes than nnU-Net's, for trainings too short to overfit.
         spares_positions: never mirror an axis along which labels are told apart by where they lie.
         lesion_sampling: draw some patches lesion by lesion where small lesions are common.
+        halves_arrays: store preprocessed voxels in half precision where all cases together do not fit in memory.
         channel_names: ``ours`` knows more names of channels with an absolute scale.
         counts_all_labels: count one output per name in ``labels`` of nnU-Net's dataset.json (``background`` beside
             regions, and ``ignore``), not per output that the network has.
@@ -64,6 +65,7 @@ class Preset:
     light_augmentation: bool = False
     spares_positions: bool = True
     lesion_sampling: bool = True
+    halves_arrays: bool = True
     channel_names: Literal["ours", "nnunet"] = "ours"
     counts_all_labels: bool = False
 
@@ -100,6 +102,7 @@ _NO_DEPARTURES: dict[str, Any] = {
     "orientation": "stored",
     "spares_positions": False,
     "lesion_sampling": False,
+    "halves_arrays": False,
     "channel_names": "nnunet",
     "counts_all_labels": True,
 }

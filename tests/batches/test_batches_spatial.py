@@ -7,6 +7,7 @@ import pytest
 
 from autoseg.batches.augmentation import cut_patch, draw_change
 from autoseg.batches.augmentation.draws import rotation
+from autoseg.batches.augmentation.kernels import widen_half
 from autoseg.batches.augmentation.spatial import smooth_field
 
 SHAPE = (10, 20, 30)
@@ -120,6 +121,16 @@ def test_half_precision_and_memory_maps_give_the_same_patch(make, tmp_path):
         found = cut(make, (2, 3, 4), (4, 8, 12), matrix=matrix, image=stored)
         assert np.array_equal(found[0], expected[0])
         assert np.array_equal(found[1], expected[1])
+
+
+def test_every_finite_half_is_widened_exactly():
+    bits = np.arange(2**16, dtype=np.uint16)
+    halves = bits[np.isfinite(bits.view(np.float16))].reshape(2, 4, 8, -1)
+    wide = np.empty(halves.shape, np.float32)
+    flipped = wide[:, ::-1, :, ::-1]
+    widen_half(halves, flipped)
+    expected = halves.view(np.float16).astype(np.float32)
+    assert np.array_equal(flipped.view(np.uint32), expected.view(np.uint32))  # minus zero and subnormals, too
 
 
 def test_patch_far_outside_is_empty(make):

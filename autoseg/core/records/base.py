@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import types
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -24,9 +25,13 @@ class Record(BaseModel):
 R = TypeVar("R", bound=Record)
 
 
-def render_record(record: Record) -> str:
-    """The record as indented JSON that a person can read, edit and mail; short lists stay on one line."""
-    return _render(record.model_dump(mode="json", by_alias=True), 0) + "\n"
+def render_record(record: Record, *, without: Collection[str] = ()) -> str:
+    """The record as indented JSON that a person can read, edit and mail; short lists stay on one line.
+
+    Args:
+        without: keys of the record to leave out.
+    """
+    return _render(record.model_dump(mode="json", by_alias=True, exclude=set(without)), 0) + "\n"
 
 
 def render_schema(kind: type[Record]) -> str:

@@ -6,16 +6,17 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from autoseg.core.arrays import is_prepared, write_prepared
-from autoseg.core.geometry import resampled_shape
+from autoseg.core.arrays import is_prepared, store_image, write_prepared
 from autoseg.core.parallel import Progress, count_workers
 from autoseg.core.records import Case, CaseFacts, Dataset, Fingerprint, Plan, PreprocessingSettings
 from autoseg.core.store import hash_settings
 from autoseg.datasets import read_case
 from autoseg.pipeline.planning.cases import WORKER_BYTES, run_cases
 from autoseg.pipeline.planning.raw import without_cases
+from autoseg.planning import find_prepared_shape
 from autoseg.preprocessing import prepare_case
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,11 @@ BYTES_MADE = (10, 6)
 
 
 def arrays_folder(preprocessed: Path, settings: PreprocessingSettings) -> Path:
-    """Where arrays with these settings lie; configurations with equal settings share them."""
-    return preprocessed / f"arrays_{hash_settings(settings)}"
+    """Where arrays with these settings lie; configurations with equal settings share them.
+
+    Plans made before there was a choice of storage store float32, and their arrays keep their name.
+    """
+    return preprocessed / f"arrays_{hash_settings(settings, without=('storage',) * (settings.storage == 'float32'))}"
 
 
 def prepare_arrays(
@@ -65,11 +69,7 @@ def prepare_arrays(
 
 def bytes_per_case(case: CaseFacts, settings: PreprocessingSettings) -> int:
     """Memory to preprocess one case: what it is read into, and what it is resampled to."""
-    axes = settings.axis_order
-    if settings.orientation == "stored":
-        axes = tuple(case.transpose.index(axis) for axis in axes)  # type: ignore[assignment]
-    shape = [case.cropped_shape[axis] for axis in axes]
-    resampled = resampled_shape(shape, [case.spacing[axis] for axis in axes], settings.spacing)
+    resampled = find_prepared_shape(case, settings)
     channels = len(settings.channels)
     read, made = (each * channels + base for base, each in (BYTES_READ, BYTES_MADE))
     return WORKER_BYTES + math.prod(case.shape) * read + math.prod(resampled) * made
@@ -78,4 +78,5 @@ def bytes_per_case(case: CaseFacts, settings: PreprocessingSettings) -> int:
 def _prepare(task: tuple[Dataset, Case, PreprocessingSettings, Path, str]) -> None:
     dataset, case, settings, folder, key = task
     image, label = read_case(dataset, case)
-    write_prepared(folder, prepare_case(case.id, image, label, settings), key)
+    prepared = prepare_case(case.id, image, label, settings)
+    write_prepared(folder, replace(prepared, image=store_image(prepared.image, settings.storage)), key)
