@@ -44,6 +44,7 @@ DOORS = {
     "dynamic_network_architectures": {"networks"},
     "timm": {"networks"},
     "safetensors": {"model.py"},
+    "openvino": {"prediction/openvino_network.py"},
     "multiprocessing": {"core/parallel.py"},
 }
 

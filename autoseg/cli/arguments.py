@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 Arguments = argparse.Namespace
+ArgumentParser = argparse.ArgumentParser
+BooleanOptionalAction = argparse.BooleanOptionalAction
 
 
 def make_parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -59,6 +61,23 @@ def read_positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"'{text}' is no positive number")
     return value
+
+
+def read_share(text: str) -> float:
+    """A number above 0 and at most 1."""
+    value = read_positive(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no share; write a number above 0 and at most 1")
+    return value
+
+
+def read_part(text: str) -> tuple[int, int]:
+    """``2/4`` -> (2, 4): the second of four parts."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise argparse.ArgumentTypeError(f"'{text}' is no part; write 1/4, 2/4, 3/4 or 4/4 for a quarter each")
+    return number, count
 
 
 def read_count(text: str) -> int:

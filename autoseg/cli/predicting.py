@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from autoseg.cli.arguments import Arguments, add_device, make_parser
+from autoseg.cli.arguments import ArgumentParser, Arguments, BooleanOptionalAction, make_parser, read_part, read_share
 from autoseg.cli.running import run_command, show
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ def predict(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument(
         "--resample-channels", action="store_true", help="bring channels on other grids onto the first channel's grid"
     )
-    add_device(parser)
+    _add_manner(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
+        from autoseg.pipeline.predicting import PredictionOptions
         from autoseg.pipeline.predicting import predict as predict_scans
 
         masks = predict_scans(
@@ -48,9 +49,50 @@ def predict(argv: Sequence[str] | None = None) -> NoReturn:
             configuration=args.configuration,
             folds=args.folds,
             device=args.device,
-            resample_channels=args.resample_channels,
+            options=PredictionOptions(
+                resample_channels=args.resample_channels,
+                step=args.step,
+                mirror=args.mirror,
+                probabilities=args.probabilities,
+                engine=args.engine,
+                part=args.part,
+            ),
             progress=terminal.progress,
         )
         show(args, f"{len(masks)} masks in {args.output}\n")
 
     run_command(parser, argv, act)
+
+
+def _add_manner(parser: ArgumentParser) -> None:
+    """How it is done: probabilities, accuracy against time, and where."""
+    parser.add_argument(
+        "--probabilities", action="store_true", help="also write the probability of every class, <case>.npz"
+    )
+    parser.add_argument(
+        "--step",
+        type=read_share,
+        metavar="SHARE",
+        help="distance between tiles, as a share of a tile; left out: as planned",
+    )
+    parser.add_argument(
+        "--mirror",
+        action=BooleanOptionalAction,
+        help="average over mirror images; left out: as planned on a GPU, not on a CPU",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "torch", "openvino"),
+        default="auto",
+        help="what computes the network on a CPU; auto: OpenVINO where it is installed, gives the same and is faster",
+    )
+    parser.add_argument(
+        "--part",
+        type=read_part,
+        default=(1, 1),
+        metavar="N/M",
+        help="only part N of M, so that M commands can share the work; the parts are disjoint",
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, or several GPUs: cuda:0,cuda:1"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 
 import torch
 
@@ -25,6 +26,24 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def choose_devices(wanted: str) -> tuple[str, ...]:
+    """Devices to work on side by side: one, or several with commas between (``cuda:0,cuda:1``).
+
+    Raises:
+        UsageError: a name is no device, one is named twice, or torch does not see it.
+    """
+    names = tuple(name.strip() for name in wanted.split(","))
+    for name in names:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+            raise UsageError(f"--device: '{name}' is no device; use auto, cpu, cuda, or cuda:0,cuda:1 for several GPUs")
+        _, _, number = name.partition(":")
+        if number and torch.cuda.is_available() and int(number) >= torch.cuda.device_count():
+            raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs, numbered from 0")
+    if len(set(names)) < len(names) and set(names) != {"cpu"}:
+        raise UsageError(f"--device {wanted}: a GPU is named twice; name each once")
+    return names
+
+
 def name_device(device: torch.device) -> str:
     """What to write into records: ``cpu`` or the GPU's name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -39,6 +58,12 @@ def gpu_memory_gb() -> float | None:
 
 def use_all_cores() -> int:
     """Give torch every core this process may use; returns how many."""
+    return use_cores(share=1)
+
+
+def use_cores(*, share: int) -> int:
+    """Give torch this process's part of the cores, where ``share`` processes work side by side; returns how many."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(cores)
-    return cores
+    own = max(1, cores // share)
+    torch.set_num_threads(own)
+    return own

@@ -106,6 +106,26 @@ def predict_rows(
         yield from window.take(level.stop)
 
 
+def middle_tile(image: np.ndarray, tiling: TilingSettings) -> np.ndarray:
+    """(C,*tile) float32, the tile in the middle of an image, as a network sees it."""
+    frame = _Frame.around(image, tiling)
+    start = [(p - t) // 2 for p, t in zip(frame.padded, frame.tile, strict=True)]
+    tile = np.ascontiguousarray(frame.pad(image)[(slice(None), *frame.box(start))])
+    return tile[:, 0] if frame.flat else tile
+
+
+def count_calls(shape: Sequence[int], tiling: TilingSettings, *, networks: int) -> int:
+    """How many tiles go through a network for one case, mirror images and folds included.
+
+    Args:
+        shape: (Z,Y,X) of the preprocessed image.
+        networks: folds.
+    """
+    frame = _Frame.around(np.broadcast_to(np.float32(0), (1, *shape)), tiling)
+    tiles = sum(len(level.starts) for level in frame.levels)
+    return tiles * 2 ** len(tiling.mirror_axes) * networks
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Level:
     """Tiles at one height (or slices, for tiles of two axes): after them, the rows below ``stop`` are final."""

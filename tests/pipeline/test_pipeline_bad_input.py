@@ -334,7 +334,7 @@ def test_a_bad_scan_is_listed_and_the_others_are_predicted(run, trained, scans, 
     assert "1 of 6 cases failed" in last
     assert "case2" in last
     found = sorted(path.name for path in (tmp_path / "masks").iterdir())
-    assert found == ["case0.nii.gz", "case1.nii.gz", "case3.nii.gz", "case4.nii.gz", "case5.nii.gz", "predictions.json"]
+    assert found == ["case0.nii.gz", "case1.nii.gz", "case3.nii.gz", "case4.nii.gz", "case5.nii.gz", "predictions"]
 
 
 def test_no_model_is_trained(run, planned, tmp_path):

@@ -1,0 +1,76 @@
+"""How a prediction is to be done, and what that makes of a model."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import torch
+
+from autoseg.core.errors import UsageError
+from autoseg.model import Model
+from autoseg.prediction.engines import Engine
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions:
+    """Everything but what is predicted with which model.
+
+    Attributes:
+        resample_channels: bring channels on other grids onto the first channel's.
+        step: distance between tiles as a share of the tile; None as planned.
+        mirror: average over mirror images; None as planned on a GPU, and on a CPU if the plan was made for one.
+        probabilities: also write them.
+        engine: what computes the networks.
+        part: (number, count): only every count-th case, from the number-th on; numbers begin with 1.
+    """
+
+    resample_channels: bool = False
+    step: float | None = None
+    mirror: bool | None = None
+    probabilities: bool = False
+    engine: Engine = "auto"
+    part: tuple[int, int] = (1, 1)
+
+
+def adapt_model(model: Model, options: PredictionOptions, device: torch.device) -> Model:
+    """The model, and its source, with the tiles and mirror images that were asked for.
+
+    Raises:
+        UsageError: mirroring is asked for, but the network was trained without.
+    """
+    configuration = model.configuration
+    tiling = configuration.tiling.model_copy(
+        update={
+            "mirror_axes": _choose_mirror_axes(model, options.mirror, device),
+            "step": options.step or configuration.tiling.step,
+        }
+    )
+    source = None if model.source is None else adapt_model(model.source, options, device)
+    return replace(model, configuration=configuration.model_copy(update={"tiling": tiling}), source=source)
+
+
+def _choose_mirror_axes(model: Model, mirror: bool | None, device: torch.device) -> tuple[int, ...]:
+    planned, trained = model.configuration.tiling.mirror_axes, model.configuration.augmentation.mirror_axes
+    if mirror is False:
+        return ()
+    if mirror:
+        if not (planned or trained):
+            raise UsageError(
+                f"--mirror: {model.name} was trained without mirroring (augmentation.mirror_axes in its plan is "
+                f"empty), so a mirrored scan means nothing to it; leave --mirror out"
+            )
+        return planned or trained
+    if not planned or device.type != "cpu" or model.plan.preset == "pocket":
+        return planned  # the preset for laptops mirrors only what a laptop can afford
+    flips = 2 ** len(planned)
+    log.info(
+        "on a CPU tiles of %s are not mirrored: the mean of all %d mirror images, as planned, takes %d times as long "
+        "for what is usually a small gain in accuracy; --mirror asks for it",
+        model.name,
+        flips,
+        flips,
+    )
+    return ()
