@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import psutil
@@ -40,8 +41,35 @@ class Outcome(Generic[T]):
 def count_workers(items: int, bytes_per_worker: int, *, cores: int | None = None) -> int:
     """How many processes the free memory and the cores allow; at least 1, at most one per item."""
     usable = cores or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores or os.cpu_count() or 1
-    fitting = int(psutil.virtual_memory().available * 0.8 // max(bytes_per_worker, 1))
+    fitting = int(free_memory_bytes() * 0.8 // max(bytes_per_worker, 1))
     return max(1, min(items, usable, fitting))
+
+
+def free_memory_bytes(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Memory that can still be taken: what the machine has free, or less where a container or a job is limited.
+
+    Args:
+        groups: where Linux shows its control groups (version 2).
+        own: the file that says which of them this process is in.
+    """
+    free = int(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):
+        line = next((line for line in own.read_text().splitlines() if line.startswith("0::/")), "0::/")
+        group = groups / line.removeprefix("0::/")
+        for level in (group, *group.parents):  # a limit of any level holds
+            if level.is_relative_to(groups):
+                free = min(free, _left_in_group(level, free))
+    return max(free, 0)
+
+
+def _left_in_group(group: Path, otherwise: int) -> int:
+    """Bytes below a control group's limit; files that are only cached there give way. ``otherwise`` without a limit."""
+    limit = group / "memory.max"
+    text = limit.read_text().strip() if limit.exists() else "max"
+    if text == "max":
+        return otherwise
+    stats = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return int(text) - int((group / "memory.current").read_text()) + int(stats.get("inactive_file", 0))
 
 
 def map_cases(function: Callable[[Any], T], items: Iterable[tuple[str, Any]], *, workers: int) -> Iterator[Outcome[T]]:
