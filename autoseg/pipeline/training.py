@@ -23,7 +23,7 @@ from autoseg.pipeline.fold_run import FoldRun, read_history
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
 from autoseg.pipeline.planning import arrays_folder, case_key, check_folds, open_raw, read_folds, read_plan
 from autoseg.pipeline.relief import CHECKPOINTING, adopt_relief, fit_within_memory
-from autoseg.prediction import predict_case
+from autoseg.prediction import predict_mask
 from autoseg.report import draw_progress
 
 log = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ def _validate(
             if should_stop():
                 log.info("stopped; run the same command again to go on")
                 return None
-            mask, _ = predict_case(model, case, run.device)
+            mask = predict_mask(model, case, run.device)
             like = sources[case.id].channels[0].path
             write_voxels(run.mask_path(case.id), mask.voxels, mask.grid, like=like)
         progress(len(todo), len(todo), "predicting held-out cases")

@@ -68,7 +68,7 @@ class LogitRestorer:
 
     Logits are interpolated, then compared, only where a class other than background can win. That is exact: the
     weights of linear interpolation are not negative, so where background wins at all voxels around, it wins between
-    them. A spline of order 3 reads nearly all rows, which are then kept until the last one came.
+    them.
 
     Args:
         placement: of the preprocessed case.
