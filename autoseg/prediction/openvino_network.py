@@ -29,7 +29,7 @@ class OpenvinoNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, example: torch.Tensor) -> None:
         super().__init__()
-        from openvino.frontend import FrontEndManager
+        from openvino.frontend import FrontEndManager, OpConversionFailure
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
         with torch.no_grad(), warnings.catch_warnings():
@@ -37,7 +37,10 @@ class OpenvinoNetwork(nn.Module):
             traced = torch.jit.trace(_Finest(network), example, check_trace=False)
         frontend = FrontEndManager().load_by_framework("pytorch")
         self.decoder = TorchScriptPythonDecoder(traced)  # the graph reads weights from it
-        self.graph = frontend.convert(frontend.load(self.decoder))
+        try:
+            self.graph = frontend.convert(frontend.load(self.decoder))
+        except OpConversionFailure as error:  # which is no RuntimeError
+            raise RuntimeError(str(error)) from error
         self.compiled: dict[tuple[int, ...], object] = {}  # by shape: fixed shapes are faster than open ones
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:

@@ -233,7 +233,7 @@ class _Window:
         """Weighted logits (B,K,*tile) of tiles at these places."""
         for start, tile_logits in zip(starts, logits.to(self.place), strict=True):
             box = self.frame.box(start, first=self.first)
-            self.total[(slice(None), *box)] += tile_logits * self.weight
+            self.total[(slice(None), *box)].addcmul_(tile_logits, self.weight)  # without a product in between
             self.counted[box] += self.weight
 
     @torch.inference_mode()
@@ -293,7 +293,8 @@ class _Calls:
                     logits = part.flip(flipped) if flipped else part
                     total = logits if total is None else total + logits
         assert total is not None  # at least one network and the unflipped tile
-        return total / (len(self.networks) * len(self.flips))
+        count = len(self.networks) * len(self.flips)
+        return total if count == 1 else total / count
 
     @torch.inference_mode()
     def _measure(self, shape: tuple[int, ...]) -> int:
