@@ -140,7 +140,7 @@ def compare_on_cpu(names: list[str]) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     device = torch.device("cpu")
     for name in names:
-        for dimensions, patch, base in ((2, (128, 96), 16), (3, (16, 48, 64), 8)):
+        for dimensions, patch, base in ((2, (128, 96), 16), (3, (16, 48, 64), 16)):
             for checkpointing in (False, True):
                 task = plan_task(name, dimensions, patch, base, stages=4, checkpointing=checkpointing)
                 started = time.perf_counter()
