@@ -70,7 +70,8 @@ class Stop:
 
     def _notice(self, number: int, frame: object) -> None:
         self.signal = number
-        signal.signal(number, signal.SIG_DFL)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
 
     def __call__(self) -> bool:
         """Whether a signal came."""

@@ -5,25 +5,23 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import nn
 
 import autoseg
 from autoseg.batches import Batches
-from autoseg.core.errors import ModelError
-from autoseg.core.masks import stack_inputs
+from autoseg.core.errors import ModelError, StorageError
 from autoseg.core.parallel import Progress
-from autoseg.core.records import Fold, Outputs, Plan, PreparedCase, TrainedFold
+from autoseg.core.records import Fold, Plan, PreparedCase, TrainedFold
 from autoseg.core.store import hash_settings, read_record, write_bytes, write_record, write_text
 from autoseg.losses import DeepLoss, build_loss
 from autoseg.model import WEIGHTS, fold_folder, planned_network, save_plan, save_weights
 from autoseg.pipeline.machine import name_device
+from autoseg.pipeline.quick_validation import quick_validation
+from autoseg.pipeline.writing import BackgroundWriter
 from autoseg.planning import relieve
-from autoseg.prediction import predict_logits
 from autoseg.training import EpochFacts, TrainingState, load_state, save_state, train_fold
 
 log = logging.getLogger(__name__)
@@ -31,6 +29,8 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 FACTS = "fold.json"
 HISTORY = "history.jsonl"
+
+Row = dict[str, float | int | None]
 
 
 class FoldRun:
@@ -50,7 +50,9 @@ class FoldRun:
         self.configuration = plan.configurations[name]
         self.folder, self.here = folder, fold_folder(folder, fold_name)
         self.device, self.time_budget_s = device, time_budget_s
-        self.rows: list[dict[str, float | int | None]] = []
+        self.rows: list[Row] = []
+        self.former: TrainedFold | None = None
+        self.writer: BackgroundWriter
 
     def is_finished(self) -> bool:
         """True once the final weights are on disk."""
@@ -71,8 +73,14 @@ class FoldRun:
             ModelError: the fold was trained with other cases or from another seed.
         """
         if not (self.here / FACTS).exists():
+            if (self.here / CHECKPOINT).exists():
+                raise ModelError(
+                    f"{self.here} has a {CHECKPOINT} but no {FACTS} that says which cases and seed it belongs to; put "
+                    f"{FACTS} back, or begin anew with --restart"
+                )
             return
         former = read_facts(self.here, remedy="begin anew with --restart")
+        self.former = former
         moved = set(former.train) ^ set(self.fold.train) | set(former.validation) ^ set(self.fold.validation)
         if moved:
             raise ModelError(
@@ -85,20 +93,40 @@ class FoldRun:
                 f"begin anew with --restart"
             )
 
+    def say_new_length(self) -> None:
+        """Say it when the training that goes on was begun with another length."""
+        former, now = self.former, self._describe_length()
+        if former is None or former.planned_epochs is None or former.steps_per_epoch is None:
+            return
+        before = describe_length(former.time_budget_s, former.planned_epochs, former.steps_per_epoch)
+        if before != now:
+            log.warning(
+                "this training was begun for %s and goes on for %s; its learning rate follows that", before, now
+            )
+
     def fit(self, prepared: dict[str, PreparedCase], should_stop: Callable[[], bool], progress: Progress) -> None:
-        """The training itself: resume, loop, and the final weights."""
+        """The training itself: resume, loop, and the final weights.
+
+        Raises:
+            StorageError: the final weights, or the state after a stop, could not be written.
+        """
         state = self._resume()
+        self._write_facts(state)  # before the first checkpoint, so that every resume can be checked
+        validate = quick_validation(self.plan, self.name, self.fold.validation, prepared, self.device, should_stop)
         network = planned_network(self.plan, self.name, seed=self.plan.seed).to(self.device)
         stream = hash_fold(self.fold_name)
-        with Batches(
-            [prepared[case] for case in self.fold.train],
-            self.configuration,
-            seed=(self.plan.seed, stream),
-            workers=torch.get_num_threads(),
-            mask_values=self.plan.mask_values(self.name),
-            ignore_label=self.plan.ignore_label,
-            pin_memory=self.device.type == "cuda",
-        ) as batches:
+        with (
+            BackgroundWriter() as self.writer,
+            Batches(
+                [prepared[case] for case in self.fold.train],
+                self.configuration,
+                seed=(self.plan.seed, stream),
+                workers=torch.get_num_threads(),
+                mask_values=self.plan.mask_values(self.name),
+                ignore_label=self.plan.ignore_label,
+                pin_memory=self.device.type == "cuda",
+            ) as batches,
+        ):
             state = train_fold(
                 network,
                 self.configuration,
@@ -107,16 +135,19 @@ class FoldRun:
                 device=self.device,
                 time_budget_s=self.time_budget_s,
                 state=state,
-                validate=self._quick_validation(prepared),
+                validate=validate,
                 on_epoch=self._keep,
-                on_shortage=self._write_state,
+                on_pause=self._keep_soon,
+                on_failure=self._keep_soon,
                 should_stop=should_stop,
                 progress=progress,
                 seed=self.plan.seed,
             )
-        self._write_state(state)
-        if state.finished:
-            save_weights(self.folder, self.fold_name, state.final_weights())
+        if not state.finished:
+            self._write(state)
+            return
+        self._try_to_write(state)
+        save_weights(self.folder, self.fold_name, state.final_weights())
 
     def relieve(self) -> str | None:
         """Go on in less memory from now on, in all folds of the model; says how, or None where nothing is left."""
@@ -150,10 +181,9 @@ class FoldRun:
         return state
 
     def _keep(self, facts: EpochFacts, state: TrainingState) -> None:
-        """After each epoch: history first, checkpoint last, so that a checkpoint never lacks its history."""
+        """After each epoch: one more line of history, and a checkpoint."""
         self.rows.append(facts.to_row())
-        write_text(self.here / HISTORY, "".join(json.dumps(row) + "\n" for row in self.rows))
-        self._write_state(state)
+        self._keep_soon(state)
         dice = "" if facts.validation_dice is None else f", validation Dice {facts.validation_dice:.4f}"
         log.info(
             "epoch %d: loss %.4f%s, learning rate %.2g, %.1f s (%.0f %% waiting for data)",
@@ -165,65 +195,63 @@ class FoldRun:
             100 * facts.data_s / max(facts.epoch_s, 1e-9),
         )
 
-    def _write_state(self, state: TrainingState) -> None:
+    def _keep_soon(self, state: TrainingState) -> None:
+        """Let the writer write a checkpoint while the training goes on."""
+        rows = tuple(self.rows)
+        self.writer.put(lambda: self._try_to_write(state, rows))
+
+    def _try_to_write(self, state: TrainingState, rows: Sequence[Row] | None = None) -> None:
+        """A checkpoint, or a warning: a full disk is no reason to lose the training as well."""
+        try:
+            self._write(state, rows)
+        except StorageError as error:
+            cause = error.__cause__
+            reason = cause.strerror if isinstance(cause, OSError) else error
+            log.warning(
+                "the checkpoint of step %d was not written to %s (%s); the one before stays, and the training goes on",
+                state.step,
+                self.here,
+                reason,
+            )
+
+    def _write(self, state: TrainingState, rows: Sequence[Row] | None = None) -> None:
+        """History first, then the checkpoint, so that a checkpoint never lacks its history."""
+        rows = self.rows if rows is None else rows
+        if rows:
+            write_text(self.here / HISTORY, "".join(json.dumps(row) + "\n" for row in rows))
         write_bytes(self.here / CHECKPOINT, save_state(state))
+        self._write_facts(state)
+
+    def _write_facts(self, state: TrainingState | None) -> None:
         write_record(
             self.here / FACTS,
             TrainedFold(
                 fold=self.fold_name,
                 seed=self.plan.seed,
                 device=name_device(self.device),
-                epochs=state.epoch,
-                steps=state.step,
-                elapsed_s=round(state.elapsed_s, 1),
+                epochs=0 if state is None else state.epoch,
+                steps=0 if state is None else state.step,
+                elapsed_s=0.0 if state is None else round(state.elapsed_s, 1),
                 time_budget_s=self.time_budget_s,
-                finished=state.finished,
+                planned_epochs=self.configuration.training.epochs,
+                steps_per_epoch=self.configuration.training.steps_per_epoch,
+                finished=state is not None and state.finished,
                 train=self.fold.train,
                 validation=self.fold.validation,
                 versions={"autoseg": autoseg.__version__, "torch": importlib.metadata.version("torch")},
             ),
         )
 
-    def _quick_validation(self, prepared: dict[str, PreparedCase]) -> Callable[[nn.Module], float | None] | None:
-        """Mean Dice over a few whole held-out volumes on the preprocessed grid, without mirroring."""
-        chosen = self.fold.validation[: self.configuration.training.validation_cases]
-        if not chosen:
-            return None
-        tiling = self.configuration.tiling.model_copy(update={"mirror_axes": ()})
-        outputs, masks = self.plan.outputs, self.plan.mask_values(self.name)
-
-        def validate(network: nn.Module) -> float | None:
-            dices: list[float] = []
-            for case_id in chosen:
-                case = prepared[case_id]
-                assert case.label is not None  # training cases are labelled
-                inputs = stack_inputs(case.image, case.prior, masks)
-                logits = predict_logits([network], inputs, tiling, outputs=len(outputs.values), device=self.device)
-                dices += quick_dice(logits, case.label, self.plan, outputs)
-            return float(np.mean(dices)) if dices else None
-
-        return validate
+    def _describe_length(self) -> str:
+        training = self.configuration.training
+        return describe_length(self.time_budget_s, training.epochs, training.steps_per_epoch)
 
 
-def quick_dice(logits: np.ndarray, label: np.ndarray, plan: Plan, outputs: Outputs) -> list[float]:
-    """Dice of each foreground class or region that the label holds.
-
-    Args:
-        logits: (K,Z,Y,X) float32.
-        label: (Z,Y,X) integer.
-    """
-    members = list(plan.regions.values()) if outputs.overlap else [(value,) for value in outputs.values]
-    winner = None if outputs.overlap else logits.argmax(axis=0)
-    counted = label != plan.ignore_label if plan.ignore_label is not None else np.ones_like(label, bool)
-    dices = []
-    for channel, values in enumerate(members):
-        if not outputs.overlap and outputs.values[channel] == 0:
-            continue
-        reference = np.isin(label, values) & counted
-        predicted = (logits[channel] > 0 if winner is None else winner == channel) & counted
-        if reference.any():
-            dices.append(2 * float((reference & predicted).sum()) / float(reference.sum() + predicted.sum()))
-    return dices
+def describe_length(time_budget_s: float | None, epochs: int, steps_per_epoch: int) -> str:
+    """How long a training is to be, in words."""
+    if time_budget_s is not None:
+        return f"{time_budget_s:g} s"
+    return f"{epochs} epochs of {steps_per_epoch} steps"
 
 
 def mask_path(here: Path, case_id: str) -> Path:
@@ -241,7 +269,7 @@ def hash_fold(fold_name: str) -> int:
     return int(hash_settings(fold_name), 16) % 2**31
 
 
-def read_history(folder: Path) -> list[dict[str, float | int | None]]:
+def read_history(folder: Path) -> list[Row]:
     """The rows of a fold's history, one per epoch; none before the first."""
     path = folder / HISTORY
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

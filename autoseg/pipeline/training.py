@@ -81,6 +81,7 @@ def train(
     if run.is_finished():
         log.info("%s is trained already; --restart trains it anew", what)
     else:
+        run.say_new_length()
         log.info("training %s on %s (%d threads)", what, name_device(target), threads)
         fit_within_memory(run, prepared, fit=fit, should_stop=should_stop, progress=progress)
         if not run.is_finished():
@@ -164,9 +165,11 @@ def _claim(folder: Path, fold_name: str, plan: Plan, name: str, restart: bool) -
 
 
 def _identity(plan: Plan, name: str) -> str:
-    """What must be equal for folds to belong to one model: everything but length, seed and memory savings."""
+    """What must be equal for folds to belong to one model: all but length, seed, checkpoints and memory savings."""
     configuration = plan.configurations[name]
-    training = configuration.training.model_copy(update={"epochs": 1, "steps_per_epoch": 1, "accumulation": 1})
+    training = configuration.training.model_copy(
+        update={"epochs": 1, "steps_per_epoch": 1, "accumulation": 1, "checkpoint_minutes": 1.0}
+    )
     options = {name: value for name, value in configuration.network.options.items() if name != CHECKPOINTING}
     network = configuration.network.model_copy(update={"options": options})
     comparable = configuration.model_copy(update={"training": training, "network": network})

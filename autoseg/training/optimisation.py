@@ -1,14 +1,39 @@
-"""How weights move: optimiser, learning rate, moving average."""
+"""How weights move: optimiser, learning rate, moving average; and whether a number still improves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from autoseg.core.records import OptimiserSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Whether a number that should rise still does.
+
+    Attributes:
+        best: the highest so far.
+        since: values in a row that did not improve on it.
+        drops: how often the patience ended.
+    """
+
+    best: float | None = None
+    since: int = 0
+    drops: int = 0
+
+    def see(self, value: float, *, margin: float, patience: int) -> Self:
+        """The watch after one more value, which improves when it lies above the best by more than the margin."""
+        if self.best is None or value > self.best + margin:
+            return type(self)(best=value, drops=self.drops)
+        if self.since + 1 < patience:
+            return type(self)(best=self.best, since=self.since + 1, drops=self.drops)
+        return type(self)(best=self.best, drops=self.drops + 1)
 
 
 def build_optimiser(parameters: Iterable[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
@@ -21,7 +46,7 @@ def build_optimiser(parameters: Iterable[nn.Parameter], settings: OptimiserSetti
     return kind(parameters, rate, betas=(settings.momentum, 0.999), weight_decay=decay)
 
 
-def learning_rate(settings: OptimiserSettings, progress: float) -> float:
+def learning_rate(settings: OptimiserSettings, progress: float, *, drops: int = 0) -> float:
     """The learning rate at a point of the training.
 
     Source: poly as in nnU-Net, doi:10.1038/s41592-020-01008-z; cosine: arXiv:1608.03983 without restarts.
@@ -29,15 +54,21 @@ def learning_rate(settings: OptimiserSettings, progress: float) -> float:
     Args:
         settings: base rate, schedule and warm-up.
         progress: 0 at the start, 1 at the end; share of the steps or of the time.
+        drops: how often ``plateau`` has lowered the rate.
     """
     warmup = settings.warmup_share
     if progress < warmup:
         return settings.learning_rate * progress / warmup
     rest = min(max((progress - warmup) / (1 - warmup), 0.0), 1.0)
-    if settings.schedule == "poly":
-        return settings.learning_rate * (1 - rest) ** settings.exponent
-    if settings.schedule == "cosine":
-        return settings.learning_rate * (1 + math.cos(math.pi * rest)) / 2
+    match settings.schedule:
+        case "poly":
+            return settings.learning_rate * (1 - rest) ** settings.exponent
+        case "cosine":
+            return settings.learning_rate * (1 + math.cos(math.pi * rest)) / 2
+        case "step":  # a hair more, so that 0.3 / 0.1 counts as 3
+            return settings.learning_rate * settings.factor ** int(rest / settings.step_share + 1e-9)
+        case "plateau":
+            return settings.learning_rate * settings.factor**drops
     return settings.learning_rate
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from autoseg.core.records import Configuration
 from autoseg.networks.metering import Meter
-from autoseg.training.loop import DeepLoss, train_fold
+from autoseg.training.loop import train_fold
+from autoseg.training.run import DeepLoss
 
 STEPS = 3  # the first creates the optimiser's state, and on a GPU tries kernels
 

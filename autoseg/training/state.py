@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from autoseg.core.errors import ModelError
+from autoseg.training.optimisation import Watch
 
 Weights = dict[str, Tensor]
+NEW = Watch()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,9 @@ class TrainingState:
         best_score, best_epoch, best: the highest validation score, its epoch, and the weights that reached it.
         failures: steps in a row whose loss was not finite.
         sums: of the running epoch.
+        plateau: of the number that the ``plateau`` schedule watches.
+        stopping: of the validation Dice, for stopping early.
+        loss_average: moving average of the epochs' losses.
     """
 
     epoch: int
@@ -93,6 +98,9 @@ class TrainingState:
     best: Weights | None = None
     failures: int = 0
     sums: EpochSums = EpochSums()
+    plateau: Watch = NEW
+    stopping: Watch = NEW
+    loss_average: float | None = None
 
     def final_weights(self) -> Weights:
         """What to predict with at the end: the moving average if there is one."""
@@ -100,12 +108,14 @@ class TrainingState:
 
     def to_tensors(self) -> dict[str, Any]:
         """The state as nested dictionaries of tensors and numbers."""
-        return {item.name: getattr(self, item.name) for item in fields(self)} | {"sums": asdict(self.sums)}
+        content = {item.name: getattr(self, item.name) for item in fields(self)}
+        return content | {name: asdict(content[name]) for name in ("sums", "plateau", "stopping")}
 
     @classmethod
     def from_tensors(cls, content: dict[str, Any]) -> Self:
         """The inverse of ``to_tensors``."""
-        return cls(**{**content, "sums": EpochSums(**content["sums"])})
+        kinds = {"sums": EpochSums, "plateau": Watch, "stopping": Watch}
+        return cls(**content | {name: kinds[name](**content[name]) for name in kinds if name in content})
 
 
 def save_state(state: TrainingState) -> bytes:

@@ -10,7 +10,7 @@ from autoseg.core.records import Configuration
 from autoseg.model import load_plan
 from autoseg.pipeline.fold_run import read_history
 from autoseg.planning import relieve
-from autoseg.training.loop import _Run
+from autoseg.training.run import Run
 
 TRAIN = ("train", "-d", "Tiny", "-c", "3d", "--epochs", "2", "--steps-per-epoch", "3")
 
@@ -18,7 +18,7 @@ TRAIN = ("train", "-d", "Tiny", "-c", "3d", "--epochs", "2", "--steps-per-epoch"
 @pytest.fixture
 def short(monkeypatch):
     """From the fifth part on, no part may hold more than one sample."""
-    whole = _Run._add_gradient
+    whole = Run._add_gradient
     calls = []
 
     def add_gradient(self, image, target, parts):
@@ -27,7 +27,7 @@ def short(monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return whole(self, image, target, parts)
 
-    monkeypatch.setattr(_Run, "_add_gradient", add_gradient)
+    monkeypatch.setattr(Run, "_add_gradient", add_gradient)
     return calls
 
 
@@ -75,7 +75,7 @@ def test_when_nothing_is_left_the_plan_must_shrink(run, planned, monkeypatch):
     def refuse(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(_Run, "_add_gradient", refuse)
+    monkeypatch.setattr(Run, "_add_gradient", refuse)
     code, _, err = run(*TRAIN, "-f", "0", "--fit", "--root", planned)
     assert code == 2
     assert "--fit has given up all that leaves the training as it is, so plan for less: autoseg_plan -d Tiny" in err

@@ -100,3 +100,39 @@ def test_damaged_state_is_refused(bench, damage):
 def test_foreign_state_is_refused(bench):
     with pytest.raises(ModelError, match="does not fit the planned network"):
         bench.train(network=torch.nn.Conv3d(1, 2, 1), state=bench.train(epochs=1))
+
+
+def test_the_state_comes_out_by_time_and_the_training_goes_on_from_each(bench):
+    kept, clock = [], bench.Clock()
+    configuration = bench.configured(ema_decay=0.5, checkpoint_minutes=0.15, epochs=2, steps_per_epoch=7)
+    whole = bench.train(configuration, clock=clock, on_pause=lambda state: kept.append(save_state(state)))
+    steps = [load_state(content).step for content in kept]
+    assert steps == [3, 6, 9, 12]  # three seconds a step on this clock, 9 at most
+    for content in kept:
+        resumed = bench.train(configuration, state=load_state(content))
+        assert bench.same(resumed.network, whole.network)
+        assert bench.same(resumed.averaged, whole.averaged)
+
+
+def test_a_stop_within_a_validation_validates_again(bench):
+    rows, scores, stopped = [], iter([0.1, 0.5, 0.6, 0.7]), []
+
+    def validate(_):
+        stopped.append(True)
+        return next(scores)
+
+    state = bench.train(validate=validate, should_stop=lambda: len(stopped) == 1, on_epoch=lambda *_: rows.append(1))
+    assert (state.epoch, state.step, state.best_score, rows) == (0, 4, None, [])
+    resumed = bench.train(
+        state=load_state(save_state(state)), validate=validate, on_epoch=lambda facts, _: rows.append(facts)
+    )
+    assert [facts.validation_dice for facts in rows] == [0.5, 0.6, 0.7]
+    assert bench.same(resumed.network, bench.train().network)
+
+
+def test_a_state_of_before_there_were_watches_opens(bench):
+    state = bench.train(epochs=1)
+    content = state.to_tensors()
+    for name in ("plateau", "stopping", "loss_average"):
+        del content[name]
+    assert type(state).from_tensors(content).plateau == state.plateau

@@ -123,8 +123,14 @@ class OptimiserSettings(Record):
     Attributes:
         name: ``sgd`` (Nesterov), ``adam`` or ``adamw``.
         learning_rate, momentum, weight_decay: momentum is used by ``sgd``; the Adams take it as beta 1.
-        schedule: ``poly`` = learning_rate * (1 - progress)^exponent, progress by steps, or by time with a time budget.
+        schedule: ``poly`` = learning_rate * (1 - progress)^exponent, progress by steps, or by time with a time budget;
+            ``cosine``; ``constant``; ``step`` = times ``factor`` after every ``step_share`` of the training;
+            ``plateau`` = times ``factor`` whenever ``watch`` has not improved ``patience`` times in a row.
         exponent: of ``poly``.
+        factor: of ``step`` and ``plateau``.
+        step_share: of ``step``; share of the training, after the warm-up, between two drops.
+        patience: of ``plateau``; validations, or epochs where it watches the loss.
+        watch: of ``plateau``; the loss is watched as a moving average over epochs.
         warmup_share: share of the training over which the rate rises from 0.
         gradient_clip: largest gradient norm; None does not clip.
     """
@@ -133,8 +139,12 @@ class OptimiserSettings(Record):
     learning_rate: PositiveFloat = 1e-2
     momentum: float = Field(default=0.99, ge=0, lt=1)
     weight_decay: NonNegativeFloat = 3e-5
-    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    schedule: Literal["poly", "cosine", "constant", "step", "plateau"] = "poly"
     exponent: PositiveFloat = 0.9
+    factor: float = Field(default=0.1, gt=0, lt=1)
+    step_share: float = Field(default=0.25, gt=0, le=1)
+    patience: PositiveInt = 10
+    watch: Literal["validation_dice", "train_loss"] = "validation_dice"
     warmup_share: float = Field(default=0.0, ge=0, lt=1)
     gradient_clip: PositiveFloat | None = 12.0
 
@@ -144,6 +154,7 @@ class TrainingSettings(Record):
 
     Attributes:
         epochs, steps_per_epoch: one checkpoint and one line of history an epoch.
+        checkpoint_minutes: longest time between two checkpoints, where epochs are longer.
         validation_cases: whole held-out volumes predicted at each validation; 0 never validates while training.
         validation_interval: epochs between them; the weights of the best mean Dice stay in the checkpoint, but the
             model is made of the last ones: choosing by the held-out cases would flatter their scores.
@@ -151,15 +162,21 @@ class TrainingSettings(Record):
         precision: ``auto`` is bfloat16 or float16 on a GPU and float32 on a CPU.
         accumulation: parts that a batch goes through the network in, one after the other; the gradients are added up,
             so that the step is the same but needs the memory of one part. It must divide the batch size.
+        stop_patience: validations in a row without improvement after which the training ends early, with the weights it
+            has then; None always trains its full length.
+        min_improvement: what a validation Dice must exceed the best by to count as one, here and for ``plateau``.
     """
 
     epochs: PositiveInt = 1000
     steps_per_epoch: PositiveInt = 250
+    checkpoint_minutes: PositiveFloat = 5.0
     validation_cases: int = Field(default=8, ge=0)
     validation_interval: PositiveInt = 5
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     accumulation: PositiveInt = 1
+    stop_patience: PositiveInt | None = None
+    min_improvement: NonNegativeFloat = 0.0
 
 
 class SamplingSettings(Record):

@@ -20,6 +20,7 @@ class TrainedFold(Record):
         epochs, steps: done.
         elapsed_s: seconds of training, over all resumes.
         time_budget_s: as asked for, or None.
+        planned_epochs, steps_per_epoch: the length that was asked for, which does not count with a time budget.
         finished: whether the planned training was completed.
         train, validation: case ids.
         versions: of autoseg and torch.
@@ -33,6 +34,8 @@ class TrainedFold(Record):
     steps: int
     elapsed_s: float
     time_budget_s: float | None
+    planned_epochs: int | None = None
+    steps_per_epoch: int | None = None
     finished: bool
     train: tuple[str, ...]
     validation: tuple[str, ...]
