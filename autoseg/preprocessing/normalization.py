@@ -22,28 +22,39 @@ def normalize(voxels: np.ndarray, mask: np.ndarray, channels: Sequence[ChannelNo
     Returns:
         (C,Z,Y,X) float32.
     """
-    out = np.empty(voxels.shape, np.float32)
-    for channel, scaled, settings in zip(voxels, out, channels, strict=True):
-        _normalize_channel(channel, mask, settings, scaled)
+    out = np.array(voxels, np.float32, order="C")  # the crop, which is no contiguous part of the scan
+    inside = np.flatnonzero(mask)
+    outside = ~mask
+    for channel, settings in zip(out, channels, strict=True):
+        _normalize_channel(channel, inside, outside, settings)
     return out
 
 
-def _normalize_channel(channel: np.ndarray, mask: np.ndarray, settings: ChannelNormalization, out: np.ndarray) -> None:
+def _normalize_channel(
+    channel: np.ndarray, inside: np.ndarray, outside: np.ndarray, settings: ChannelNormalization
+) -> None:
+    """In place.
+
+    Args:
+        channel: (Z,Y,X) float32, contiguous.
+        inside: (N,) indices of the mask's voxels.
+        outside: (Z,Y,X) bool, the other voxels.
+    """
     if settings.scheme == "zscore":
-        used = channel[mask] if settings.inside_mask else channel
+        used = channel.reshape(-1)[inside] if settings.inside_mask else channel
         mean, std = used.mean(dtype=np.float64), max(float(used.std(dtype=np.float64)), 1e-8)
-        np.subtract(channel, np.float32(mean), out=out)
-        out /= np.float32(std)
+        channel -= np.float32(mean)
+        channel /= np.float32(std)
         if settings.inside_mask:
-            out[~mask] = 0
+            np.copyto(channel, 0, where=outside)
     elif settings.scheme == "ct":
         assert settings.mean is not None and settings.std is not None  # checked by the record
-        np.clip(channel, settings.lower, settings.upper, out=out)
-        out -= np.float32(settings.mean)
-        out /= np.float32(max(settings.std, 1e-8))
+        np.clip(channel, settings.lower, settings.upper, out=channel)
+        channel -= np.float32(settings.mean)
+        channel /= np.float32(max(settings.std, 1e-8))
     elif settings.scheme == "rescale":
         low, high = float(channel.min()), float(channel.max())
-        np.subtract(channel, np.float32(low), out=out)
-        out /= np.float32(max(high - low, 1e-8))
-    else:
-        np.multiply(channel, np.float32(1 / 255 if settings.scheme == "rgb" else 1), out=out)
+        channel -= np.float32(low)
+        channel /= np.float32(max(high - low, 1e-8))
+    elif settings.scheme == "rgb":
+        channel *= np.float32(1 / 255)
