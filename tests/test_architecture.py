@@ -44,6 +44,8 @@ DOORS = {
     "dynamic_network_architectures": {"networks"},
     "timm": {"networks"},
     "safetensors": {"model.py"},
+    "tensorboard": {"report/tracking/tensorboard_events.py"},
+    "wandb": {"report/tracking/wandb_runs.py"},
     "openvino": {"prediction/openvino_network.py"},
     "multiprocessing": {"core/parallel.py"},
 }

@@ -34,6 +34,13 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument(
         "--fit", action="store_true", help="where memory runs out, go on with the same training in less memory"
     )
+    parser.add_argument(
+        "--log",
+        nargs="+",
+        default=(),
+        metavar="TRACKER",
+        help="also write the history for tensorboard or wandb; nothing leaves this machine",
+    )
     add_device(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
@@ -52,6 +59,7 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
             seed=args.seed,
             restart=args.restart,
             fit=args.fit,
+            trackers=args.log,
             should_stop=stop,
             progress=terminal.progress,
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ from autoseg.pipeline.machine import name_device
 from autoseg.pipeline.quick_validation import quick_validation
 from autoseg.pipeline.writing import BackgroundWriter
 from autoseg.planning import relieve
+from autoseg.report import Tracker, draw_progress, open_tracker
 from autoseg.training import EpochFacts, TrainingState, load_state, save_state, train_fold
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 FACTS = "fold.json"
 HISTORY = "history.jsonl"
+PICTURE = "progress.png"
+PICTURE_EVERY_S = 60.0
 
 Row = dict[str, float | int | None]
 
@@ -45,6 +50,7 @@ class FoldRun:
         folder: Path,
         device: torch.device,
         time_budget_s: float | None,
+        trackers: Sequence[str] = (),
     ) -> None:
         self.plan, self.name, self.fold_name, self.fold = plan, name, fold_name, fold
         self.configuration = plan.configurations[name]
@@ -53,6 +59,9 @@ class FoldRun:
         self.rows: list[Row] = []
         self.former: TrainedFold | None = None
         self.writer: BackgroundWriter
+        self.tracker_names = tuple(dict.fromkeys(trackers))
+        self.trackers: list[Tracker] = []
+        self.drawn_at = time.monotonic()
 
     def is_finished(self) -> bool:
         """True once the final weights are on disk."""
@@ -116,6 +125,7 @@ class FoldRun:
         network = planned_network(self.plan, self.name, seed=self.plan.seed).to(self.device)
         stream = hash_fold(self.fold_name)
         with (
+            self._tracked(),
             BackgroundWriter() as self.writer,
             Batches(
                 [prepared[case] for case in self.fold.train],
@@ -148,6 +158,7 @@ class FoldRun:
             return
         self._try_to_write(state)
         save_weights(self.folder, self.fold_name, state.final_weights())
+        self._draw()
 
     def relieve(self) -> str | None:
         """Go on in less memory from now on, in all folds of the model; says how, or None where nothing is left."""
@@ -183,6 +194,8 @@ class FoldRun:
     def _keep(self, facts: EpochFacts, state: TrainingState) -> None:
         """After each epoch: one more line of history, and a checkpoint."""
         self.rows.append(facts.to_row())
+        for tracker in self.trackers:
+            tracker.record(self.rows[-1])
         self._keep_soon(state)
         dice = "" if facts.validation_dice is None else f", validation Dice {facts.validation_dice:.4f}"
         log.info(
@@ -200,10 +213,29 @@ class FoldRun:
         rows = tuple(self.rows)
         self.writer.put(lambda: self._try_to_write(state, rows))
 
+    def _draw(self) -> None:
+        """The history as a picture, which is no reason to fail."""
+        self.drawn_at = time.monotonic()
+        with suppress(StorageError):
+            write_bytes(self.here / PICTURE, draw_progress(read_history(self.here)))
+
+    @contextmanager
+    def _tracked(self) -> Iterator[None]:
+        """Open the trackers before a step is taken, and close them however it ends."""
+        with ExitStack() as stack:
+            name = f"{self.plan.dataset} {self.name} fold {self.fold_name}"
+            for kind in self.tracker_names:
+                self.trackers.append(open_tracker(kind, self.here, name))
+                stack.callback(self.trackers[-1].close)
+            yield
+        self.trackers.clear()
+
     def _try_to_write(self, state: TrainingState, rows: Sequence[Row] | None = None) -> None:
         """A checkpoint, or a warning: a full disk is no reason to lose the training as well."""
         try:
             self._write(state, rows)
+            if rows and time.monotonic() - self.drawn_at > PICTURE_EVERY_S:
+                self._draw()
         except StorageError as error:
             cause = error.__cause__
             reason = cause.strerror if isinstance(cause, OSError) else error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,16 +14,15 @@ from autoseg.core.errors import ModelError, StaleError, UsageError
 from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Case, Configuration, Dataset, Fold, Plan, PreparedCase, Scores
-from autoseg.core.store import Store, hash_settings, write_bytes
+from autoseg.core.store import Store, hash_settings
 from autoseg.model import PLAN, fold_folder, load_model, load_plan, save_plan, trained_folds
 from autoseg.pipeline.cascade import add_priors, check_source, copy_source
 from autoseg.pipeline.evaluating import score_masks, write_scores
-from autoseg.pipeline.fold_run import FoldRun, read_history
+from autoseg.pipeline.fold_run import FoldRun
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
 from autoseg.pipeline.planning import arrays_folder, case_key, check_folds, open_raw, read_folds, read_plan
 from autoseg.pipeline.relief import CHECKPOINTING, adopt_relief, fit_within_memory
 from autoseg.prediction import predict_mask
-from autoseg.report import draw_progress
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +40,7 @@ def train(
     seed: int | None = None,
     restart: bool = False,
     fit: bool = False,
+    trackers: Sequence[str] = (),
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = no_progress,
 ) -> Scores | None:
@@ -49,6 +48,7 @@ def train(
 
     Args:
         fit: where memory runs out, go on with what gives the same training in less memory.
+        trackers: names in TRACKERS, which are told of every epoch.
 
     Returns:
         Scores of the held-out cases; None for fold ``all`` and when ``should_stop`` ended it early.
@@ -65,7 +65,7 @@ def train(
     configuration = plan.configurations[configuration_name]
     prepared = _read_arrays(store, dataset, configuration, configuration_name, fold)
     folder = store.results(name, configuration_name)
-    run = FoldRun(plan, configuration_name, fold_name, fold, folder, target, time_budget_s)
+    run = FoldRun(plan, configuration_name, fold_name, fold, folder, target, time_budget_s, trackers)
     source = configuration.cascade_from
     has_work = restart or not run.is_complete()
     if source is not None and has_work:
@@ -200,6 +200,4 @@ def _validate(
     masks = {case.id: run.mask_path(case.id) for case in cases}
     scores = score_masks(dataset, masks, progress=progress)
     write_scores(run.here, scores)
-    with contextlib.suppress(OSError):  # a picture is no reason to fail
-        write_bytes(run.here / "progress.png", draw_progress(read_history(run.here)))
     return scores

@@ -17,11 +17,12 @@ GREY = "#999999"
 
 
 def draw_progress(history: Sequence[Row]) -> bytes:
-    """Training loss, validation Dice, learning rate and time per epoch, as PNG.
+    """Training loss, validation Dice, learning rate and time per step, as PNG.
 
     Args:
         history: one row per epoch with the keys epoch, train_loss, validation_dice, learning_rate, data_s (waiting for
-            data), compute_s and epoch_s (the whole epoch); each may be missing or None.
+            data), compute_s, epoch_s (the whole epoch) and steps; each may be missing or None. Without steps, times
+            are those of an epoch.
     """
     figure = make_figure(9.0, 5.6, background="white")
     panels = figure.subplots(2, 2).ravel()
@@ -67,17 +68,26 @@ def _mark_best(panel: Axes, epochs: np.ndarray, values: np.ndarray) -> None:
 
 
 def _draw_times(panel: Axes, epochs: np.ndarray, history: Sequence[Row]) -> None:
-    """Seconds of each epoch, split; what is neither data nor computation (validation, saving) comes on top."""
-    panel.set_title("Time per epoch (s)", loc="left", fontsize=10, weight="bold")
-    data, compute = (np.nan_to_num(_column(history, key)) for key in ("data_s", "compute_s"))
-    other = np.clip(np.nan_to_num(_column(history, "epoch_s")) - data - compute, 0.0, None)
+    """Seconds of a step, split; what is neither data nor computation (validation, copies) comes on top."""
+    steps = _column(history, "steps")
+    known = steps > 0
+    what = "step" if known.any() else "epoch"
+    panel.set_title(f"Time per {what} (s)", loc="left", fontsize=10, weight="bold")
+    parts = [np.nan_to_num(_column(history, key)) for key in ("data_s", "compute_s", "epoch_s")]
+    if known.any():
+        parts = [np.where(known, part, 0.0) / np.where(known, steps, 1.0) for part in parts]
+    data, compute, whole = parts
+    other = np.clip(whole - data - compute, 0.0, None)
     if not (data + compute + other).any():
         _say_nothing(panel)
         return
     edges = np.append(epochs - 0.5, epochs[-1] + 0.5)
     base = np.zeros_like(data)
-    parts = ((compute, "compute", SKY), (data, "waiting for data", ORANGE), (other, "other", GREY))
-    for seconds, name, colour in parts:
+    for seconds, name, colour in (
+        (compute, "compute", SKY),
+        (data, "waiting for data", ORANGE),
+        (other, "other", GREY),
+    ):
         panel.stairs(base + seconds, edges, baseline=base, fill=True, color=colour, label=name, linewidth=0)
         base = base + seconds
     panel.set_ylim(0, base.max() * 1.25)

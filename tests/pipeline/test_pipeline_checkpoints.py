@@ -253,3 +253,45 @@ def test_what_a_job_raises_comes_out():
         writer.put(fail)
         with pytest.raises(ValueError, match="broken"):
             writer.wait()
+
+
+# ----------------------------------------------------------------------------------------------- pictures and trackers
+
+
+def test_the_picture_is_drawn_while_training_and_for_fold_all(run, planned, monkeypatch):
+    from autoseg.pipeline import fold_run
+
+    drawn = []
+    monkeypatch.setattr(fold_run, "PICTURE_EVERY_S", -1.0)
+    monkeypatch.setattr(fold_run, "draw_progress", lambda rows: drawn.append(len(rows)) or b"picture")
+    code, _, err = run(*SHORT[:5], "-f", "all", *SHORT[7:], "--root", planned)
+    assert code == 0, err
+    assert drawn[-1] == 2
+    assert len(drawn) >= 2
+    assert (fold_of(planned).with_name("fold_all") / "progress.png").read_bytes() == b"picture"
+
+
+def test_trackers_are_told_of_every_epoch_and_closed(run, planned, monkeypatch):
+    from autoseg.pipeline import fold_run
+
+    told = []
+
+    class Recorder:
+        def record(self, row):
+            told.append(row["epoch"])
+
+        def close(self):
+            told.append("closed")
+
+    monkeypatch.setattr(fold_run, "open_tracker", lambda kind, folder, name: told.append((kind, name)) or Recorder())
+    code, _, err = run(*SHORT, "--log", "wandb", "--root", planned)
+    assert code == 0, err
+    assert told == [("wandb", "Tiny 3d fold 0"), 1, 2, "closed"]
+
+
+def test_a_tracker_that_is_not_installed_is_said_before_a_step(run, planned, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    code, _, err = run(*SHORT, "--log", "wandb", "--root", planned)
+    assert code == 2
+    assert "--log wandb: the package wandb is not installed" in err
+    assert "epoch 1:" not in err

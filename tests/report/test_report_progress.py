@@ -61,3 +61,11 @@ def test_validation_every_other_epoch_is_one_line():
 @pytest.mark.parametrize("history", [[], [{}]])
 def test_nothing_to_show_is_still_a_picture(history):
     assert 0.5 < draw(history).mean() < 1.0
+
+
+def test_time_is_that_of_a_step_where_steps_are_known():
+    """Twice the steps in twice the time are the same bar; an epoch without steps has none."""
+    short, long = ROW | {"steps": 5}, ROW | {"steps": 10, "data_s": 2.0, "compute_s": 8.0, "epoch_s": 12.0}
+
+    np.testing.assert_array_equal(draw([short] * 3)[420:, 675:], draw([long] * 3)[420:, 675:])
+    assert not np.array_equal(draw([short] * 3)[420:, 675:], draw([ROW] * 3)[420:, 675:])
