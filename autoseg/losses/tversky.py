@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from autoseg.losses.parts import Regions, compare, overlap
+from autoseg.losses.options import ClassWeights, NotNegative, Positive
+from autoseg.losses.parts import Regions, average_channels, count_overlap
 
 
 def tversky(
@@ -13,14 +14,15 @@ def tversky(
     *,
     regions: Regions = (),
     ignore_label: int | None = None,
-    alpha: float = 0.3,
-    beta: float = 0.7,
+    alpha: NotNegative = 0.3,
+    beta: NotNegative = 0.7,
     batch_dice: bool = False,
-    smooth: float = 1e-5,
+    smooth: Positive = 1e-5,
+    class_weights: ClassWeights = None,
 ) -> Tensor:
     """1 - mean Tversky index TP / (TP + alpha FP + beta FN) of the labels (without background) or regions.
 
-    Source: Salehi et al. 2017, arXiv:1706.05721; 0.5 and 0.5 make it the Dice.
+    Source: Salehi et al. 2017, arXiv:1706.05721; 0.5 and 0.5 make it the Dice. 0 is perfect.
 
     Args:
         logits: (B,K,*spatial) float.
@@ -30,8 +32,11 @@ def tversky(
         alpha, beta: weight of false positives and of false negatives.
         batch_dice: one index over all samples together instead of their mean.
         smooth: added above and below the fraction.
+        class_weights: what each class (background first, which is not looked at) or region counts; only their ratios
+            matter. None counts each alike.
     """
-    return 1 - _tversky_index(logits, target, regions, ignore_label, alpha, beta, batch_dice, smooth).mean()
+    index = _tversky_index(logits, target, regions, ignore_label, alpha, beta, batch_dice, smooth)
+    return average_channels(1 - index, class_weights)
 
 
 def focal_tversky(
@@ -40,24 +45,27 @@ def focal_tversky(
     *,
     regions: Regions = (),
     ignore_label: int | None = None,
-    alpha: float = 0.3,
-    beta: float = 0.7,
-    gamma: float = 4 / 3,
+    alpha: NotNegative = 0.3,
+    beta: NotNegative = 0.7,
+    gamma: Positive = 4 / 3,
     batch_dice: bool = False,
-    smooth: float = 1e-5,
+    smooth: Positive = 1e-5,
+    class_weights: ClassWeights = None,
 ) -> Tensor:
-    """Mean of (1 - Tversky index)^(1 / gamma): labels that are still bad count more.
+    """Mean of (1 - Tversky index)^(1 / gamma); a perfect prediction has 1e-6^(1 / gamma), 3e-5 by default.
 
-    Source: Abraham & Khan 2018, arXiv:1810.07842.
+    Above 1, gamma is steep where a label is nearly right and flat where it is bad, below 1 the reverse.
+
+    Source: Abraham & Khan 2018, arXiv:1810.07842, who write the sum over classes and alpha where we write beta.
 
     Args:
         logits: (B,K,*spatial) float.
         target: (B,*spatial) integer.
-        gamma: above 1 flattens the end of the way.
-        regions, ignore_label, alpha, beta, batch_dice, smooth: as in ``tversky``.
+        gamma: the root that is taken; 1 makes it the Tversky loss.
+        regions, ignore_label, alpha, beta, batch_dice, smooth, class_weights: as in ``tversky``.
     """
     missing = 1 - _tversky_index(logits, target, regions, ignore_label, alpha, beta, batch_dice, smooth)
-    return (missing.clamp_min(1e-6) ** (1 / gamma)).mean()  # the slope at 0 is infinite
+    return average_channels(missing.clamp_min(1e-6) ** (1 / gamma), class_weights)  # the slope at 0 is infinite
 
 
 def _tversky_index(
@@ -70,8 +78,7 @@ def _tversky_index(
     batch_dice: bool,
     smooth: float,
 ) -> Tensor:
-    first = 0 if regions else 1
-    probabilities, wanted = compare(logits, target, regions, ignore_label)
-    shared, predicted, reference = overlap(probabilities[:, first:], wanted[:, first:], whole_batch=batch_dice)
-    wrong = alpha * (predicted - shared) + beta * (reference - shared)
-    return (shared + smooth) / (shared + wrong + smooth)
+    counts = count_overlap(logits, target, regions, ignore_label, first=0 if regions else 1)
+    counts = counts.pool() if batch_dice else counts
+    wrong = alpha * (counts.predicted - counts.shared) + beta * (counts.reference - counts.shared)
+    return (counts.shared + smooth) / (counts.shared + wrong + smooth)

@@ -1,4 +1,9 @@
-"""The table, its options, regions, and deep supervision."""
+"""From the plan's settings to a loss: options and their values, class weights, and deep supervision."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -7,71 +12,9 @@ from autoseg.core.errors import PlanError, TrainingError, UsageError
 from autoseg.core.records import LossSettings
 from autoseg.losses import LOSSES, build_loss
 from autoseg.losses.building import shrink_target
+from autoseg.losses.options import GIVEN, check_options
 
-REGIONS = ((1, 2), (2,))
 TARGET = torch.randint(0, 3, (2, 4, 6, 8), generator=torch.Generator().manual_seed(0)).to(torch.int16)
-
-
-def right_logits(target: torch.Tensor, strength: float, *, regions: bool) -> torch.Tensor:
-    """Logits that favour the right answer by ``strength``."""
-    if regions:
-        maps = [torch.isin(target, torch.tensor(labels, dtype=target.dtype)) for labels in REGIONS]
-    else:
-        maps = [target == label for label in range(3)]
-    return (torch.stack(maps, 1).float() * 2 - 1) * strength
-
-
-@pytest.mark.parametrize("regions", [False, True])
-@pytest.mark.parametrize("ignore_label", [None, 9])
-@pytest.mark.parametrize("name", list(LOSSES))
-def test_every_loss_falls_with_better_predictions_and_has_a_finite_slope(name, ignore_label, regions):
-    if name == ("dice_ce" if regions else "dice_bce"):
-        with pytest.raises(PlanError, match="use dice_bce" if regions else "use dice_ce"):
-            build_loss(LossSettings(name=name), regions=REGIONS if regions else ())
-        return
-    loss = build_loss(LossSettings(name=name), regions=REGIONS if regions else (), ignore_label=ignore_label)
-    target = TARGET.clone()
-    if ignore_label is not None:
-        target[:, 0] = ignore_label
-    values = []
-    for strength in (-3.0, 0.0, 3.0, 50.0):
-        logits = right_logits(TARGET, strength, regions=regions).requires_grad_()
-        value = loss([logits], target)
-        value.backward()
-        assert value.shape == ()
-        assert torch.isfinite(logits.grad).all()
-        values.append(value.item())
-    assert values == sorted(values, reverse=True)
-    assert 0 <= values[-1] < 2e-4
-
-
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "dice_bce"])
-def test_ignored_voxels_change_nothing(name):
-    loss = build_loss(LossSettings(name=name), ignore_label=9)
-    generator = torch.Generator().manual_seed(1)
-    logits = torch.randn((2, 3, 4, 6, 8), generator=generator)
-    target = TARGET.clone()
-    target[:, 1] = 9
-    other = logits.clone()
-    other[:, :, 1] = 5 * torch.randn((2, 3, 6, 8), generator=generator)
-    assert torch.allclose(loss([logits], target), loss([other], target))
-
-
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "dice_bce"])
-def test_wholly_ignored_patch_gives_a_finite_loss_and_no_slope(name):
-    logits = torch.randn((1, 3, 4, 6), generator=torch.Generator().manual_seed(2)).requires_grad_()
-    value = build_loss(LossSettings(name=name), ignore_label=9)([logits], torch.full((1, 4, 6), 9, dtype=torch.int16))
-    value.backward()
-    assert torch.isfinite(value)
-    assert not logits.grad.any()
-
-
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "dice_ce"])
-def test_regions_follow_their_labels(name):
-    loss = build_loss(LossSettings(name=name), regions=REGIONS)
-    only_edema = torch.ones((1, 2, 2, 2), dtype=torch.int16)  # label 1: in the first region, not in the second
-    right = torch.tensor([8.0, -8.0]).reshape(1, 2, 1, 1, 1).expand(1, 2, 2, 2, 2)
-    assert loss([right], only_edema) < loss([-right], only_edema)
 
 
 def test_outputs_are_weighted():
@@ -100,8 +43,103 @@ def test_shrunken_target_takes_the_voxel_nearest_to_each_centre():
     assert shrink_target(target, (1, 3)).tolist() == [[[7, 9, 11]]]
 
 
+def test_at_least_one_output_counts():
+    with pytest.raises(PlanError, match=r"all loss\.deep_supervision_weights are 0; set at least one above 0"):
+        build_loss(LossSettings(deep_supervision_weights=(0.0, 0.0)))
+
+
 def test_unknown_loss_and_option_are_named():
     with pytest.raises(UsageError, match=r"no loss 'dyce'.*dice_ce"):
         build_loss(LossSettings(name="dyce"))
-    with pytest.raises(PlanError, match=r"no option 'gama'; it knows: gamma"):
+    with pytest.raises(PlanError, match=r"no option 'gama'; it knows: gamma, alpha, class_weights; edit loss.options"):
         build_loss(LossSettings(name="focal", options={"gama": 1.0}))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "problem"),
+    [
+        ("focal", "gamma", "two", "input should be a valid number, not 'two'"),
+        ("focal", "gamma", True, "input should be a valid number, not True"),
+        ("focal", "gamma", -1.0, "input should be greater than or equal to 0, not -1.0"),
+        ("focal", "gamma", float("nan"), "input should be a finite number"),
+        ("focal", "alpha", 1.5, "input should be less than 1, not 1.5"),
+        ("dice_ce", "batch_dice", 1, "input should be a valid boolean, not 1"),
+        ("dice_ce", "smooth", 0, "input should be greater than 0, not 0"),
+        ("dice_ce", "class_weights", "frequency", "input should be a valid array, not 'frequency'"),
+        ("dice_ce", "class_weights", [1.0, "a"], "input should be a valid number, not 'a'"),
+        ("dice_ce", "class_weights", [1.0, -1.0], "input should be greater than or equal to 0, not -1.0"),
+        ("dice_ce", "class_weights", [0.0, 0.0], "at least one of the weights must be above 0"),
+        ("top_k_ce", "share", 0.0, "input should be greater than 0, not 0.0"),
+        ("top_k_ce", "share", 10, "input should be less than or equal to 1, not 10"),
+        ("tversky", "alpha", [0.3], "input should be a valid number"),
+        ("boundary_dice_ce", "radius", 1.5, "input should be a valid integer"),
+        ("boundary_dice_ce", "radius", 0, "input should be greater than or equal to 1, not 0"),
+        ("blob_dice_ce", "blob_weight", None, "input should be a valid number, not None"),
+    ],
+)
+def test_impossible_values_of_options_are_named(name, option, value, problem):
+    with pytest.raises(PlanError) as caught:
+        build_loss(LossSettings(name=name, options={option: value}))
+    message = str(caught.value)
+    assert message.startswith(f"option '{option}' of loss '{name}': {problem}")
+    assert message.endswith("; edit loss.options")
+    assert "it knows: " in message
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dice_ce", {"dice_weight": 0, "ce_weight": 0.0}),
+        ("dice_focal", {"dice_weight": 0, "focal_weight": 0}),
+        ("tversky", {"alpha": 0, "beta": 0}),
+        ("boundary_dice_ce", {"inside_weight": 0, "outside_weight": 0}),
+        ("blob_dice_ce", {"global_weight": 0, "blob_weight": 0}),
+    ],
+)
+def test_a_loss_of_nothing_is_refused(name, options):
+    with pytest.raises(PlanError, match=f"'{name}' has nothing to minimise: {' and '.join(options)} are all 0"):
+        build_loss(LossSettings(name=name, options=options))
+
+
+def test_every_option_of_every_loss_may_be_set_to_its_default():
+    for name in LOSSES:
+        regions = ((1,),) if name == "dice_bce" else ()
+        options = {
+            option: parameter.default
+            for option, parameter in inspect.signature(LOSSES[name]).parameters.items()
+            if option not in GIVEN
+        }
+        assert options
+        build_loss(LossSettings(name=name, options=options), regions=regions)
+
+
+def test_every_option_of_every_loss_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "plan.md").read_text()
+    for name in LOSSES:
+        row = re.search(rf"^\| `{name}` \|.*$", page, flags=re.M)
+        assert row, f"docs/plan.md has no row for {name}"
+        options = set(inspect.signature(LOSSES[name]).parameters) - set(GIVEN)
+        assert options - set(re.findall(r"`(\w+)`", row.group())) == set(), f"docs/plan.md, {name}"
+
+
+def test_there_is_one_class_weight_per_output():
+    settings = LossSettings(options={"class_weights": [0.1, 0.3, 0.3]})
+    build_loss(settings, outputs=3)
+    with pytest.raises(PlanError, match="has 3 class_weights, but the network has 4 outputs; give one per region, or"):
+        build_loss(settings, outputs=4)
+    with pytest.raises(PlanError, match="has 3 class_weights, but the network has 4 outputs"):
+        build_loss(settings)([torch.zeros((2, 4, 4, 6, 8))], TARGET)
+    with pytest.raises(PlanError, match="has 1 class_weights, but the network has 2 outputs"):
+        build_loss(LossSettings(name="tversky", options={"class_weights": [1]}), regions=((1, 2), (2,)))
+
+
+def test_a_loss_from_outside_is_held_to_its_annotations():
+    def outside(logits, target, *, ignore_label=None, order: Literal[1, 2] = 1, free=None):
+        return logits.sum()
+
+    assert check_options("outside", outside, {"order": 2, "free": {"any": "thing"}}) == {
+        "order": 2,
+        "free": {"any": "thing"},
+    }
+    with pytest.raises(PlanError, match="option 'order' of loss 'outside': input should be 1 or 2, not 3; it knows"):
+        check_options("outside", outside, {"order": 3})
