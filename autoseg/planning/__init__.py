@@ -12,6 +12,7 @@ from autoseg.planning.folds import (
 from autoseg.planning.plan import make_plan
 from autoseg.planning.pricing import DEVICE_GB, price_step
 from autoseg.planning.storage import find_prepared_shape
+from autoseg.planning.training import weigh_classes
 
 __all__ = [
     "DEVICE_GB",
@@ -25,4 +26,5 @@ __all__ = [
     "price_step",
     "read_folds_content",
     "relieve",
+    "weigh_classes",
 ]

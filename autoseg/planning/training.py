@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from autoseg.core.records import Fingerprint, LossSettings, NetworkSettings
+from autoseg.core.errors import PlanError
+from autoseg.core.records import Fingerprint, LossSettings, NetworkSettings, Outputs
 from autoseg.planning.presets import Preset
 
 
@@ -28,6 +29,38 @@ def plan_loss(
     return LossSettings(
         name="dice_bce" if regions else "dice_ce", options=options, deep_supervision_weights=weights
     ), why
+
+
+def weigh_classes(fingerprint: Fingerprint) -> tuple[float, ...]:
+    """Class weights by frequency, for ``loss.options.class_weights``: one per output, adding up to 1.
+
+    Each class, background first, or each region counts by the inverse of its share of the voxels, so that all classes
+    together count alike in a weighted cross-entropy.
+
+    Raises:
+        PlanError: a label was measured nowhere, so that its weight would be infinite.
+
+    Source: Eigen & Fergus 2015, arXiv:1411.4734, whose median frequency is a common factor that a weighted mean drops.
+    """
+    shares = {
+        value: fingerprint.frequencies[name].voxel_share if name in fingerprint.frequencies else 0.0
+        for name, value in fingerprint.labels.items()
+        if value not in (0, fingerprint.ignore_label)
+    }
+    outputs = Outputs.of(fingerprint.labels, fingerprint.regions, fingerprint.ignore_label)
+    if outputs.overlap:
+        found = [sum(shares[value] for value in values) for values in fingerprint.regions.values()]
+    else:
+        found = [shares[value] if value else 1 - sum(shares.values()) for value in outputs.values]
+    missing = [name for name, share in zip(outputs.names, found, strict=True) if share <= 0]
+    if missing:
+        raise PlanError(
+            f"'{missing[0]}' has no voxel in any label file of {fingerprint.dataset}, so its frequency gives no class "
+            f"weight; write loss.options.class_weights by hand"
+        )
+    # weight of a class = 1 / share, divided by the sum of all
+    inverse = [1 / share for share in found]
+    return tuple(float(f"{weight / sum(inverse):.4g}") for weight in inverse)
 
 
 def weigh_heads(heads: int) -> tuple[float, ...]:
