@@ -222,6 +222,14 @@ def test_folds_with_unknown_cases(run, planned):
             "'configurations.3d.loss': loss 'dice_ce' has no option 'smoth'",
         ),
         (
+            lambda p: p["configurations"]["3d"]["loss"]["options"].update(smooth="small"),
+            "'configurations.3d.loss': option 'smooth' of loss 'dice_ce': input should be a valid number, not 'small'",
+        ),
+        (
+            lambda p: p["configurations"]["3d"]["loss"]["options"].update(class_weights=[1, 2, 3]),
+            "'configurations.3d.loss': loss 'dice_ce' has 3 class_weights, but the network has 2 outputs",
+        ),
+        (
             lambda p: p["configurations"].update({"a/b": p["configurations"]["3d"]}),
             "'configurations.a/b': 'a/b' cannot name a configuration",
         ),

@@ -35,6 +35,11 @@ def check_plan(plan: Plan, dataset: Dataset, path: Path) -> None:
             key = f"configurations.{name}.network"
             fit_settings(configuration.network, dimensions=configuration.dimensions, patch=configuration.patch_size)
             key = f"configurations.{name}.loss"
-            build_loss(configuration.loss, regions=tuple(plan.regions.values()), ignore_label=plan.ignore_label)
+            build_loss(
+                configuration.loss,
+                regions=tuple(plan.regions.values()),
+                ignore_label=plan.ignore_label,
+                outputs=len(plan.outputs.names),
+            )
         except AutosegError as error:
             raise PlanError(f"{path}: '{key}': {error}") from error
