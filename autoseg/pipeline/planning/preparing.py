@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # Bytes per voxel, and per voxel and channel: of the scan as it is read, and of the resampled one. Measured peaks, plus
 # a quarter.
 BYTES_READ = (10, 10)
-BYTES_MADE = (10, 6)
+BYTES_MADE = (4, 6)
 
 
 def arrays_folder(preprocessed: Path, settings: PreprocessingSettings) -> Path:
