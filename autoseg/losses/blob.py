@@ -33,7 +33,7 @@ def blob_dice_ce(
     A lesion is a connected component of one label or region. Its Dice sees its own channel with all other lesions of
     that channel left out, so what it shares with the prediction is its own, and false positives count against each.
 
-    Source: blob loss, Kofler et al. 2022, arXiv:2205.08209, with the weights 2 and 1 used there. Two departures: the
+    Source: blob loss, Kofler et al. 2022, arXiv:2205.08209, with the usual weights 2 and 1. Two departures: the
     mean goes over the lesions of the batch, not of each sample first, and the cross-entropy of a lesion is the mean
     over its own voxels. Over all that is left when other lesions are out, it would be mostly background, and a lesion
     would count by its size again.

@@ -32,8 +32,8 @@ def boundary_dice_ce(
 ) -> Tensor:
     """Soft Dice loss plus (binary) cross-entropy, both with a weight per voxel that stresses edges; 0 is perfect.
 
-    Source: a weight map around borders, U-Net, arXiv:1505.04597; here dilation minus erosion of the reference with a
-    cube, the morphological gradient (Rivest et al. 1993, doi:10.1117/12.58373).
+    Source: a weight map that stresses borders, as in U-Net, arXiv:1505.04597; here the map is the morphological
+    gradient of the reference, its dilation minus its erosion with a cube.
 
     Args:
         logits: (B,K,*spatial) float.
