@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Image, Label, Outputs, Placement, PreparedCase
 from autoseg.model import Model
 from autoseg.networks.devices import choose_precision, is_memory_shortage
+from autoseg.prediction.memory import SHARE, free_bytes
 from autoseg.prediction.sliding import predict_rows
 from autoseg.preprocessing import LogitRestorer, prepare_case, prepare_label
 
@@ -69,21 +71,6 @@ def predict_mask(model: Model, case: PreparedCase, device: torch.device, *, prog
     return restorer.finish()
 
 
-def predict_case(
-    model: Model, case: PreparedCase, device: torch.device, *, progress: Progress = no_progress
-) -> tuple[Label, np.ndarray]:
-    """The mask of a preprocessed case, as ``predict_mask`` gives it, and the logits it came from.
-
-    Returns:
-        The mask on the scan's own grid, and (K,Z,Y,X) float32 mean logits on the preprocessed grid.
-    """
-    rows = list(case_rows(model, case, device, progress=progress))
-    restorer = mask_restorer(model, case.placement)
-    for part in rows:
-        restorer.add(part)
-    return restorer.finish(), np.concatenate(rows, axis=1)
-
-
 def case_rows(
     model: Model, case: PreparedCase, device: torch.device, *, progress: Progress = no_progress
 ) -> Iterator[np.ndarray]:
@@ -98,7 +85,7 @@ def case_rows(
     Raises:
         MemoryShortageError: the device or the machine has too little memory; the message says what helps.
     """
-    tiling, outputs = model.configuration.tiling, model.plan.outputs
+    tiling, outputs, gpu = model.configuration.tiling, model.plan.outputs, device.type == "cuda"
     try:
         yield from predict_rows(
             model.networks,
@@ -106,7 +93,8 @@ def case_rows(
             tiling,
             outputs=len(outputs.values),
             device=device,
-            precision=choose_precision(model.configuration.training, device),
+            # A half type that training on a GPU was given would take a CPU hundreds of times as long.
+            precision=choose_precision(model.configuration.training, device) if gpu else torch.float32,
             background=background_logits(outputs),
             progress=progress,
         )
@@ -115,9 +103,7 @@ def case_rows(
             raise
         tile = "x".join(map(str, tiling.tile_size))
         remedy = (
-            "close other programs on it (nvidia-smi shows them) or use --device cpu"
-            if device.type == "cuda"
-            else "close other programs"
+            "close other programs on it (nvidia-smi shows them) or use --device cpu" if gpu else "close other programs"
         )
         raise MemoryShortageError(
             f"case {case.id}: {device} has too little free memory for a tile of {tile} voxels with {model.name}; "
@@ -126,14 +112,25 @@ def case_rows(
 
 
 def mask_restorer(model: Model, placement: Placement, *, probabilities: bool = False) -> LogitRestorer:
-    """What paints a case's mask from its logits; with ``probabilities`` it keeps these, too, as float16."""
-    outputs = model.plan.outputs
+    """What paints a case's mask from its logits; with ``probabilities`` it keeps these, too, as float16.
+
+    Raises:
+        MemoryShortageError: the probabilities do not fit into the machine's memory.
+    """
+    outputs, half = model.plan.outputs, np.dtype(np.float16)
+    needed = len(outputs.values) * math.prod(placement.grid.shape) * half.itemsize if probabilities else 0
+    free = free_bytes(torch.device("cpu"))
+    if needed > SHARE * free:
+        raise MemoryShortageError(
+            f"probabilities of {len(outputs.values)} classes or regions on the scan's grid need {needed / 1e9:.1f} GB "
+            f"of memory, and {free / 1e9:.1f} GB are free; close other programs, or leave --probabilities out"
+        )
     return LogitRestorer(
         placement,
         model.configuration.preprocessing,
         values=outputs.values,
         overlap=outputs.overlap,
-        probabilities=np.dtype(np.float16) if probabilities else None,
+        probabilities=half if probabilities else None,
     )
 
 

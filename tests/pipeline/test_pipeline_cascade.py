@@ -18,7 +18,7 @@ from autoseg.core.arrays import read_prepared
 from autoseg.core.images import read_voxels, write_voxels
 from autoseg.core.records import Label
 from autoseg.model import load_model
-from autoseg.prediction import predict_case
+from autoseg.prediction import case_rows, predict_mask
 from autoseg.preprocessing import prepare_label
 
 SHORT = ("--epochs", 1, "--steps-per-epoch", 1, "-q")
@@ -161,7 +161,7 @@ def test_the_mask_is_that_of_the_cascade_fed_with_the_file_that_its_source_write
         voxels, grid = read_voxels(tmp_path / "3d_lowres" / f"case{number}.nii.gz")
         (case,) = read_prepared(folder.parent, [f"case{number}"], remedy="")
         prior = moved_label(folder.parent, number, voxels, grid, model)
-        mask, _ = predict_case(model, replace(case, prior=prior), torch.device("cpu"))
+        mask = predict_mask(model, replace(case, prior=prior), torch.device("cpu"))
         found, _ = read_voxels(tmp_path / "3d_cascade" / f"case{number}.nii.gz")
         assert np.array_equal(found, mask.voxels)
         told += int(prior.any()) + int(found.any())
@@ -174,8 +174,8 @@ def test_what_the_network_gives_depends_on_the_source_s_mask(cascade_root, tmp_p
     (folder,) = (cascade_root / "autoseg_preprocessed" / "Tiny").glob("arrays_*/priors_3d_lowres")
     (case,) = read_prepared(folder.parent, ["case0"], remedy="")
     logits = [
-        predict_case(model, replace(case, prior=np.full(case.image.shape[1:], value, np.uint8)), torch.device("cpu"))[1]
-        for value in (0, 1)
+        np.concatenate(list(case_rows(model, replace(case, prior=prior), torch.device("cpu"))), axis=1)
+        for prior in (np.full(case.image.shape[1:], value, np.uint8) for value in (0, 1))
     ]
     assert np.abs(logits[0] - logits[1]).max() > 1e-3
 
