@@ -31,6 +31,7 @@ FLOORS = {
     "pipeline": 5,
     "cli": 6,
     "terminal": 6,
+    "train": 7,
 }
 
 # Library -> the only rooms (or files) that may import it.

@@ -40,6 +40,7 @@ class Batches:
             priors and follow the image's channels.
         ignore_label: label value that sampling does not seek.
         pin_memory: put batches where a GPU can fetch them without waiting.
+        share: (k, n) makes only samples k, k + n, ... of every batch, as one of n processes that train together.
 
     Raises:
         TrainingError: there is no case.
@@ -57,6 +58,7 @@ class Batches:
         mask_values: Sequence[Sequence[int]] = (),
         ignore_label: int | None = None,
         pin_memory: bool = False,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         _check_cases(cases, configuration, prior=bool(mask_values))
         self.cases = cases
@@ -67,8 +69,9 @@ class Batches:
         self.exclusive = all(len(values) == 1 for values in mask_values)
         self.ignore_label = ignore_label
         self.pin_memory = pin_memory
+        self.own = range(configuration.batch_size)[share[0] :: share[1]]
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="batches") if workers else None
-        self.ahead = max(2, -(-workers // configuration.batch_size) + 1) if workers else 0
+        self.ahead = max(2, -(-workers // max(1, len(self.own))) + 1) if workers else 0
         self.pending: dict[int, _Batch] = {}
         self.patch = (1, *configuration.patch_size) if configuration.dimensions == 2 else configuration.patch_size
 
@@ -83,7 +86,7 @@ class Batches:
         """The batch of one step.
 
         Returns:
-            (B,C+M,*patch) float32 image with M masks, and (B,*patch) int16 label values.
+            (B,C+M,*patch) float32 image with M masks, and (B,*patch) int16 label values, B being the share.
 
         Raises:
             TrainingError: a sample could not be made; the message names its case.
@@ -102,13 +105,13 @@ class Batches:
 
     def _begin(self, step: int) -> _Batch:
         configuration = self.configuration
-        size = configuration.batch_size
+        size = len(self.own)
         channels = len(configuration.preprocessing.channels) + len(self.mask_values)
         image = torch.empty((size, channels, *configuration.patch_size), pin_memory=self.pin_memory)
         target = torch.empty((size, *configuration.patch_size), dtype=torch.int16, pin_memory=self.pin_memory)
         images = image.numpy().reshape(size, channels, *self.patch)  # views: samples are made in place
         targets = target.numpy().reshape(size, *self.patch)
-        tasks = [(step, sample, images[sample], targets[sample]) for sample in range(size)]
+        tasks = [(step, sample, images[place], targets[place]) for place, sample in enumerate(self.own)]
         if self.pool is None:
             for task in tasks:
                 self._make(*task)

@@ -30,7 +30,8 @@ def run_command(
 ) -> NoReturn:
     """Parse, act below the root, and end with an exit code; a user's error is one sentence."""
     args = parser.parse_intermixed_args(argv)
-    terminal = Terminal(quiet=args.quiet)
+    ranks = read_ranks()
+    terminal = Terminal(quiet=args.quiet or (ranks is not None and ranks[0] > 0))  # the first one speaks
     try:
         from autoseg.core.store import Store
 
@@ -60,11 +61,35 @@ def show(args: Arguments, text: str) -> None:
         sys.stdout.write(text)
 
 
-class Stop:
-    """Asked between steps whether to stop; the first signal lets the step finish, the second ends at once."""
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # torchrun sets them, and so do we
 
-    def __init__(self) -> None:
+
+def read_ranks() -> tuple[int, int, int, int] | None:
+    """Rank, world, rank on this machine and processes on it, as a launcher said; None where there is none."""
+    said = [os.environ.get(name) for name in RANK_VARIABLES]
+    if not all(text is not None and text.isdigit() for text in said) or said[1] == "1":
+        return None
+    rank, world, local, neighbours = (int(text or 0) for text in said)
+    return rank, world, local, neighbours
+
+
+def rank_variables(rank: int, world: int, port: int) -> dict[str, str]:
+    """The environment of one of several processes on this machine, which meet at a port."""
+    values = map(str, (rank, world, rank, world))
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return {**os.environ, **dict(zip(RANK_VARIABLES, values, strict=True)), **meeting}
+
+
+class Stop:
+    """Asked between steps whether to stop; the first signal lets the step finish, the second ends at once.
+
+    Args:
+        with_parent: stop as well when the process that started this one is gone.
+    """
+
+    def __init__(self, *, with_parent: bool = False) -> None:
         self.signal: int | None = None
+        self.parent = os.getppid() if with_parent else None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._notice)
 
@@ -74,5 +99,5 @@ class Stop:
             signal.signal(each, signal.SIG_DFL)
 
     def __call__(self) -> bool:
-        """Whether a signal came."""
-        return self.signal is not None
+        """Whether a signal came, or the parent went."""
+        return self.signal is not None or (self.parent is not None and os.getppid() != self.parent)

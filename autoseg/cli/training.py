@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from autoseg.cli.arguments import Arguments, add_device, make_parser, read_count, read_duration
-from autoseg.cli.running import Stop, run_command, show
+from autoseg.cli.launching import launch
+from autoseg.cli.running import Stop, read_ranks, run_command, show
 
 if TYPE_CHECKING:
     from autoseg.core.store import Store
     from autoseg.terminal import Terminal
+
+RANK_FIELDS = ("rank", "world", "local", "neighbours")
 
 
 def train(argv: Sequence[str] | None = None) -> NoReturn:
@@ -35,6 +38,9 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
         "--fit", action="store_true", help="where memory runs out, go on with the same training in less memory"
     )
     parser.add_argument(
+        "--devices", type=read_count, default=1, metavar="N", help="train on N GPUs, or in N processes on the CPU"
+    )
+    parser.add_argument(
         "--log",
         nargs="+",
         default=(),
@@ -44,9 +50,13 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
     add_device(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
+        ranks = read_ranks()
+        if ranks is None and args.devices > 1:
+            sys.exit(launch(sys.argv[1:] if argv is None else argv, args.devices))
         from autoseg.pipeline.training import train as train_model
+        from autoseg.training import ALONE, Ranks
 
-        stop = Stop()
+        stop = Stop(with_parent=ranks is not None)
         scores = train_model(
             store,
             args.dataset,
@@ -60,6 +70,7 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
             restart=args.restart,
             fit=args.fit,
             trackers=args.log,
+            ranks=ALONE if ranks is None else Ranks(**dict(zip(RANK_FIELDS, ranks, strict=True))),
             should_stop=stop,
             progress=terminal.progress,
         )

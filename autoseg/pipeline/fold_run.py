@@ -25,7 +25,7 @@ from autoseg.pipeline.quick_validation import quick_validation
 from autoseg.pipeline.writing import BackgroundWriter
 from autoseg.planning import relieve
 from autoseg.report import Tracker, draw_progress, open_tracker
-from autoseg.training import EpochFacts, TrainingState, load_state, save_state, train_fold
+from autoseg.training import ALONE, EpochFacts, Ranks, TrainingState, load_state, save_state, train_fold
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class FoldRun:
         device: torch.device,
         time_budget_s: float | None,
         trackers: Sequence[str] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
         self.plan, self.name, self.fold_name, self.fold = plan, name, fold_name, fold
         self.configuration = plan.configurations[name]
@@ -59,7 +60,8 @@ class FoldRun:
         self.rows: list[Row] = []
         self.former: TrainedFold | None = None
         self.writer: BackgroundWriter
-        self.tracker_names = tuple(dict.fromkeys(trackers))
+        self.ranks = ranks
+        self.tracker_names = tuple(dict.fromkeys(trackers)) if ranks.leads else ()
         self.trackers: list[Tracker] = []
         self.drawn_at = time.monotonic()
 
@@ -120,7 +122,8 @@ class FoldRun:
             StorageError: the final weights, or the state after a stop, could not be written.
         """
         state = self._resume()
-        self._write_facts(state)  # before the first checkpoint, so that every resume can be checked
+        if self.ranks.leads:
+            self._write_facts(state)  # before the first checkpoint, so that every resume can be checked
         validate = quick_validation(self.plan, self.name, self.fold.validation, prepared, self.device, should_stop)
         network = planned_network(self.plan, self.name, seed=self.plan.seed).to(self.device)
         stream = hash_fold(self.fold_name)
@@ -135,6 +138,7 @@ class FoldRun:
                 mask_values=self.plan.mask_values(self.name),
                 ignore_label=self.plan.ignore_label,
                 pin_memory=self.device.type == "cuda",
+                share=(self.ranks.rank, self.ranks.world),
             ) as batches,
         ):
             state = train_fold(
@@ -152,7 +156,10 @@ class FoldRun:
                 should_stop=should_stop,
                 progress=progress,
                 seed=self.plan.seed,
+                ranks=self.ranks,
             )
+        if not self.ranks.leads:
+            return
         if not state.finished:
             self._write(state)
             return

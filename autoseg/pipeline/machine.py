@@ -44,6 +44,20 @@ def choose_devices(wanted: str) -> tuple[str, ...]:
     return names
 
 
+def choose_rank_device(device: torch.device, local: int) -> torch.device:
+    """The device of one of several processes on a machine: a GPU each, or the CPU for all.
+
+    Raises:
+        UsageError: there are fewer GPUs than processes.
+    """
+    if device.type != "cuda":
+        return device
+    if local >= torch.cuda.device_count():
+        raise UsageError(f"--devices: torch sees {torch.cuda.device_count()} GPUs; start as many processes at most")
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
 def name_device(device: torch.device) -> str:
     """What to write into records: ``cpu`` or the GPU's name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

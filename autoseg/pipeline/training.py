@@ -19,10 +19,11 @@ from autoseg.model import PLAN, fold_folder, load_model, load_plan, save_plan, t
 from autoseg.pipeline.cascade import add_priors, check_source, copy_source
 from autoseg.pipeline.evaluating import score_masks, write_scores
 from autoseg.pipeline.fold_run import FoldRun
-from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
+from autoseg.pipeline.machine import choose_device, choose_rank_device, name_device, use_cores
 from autoseg.pipeline.planning import arrays_folder, case_key, check_folds, open_raw, read_folds, read_plan
 from autoseg.pipeline.relief import CHECKPOINTING, adopt_relief, fit_within_memory
 from autoseg.prediction import predict_mask
+from autoseg.training import ALONE, Ranks, joined
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def train(
     restart: bool = False,
     fit: bool = False,
     trackers: Sequence[str] = (),
+    ranks: Ranks = ALONE,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = no_progress,
 ) -> Scores | None:
@@ -49,47 +51,93 @@ def train(
     Args:
         fit: where memory runs out, go on with what gives the same training in less memory.
         trackers: names in TRACKERS, which are told of every epoch.
+        ranks: of this process among those that train the fold together; only the first one writes and scores.
 
     Returns:
-        Scores of the held-out cases; None for fold ``all`` and when ``should_stop`` ended it early.
+        Scores of the held-out cases; None for fold ``all``, when ``should_stop`` ended it early, and in all processes
+        but the first.
 
     Raises:
         UsageError, PlanError, StaleError, ModelError, TrainingError, MemoryShortageError, StorageError: each says what
             to do.
     """
-    target = choose_device(device)
+    target = choose_rank_device(choose_device(device), ranks.local)
     plan = _with_changes(read_plan(store, name), configuration_name, epochs, steps_per_epoch, seed)
-    plan = adopt_relief(plan, store.results(name, configuration_name), configuration_name)
+    folder = store.results(name, configuration_name)
+    plan = adopt_relief(plan, folder, configuration_name)
+    configuration = plan.configurations[configuration_name]
+    _check_ranks(configuration, configuration_name, ranks, fit)
     dataset = open_raw(store, name)
     fold = _choose_fold(store, name, dataset, fold_name)
-    configuration = plan.configurations[configuration_name]
     prepared = _read_arrays(store, dataset, configuration, configuration_name, fold)
-    folder = store.results(name, configuration_name)
-    run = FoldRun(plan, configuration_name, fold_name, fold, folder, target, time_budget_s, trackers)
-    source = configuration.cascade_from
-    has_work = restart or not run.is_complete()
-    if source is not None and has_work:
-        prepared = add_priors(store, plan, configuration_name, prepared, progress)
-        check_source(store.results(name, source), folder, restarted=fold_name if restart else None)
-    _claim(folder, fold_name, plan, configuration_name, restart)
-    if source is not None and (has_work or not trained_folds(folder / source)):
-        copy_source(store.results(name, source), folder)
-    threads = use_all_cores()
-    torch.use_deterministic_algorithms(target.type == "cpu")
-    run.check_former()
-    what = f"{name} {configuration_name} fold {fold_name}"
-    if run.is_finished():
-        log.info("%s is trained already; --restart trains it anew", what)
-    else:
-        run.say_new_length()
-        log.info("training %s on %s (%d threads)", what, name_device(target), threads)
-        fit_within_memory(run, prepared, fit=fit, should_stop=should_stop, progress=progress)
-        if not run.is_finished():
-            log.info("stopped; run the same command again to go on")
-            return None
-    if not fold.validation:
+    run = FoldRun(plan, configuration_name, fold_name, fold, folder, target, time_budget_s, trackers, ranks)
+    with joined(ranks, target):
+        if ranks.leads:
+            prepared = _make_ready(store, run, prepared, restart, progress)
+        ranks.wait()
+        if not ranks.leads and configuration.cascade_from is not None and not run.is_finished():
+            prepared = add_priors(store, plan, configuration_name, prepared, progress)  # made by the first one
+        _fit(run, prepared, fit, should_stop, progress)
+    if not ranks.leads or not run.is_finished() or not fold.validation:
         return None
     return _validate(run, dataset, [prepared[case] for case in fold.validation], should_stop, progress)
+
+
+def _check_ranks(configuration: Configuration, name: str, ranks: Ranks, fit: bool) -> None:
+    """Several processes must get equal shares of a batch.
+
+    Raises:
+        UsageError: they do not, or ``--fit`` is asked for, which decides in one process.
+    """
+    if ranks.world == 1:
+        return
+    if configuration.batch_size % ranks.world:
+        raise UsageError(
+            f"a batch of {configuration.batch_size} samples ('{name}') cannot be shared evenly by {ranks.world} "
+            f"devices; use a number of devices that divides it, or edit batch_size in the plan"
+        )
+    if fit:
+        raise UsageError("--fit works on one device; leave it out, or plan for less with: autoseg_plan --memory")
+
+
+def _make_ready(
+    store: Store, run: FoldRun, prepared: dict[str, PreparedCase], restart: bool, progress: Progress
+) -> dict[str, PreparedCase]:
+    """Claim the model folder, and give a cascade what feeds it."""
+    plan, name, folder = run.plan, run.name, run.folder
+    source = run.configuration.cascade_from
+    has_work = restart or not run.is_complete()
+    if source is not None and has_work:
+        prepared = add_priors(store, plan, name, prepared, progress)
+        check_source(store.results(plan.dataset, source), folder, restarted=run.fold_name if restart else None)
+    _claim(folder, run.fold_name, plan, name, restart)
+    if source is not None and (has_work or not trained_folds(folder / source)):
+        copy_source(store.results(plan.dataset, source), folder)
+    return prepared
+
+
+def _fit(
+    run: FoldRun,
+    prepared: dict[str, PreparedCase],
+    fit: bool,
+    should_stop: Callable[[], bool],
+    progress: Progress,
+) -> None:
+    """Train, unless that is done."""
+    threads = use_cores(share=run.ranks.neighbours)
+    torch.use_deterministic_algorithms(run.device.type == "cpu")
+    run.check_former()
+    what = f"{run.plan.dataset} {run.name} fold {run.fold_name}"
+    if run.is_finished():
+        log.info("%s is trained already; --restart trains it anew", what)
+        return
+    if run.ranks.leads:
+        run.say_new_length()
+    count = f" x {run.ranks.world}" if run.ranks.world > 1 else ""
+    log.info("training %s on %s%s (%d threads)", what, name_device(run.device), count, threads)
+    fit_within_memory(run, prepared, fit=fit, should_stop=should_stop, progress=progress)
+    if run.ranks.leads and not run.is_finished():
+        log.info("stopped; run the same command again to go on")
 
 
 def _with_changes(plan: Plan, name: str, epochs: int | None, steps_per_epoch: int | None, seed: int | None) -> Plan:

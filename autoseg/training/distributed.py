@@ -10,6 +10,8 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
+from autoseg.core.errors import TrainingError
+
 PATIENCE = timedelta(hours=12)  # the others wait while the first validates; a rank that died is noticed by its launcher
 
 
@@ -51,7 +53,8 @@ class Ranks:
         if self.world == 1:
             return value
         said = torch.tensor([value is not None, value or 0.0], dtype=torch.float64)
-        distributed.broadcast(said, 0)
+        with _hearing():
+            distributed.broadcast(said, 0)
         return float(said[1]) if said[0] else None
 
     def wait(self) -> None:
@@ -68,7 +71,8 @@ class Ranks:
             return
         gradients = [weight.grad for weight in parameters if weight.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat)
+        with _hearing():
+            distributed.all_reduce(flat)
         flat /= self.world
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
@@ -76,17 +80,31 @@ class Ranks:
     def share_buffers(self, buffers: Iterable[Tensor]) -> None:
         """Give all processes the first one's running statistics, so that their networks stay equal."""
         if self.world > 1:
-            for buffer in buffers:
-                distributed.broadcast(buffer, 0)
+            with _hearing():
+                for buffer in buffers:
+                    distributed.broadcast(buffer, 0)
 
     @staticmethod
     def _reduce(value: float, how: distributed.ReduceOp.RedOpType) -> float:
         number = torch.tensor([value], dtype=torch.float64)
-        distributed.all_reduce(number, how)
+        with _hearing():
+            distributed.all_reduce(number, how)
         return float(number)
 
 
 ALONE = Ranks()
+
+
+@contextmanager
+def _hearing() -> Iterator[None]:
+    """What the others' death looks like from here, in a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise TrainingError(
+            "another of the processes that train together has ended, so this one ends, too; the same command goes on "
+            "from the last checkpoint"
+        ) from error
 
 
 @contextmanager

@@ -205,12 +205,12 @@ class Run:
         buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]  # running statistics, if any
         try:
             value = self._move(image, target)
-        except RuntimeError as error:
-            if not is_memory_shortage(error):
-                raise
+        except (RuntimeError, TrainingError) as error:
             self.optimiser.zero_grad(set_to_none=True)
             for buffer, before in buffers:
                 buffer.copy_(before)
+            if isinstance(error, TrainingError) or not is_memory_shortage(error):
+                raise
             part = (len(image) // self._count_parts(len(image)), *image.shape[1:])
             where = "the GPU" if self.device.type == "cuda" else "the machine"
             raise MemoryShortageError(
@@ -219,7 +219,6 @@ class Run:
         if math.isnan(value):
             for buffer, before in buffers:
                 buffer.copy_(before)
-        self.ranks.share_buffers(self.network.buffers())
         self.now = self.clock()
         self.step += 1
         self.failures = self.failures + 1 if math.isnan(value) else 0
@@ -247,7 +246,8 @@ class Run:
             value += self._add_gradient(*part, parts)
             if not math.isfinite(value):
                 return math.nan
-        self.ranks.average_gradients(self.parameters)
+        self.ranks.average_gradients(self.parameters)  # before anything moves: a step is taken by all or by none
+        self.ranks.share_buffers(self.network.buffers())
         self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.optimiser_settings.gradient_clip or math.inf)
         if not self.scaler.is_enabled() and not math.isfinite(float(norm)):  # an enabled scaler skips by itself

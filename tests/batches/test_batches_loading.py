@@ -107,3 +107,14 @@ def test_masked_channels_stay_zero_outside(make):
     image, _ = collect([case], configuration, [0], workers=0)[0]
     assert not image[:, :, :, :10].any()
     assert image[:, :, :, 10:].all()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shares_of_a_batch_add_up_to_it(make, cases, workers):
+    configuration = make.configured(augmentation=make.everything(), batch_size=4)
+    whole = collect(cases, configuration, [2], workers=workers)[2]
+    for number in range(2):
+        with Batches(cases, configuration, seed=1, workers=workers, share=(number, 2)) as batches:
+            image, target = batches.batch(2)
+        assert torch.equal(image, whole[0][number::2])
+        assert torch.equal(target, whole[1][number::2])
