@@ -36,9 +36,10 @@ class OpenvinoNetwork(nn.Module):
             warnings.simplefilter("ignore")  # of shapes that are taken as fixed, which they are
             traced = torch.jit.trace(_Finest(network), example, check_trace=False)
         frontend = FrontEndManager().load_by_framework("pytorch")
-        self.decoder = TorchScriptPythonDecoder(traced)  # the graph reads weights from it
+        # With weights of its own, the graph outlives everything that it was made from, in whatever order that goes.
+        decoder = TorchScriptPythonDecoder(traced, shared_memory=False)
         try:
-            self.graph = frontend.convert(frontend.load(self.decoder))
+            self.graph = frontend.convert(frontend.load(decoder))
         except OpConversionFailure as error:  # which is no RuntimeError
             raise RuntimeError(str(error)) from error
         self.compiled: dict[tuple[int, ...], object] = {}  # by shape: fixed shapes are faster than open ones
