@@ -332,25 +332,30 @@ def test_after_a_kill_the_finished_masks_stay_and_the_others_follow(predict, tra
     assert_same_masks(tmp_path / "masks", tmp_path / "whole")
 
 
-def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(predict, tmp_path, monkeypatch):
-    rows = overlapping.case_rows
+INTERRUPT = """
+import os, signal, sys
+from autoseg.cli import predict
+from autoseg.pipeline.predicting import overlapping
 
-    def interrupted(model, case, device):
-        if case.id == "case3":
-            os.kill(os.getpid(), signal.SIGINT)
-        return rows(model, case, device)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+rows = overlapping.case_rows
 
-    threads = threading.active_count()
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a training in this process left its own
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(overlapping, "case_rows", interrupted)
-            code, err = predict("masks")
-    finally:
-        signal.signal(signal.SIGINT, former)
-    assert code == 130
-    assert "the same command goes on" in err
-    assert threading.active_count() == threads
+def interrupted(model, case, device):
+    if case.id == "case3":
+        os.kill(os.getpid(), signal.SIGINT)
+    return rows(model, case, device)
+
+overlapping.case_rows = interrupted
+predict(sys.argv[1:])
+"""
+
+
+def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(predict, trained, scans, tmp_path):
+    argv = ["-i", str(scans), "-o", str(tmp_path / "masks"), "--root", str(trained)]
+    stopped = subprocess.run([sys.executable, "-c", INTERRUPT, *argv], check=False, capture_output=True, text=True)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "the same command goes on" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
     left = {path.name for path in (tmp_path / "masks").iterdir()} - {"predictions"}
     assert left in ({"case0.nii.gz", "case1.nii.gz"}, {"case0.nii.gz", "case1.nii.gz", "case2.nii.gz"})
     assert {path.name.removesuffix(".json") for path in (tmp_path / "masks" / "predictions").iterdir()} == left
