@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from torch import Tensor, distributed, nn
 
 from autoseg.core.errors import TrainingError
 
+LETTING_GO_S = 0.3
 PATIENCE = timedelta(hours=12)  # the others wait while the first validates; a rank that died is noticed by its launcher
 
 
@@ -124,3 +127,7 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
         yield
     finally:
         distributed.destroy_process_group()
+        # Gloo's threads let go of their last tensors after the call that used them; one that does so while the
+        # interpreter shuts down aborts the whole process.
+        gc.collect()
+        time.sleep(LETTING_GO_S)

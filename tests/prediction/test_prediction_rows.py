@@ -158,6 +158,7 @@ def peak():
 
 classes, shape = int(sys.argv[1]), (512, 64, 64)
 image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+torch.manual_seed(0)
 network = torch.nn.Conv3d(1, classes, 1)
 settings = PreprocessingSettings(spacing=(1, 1, 1), channels=(ChannelNormalization(),))
 placement = Placement(
