@@ -33,8 +33,8 @@ def test_logits_are_nnunets(tmp_path, bring):
 
 def test_masks_are_nnunets_to_the_voxel(tmp_path, bring, run):
     assert bring(GOLDEN / "model.zip")[0] == 0
-    root = ("--root", tmp_path / "root")
-    assert run("predict", "-i", GOLDEN / "scans", "-o", tmp_path / "masks", *root, "--device", "cpu", "--mirror")[0] == 0
+    options = ("--root", tmp_path / "root", "--device", "cpu", "--mirror")
+    assert run("predict", "-i", GOLDEN / "scans", "-o", tmp_path / "masks", *options)[0] == 0
     (path,) = (tmp_path / "masks").glob("*.nii.gz")
     ours, own_grid = read_voxels(path)
     theirs, grid = read_voxels(GOLDEN / "mask.nii.gz")
