@@ -14,21 +14,19 @@ from autoseg.core.records.facts import (
     LesionSummary,
 )
 from autoseg.core.records.outputs import Outputs
-from autoseg.core.records.plan import (
+from autoseg.core.records.plan import Configuration, MemoryFacts, Plan
+from autoseg.core.records.scores import CaseScores, Scores, Statistics
+from autoseg.core.records.settings import (
     AugmentationSettings,
     ChannelNormalization,
-    Configuration,
     LossSettings,
-    MemoryFacts,
     NetworkSettings,
     OptimiserSettings,
-    Plan,
     PreprocessingSettings,
     SamplingSettings,
     TilingSettings,
     TrainingSettings,
 )
-from autoseg.core.records.scores import CaseScores, Scores, Statistics
 from autoseg.core.records.space import Grid, Image, Label, Placement
 from autoseg.core.records.training import TrainedFold
 

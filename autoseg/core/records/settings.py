@@ -1,0 +1,262 @@
+"""The settings that a configuration is made of: preprocessing, network, loss, optimiser, training, batches, tiles."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from autoseg.core.records.base import Record
+
+Share = Field(ge=0, le=1)
+Range = tuple[float, float]
+
+
+class ChannelNormalization(Record):
+    """How one channel's intensities are scaled, before resampling.
+
+    Attributes:
+        scheme: ``zscore`` per image; ``ct`` clip to the dataset's percentiles, then the dataset's mean and std;
+            ``rescale`` to 0-1; ``rgb`` divide by 255; ``none``.
+        inside_mask: use and change only voxels inside the non-zero mask (z-score), outside stays 0.
+        mean, std, lower, upper: the dataset's foreground statistics, used by ``ct``.
+    """
+
+    scheme: Literal["zscore", "ct", "rescale", "rgb", "none"] = "zscore"
+    inside_mask: bool = False
+    mean: float | None = None
+    std: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.scheme == "ct" and None in (self.mean, self.std, self.lower, self.upper):
+            raise ValueError("scheme 'ct' needs mean, std, lower and upper")
+        return self
+
+
+class PreprocessingSettings(Record):
+    """From the scan's own grid to the network's; configurations with equal settings share one set of arrays.
+
+    Attributes:
+        orientation: ``canonical`` turns axes to the nearest (I->S, A->P, R->L) order first; ``stored`` leaves them.
+        axis_order: permutation after that, the lowest-resolution axis first.
+        spacing: target mm per axis, after ``axis_order``; None keeps the scan's own.
+        channels: normalisation per channel.
+        image_order, label_order, probability_order: spline order of the interpolation (0, 1 or 3).
+        coarse_axis_ratio: above this max/min spacing the coarse axis is resampled apart, nearest neighbour.
+        storage: how preprocessed voxels lie on disk. ``float16`` halves them and moves each by at most 1/2048 of
+            itself; a case that would lose more than a thousandth of its contrast stays ``float32``.
+    """
+
+    orientation: Literal["canonical", "stored"] = "canonical"
+    axis_order: tuple[int, int, int] = (0, 1, 2)
+    spacing: tuple[PositiveFloat | None, PositiveFloat | None, PositiveFloat | None]
+    channels: tuple[ChannelNormalization, ...]
+    image_order: Literal[0, 1, 3] = 3
+    label_order: Literal[0, 1] = 1
+    probability_order: Literal[0, 1] = 1
+    coarse_axis_ratio: PositiveFloat = 3.0
+    storage: Literal["float32", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sorted(self.axis_order) != [0, 1, 2]:
+            raise ValueError(f"axis_order must hold 0, 1 and 2 once each, not {self.axis_order}")
+        return self
+
+
+class NetworkSettings(Record):
+    """A planned network; one entry per stage, finest first, one number per spatial axis.
+
+    Attributes:
+        name: in the NETWORKS table.
+        features: channels per stage.
+        kernels: convolution kernel per stage and axis.
+        strides: downsampling on entering each stage, per axis; all 1 in the first.
+        encoder_blocks: convolutions (or residual blocks) per stage.
+        decoder_blocks: the same on the way up, one fewer.
+        deep_supervision: also predict at every coarser decoder stage while training.
+        options: what only this network knows.
+    """
+
+    name: str
+    features: tuple[PositiveInt, ...]
+    kernels: tuple[tuple[PositiveInt, ...], ...]
+    strides: tuple[tuple[PositiveInt, ...], ...]
+    encoder_blocks: tuple[PositiveInt, ...]
+    decoder_blocks: tuple[PositiveInt, ...]
+    deep_supervision: bool = True
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        stages = len(self.features)
+        lengths = {len(self.kernels), len(self.strides), len(self.encoder_blocks), len(self.decoder_blocks) + 1}
+        if lengths != {stages}:
+            raise ValueError(
+                f"features has {stages} stages, so kernels, strides and encoder_blocks need {stages} entries "
+                f"and decoder_blocks {stages - 1}"
+            )
+        return self
+
+
+class LossSettings(Record):
+    """Which loss.
+
+    Attributes:
+        name: in the LOSSES table.
+        options: its arguments.
+        deep_supervision_weights: weight of each network output, finest first; empty means only the finest counts.
+    """
+
+    name: str = "dice_ce"
+    options: dict[str, Any] = Field(default_factory=dict)
+    deep_supervision_weights: tuple[NonNegativeFloat, ...] = ()
+
+
+class OptimiserSettings(Record):
+    """How weights move.
+
+    Attributes:
+        name: ``sgd`` (Nesterov), ``adam`` or ``adamw``.
+        learning_rate, momentum, weight_decay: momentum is used by ``sgd``; the Adams take it as beta 1.
+        schedule: ``poly`` = learning_rate * (1 - progress)^exponent, progress by steps, or by time with a time budget;
+            ``cosine``; ``constant``; ``step`` = times ``factor`` after every ``step_share`` of the training;
+            ``plateau`` = times ``factor`` whenever ``watch`` has not improved ``patience`` times in a row.
+        exponent: of ``poly``.
+        factor: of ``step`` and ``plateau``.
+        step_share: of ``step``; share of the training, after the warm-up, between two drops.
+        patience: of ``plateau``; validations, or epochs where it watches the loss.
+        watch: of ``plateau``; the loss is watched as a moving average over epochs.
+        warmup_share: share of the training over which the rate rises from 0.
+        gradient_clip: largest gradient norm; None does not clip.
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: PositiveFloat = 1e-2
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    weight_decay: NonNegativeFloat = 3e-5
+    schedule: Literal["poly", "cosine", "constant", "step", "plateau"] = "poly"
+    exponent: PositiveFloat = 0.9
+    factor: float = Field(default=0.1, gt=0, lt=1)
+    step_share: float = Field(default=0.25, gt=0, le=1)
+    patience: PositiveInt = 10
+    watch: Literal["validation_dice", "train_loss"] = "validation_dice"
+    warmup_share: float = Field(default=0.0, ge=0, lt=1)
+    gradient_clip: PositiveFloat | None = 12.0
+
+
+class TrainingSettings(Record):
+    """How long, and in what precision.
+
+    Attributes:
+        epochs, steps_per_epoch: one checkpoint and one line of history an epoch.
+        checkpoint_minutes: longest time between two checkpoints, where epochs are longer.
+        validation_cases: whole held-out volumes predicted at each validation; 0 never validates while training.
+        validation_interval: epochs between them; the weights of the best mean Dice stay in the checkpoint, but the
+            model is made of the last ones: choosing by the held-out cases would flatter their scores.
+        ema_decay: decay per step of the averaged weights that are validated and kept; 0 uses the weights themselves.
+        precision: ``auto`` is bfloat16 or float16 on a GPU and float32 on a CPU.
+        accumulation: parts that a batch goes through the network in, one after the other; the gradients are added up,
+            so that the step is the same but needs the memory of one part. It must divide the batch size.
+        stop_patience: validations in a row without improvement after which the training ends early, with the weights it
+            has then; None always trains its full length.
+        min_improvement: what a validation Dice must exceed the best by to count as one, here and for ``plateau``.
+    """
+
+    epochs: PositiveInt = 1000
+    steps_per_epoch: PositiveInt = 250
+    checkpoint_minutes: PositiveFloat = 5.0
+    validation_cases: int = Field(default=8, ge=0)
+    validation_interval: PositiveInt = 5
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    accumulation: PositiveInt = 1
+    stop_patience: PositiveInt | None = None
+    min_improvement: NonNegativeFloat = 0.0
+
+
+class SamplingSettings(Record):
+    """Where patches come from; shares of each batch, the rest is drawn uniformly over the volume.
+
+    Attributes:
+        foreground_share: centred on a voxel of a label (label uniform, then voxel uniform): large lesions dominate.
+        lesion_share: centred on a lesion (lesion uniform, then voxel uniform): small ones are seen as often as large.
+    """
+
+    foreground_share: float = Share
+    lesion_share: float = Share
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.foreground_share + self.lesion_share > 1:
+            raise ValueError("foreground_share and lesion_share add up to more than 1")
+        return self
+
+
+class AugmentationSettings(Record):
+    """Random changes of a training patch, in this order, each with its probability and range.
+
+    Attributes:
+        rotation_degrees: per axis of the patch (3D), or one range in the plane (2D and ``in_plane``).
+        in_plane: rotate and scale within the last two axes only (a coarse first axis).
+        scale: zoom factor.
+        elastic_probability: smooth random displacement; off by default.
+        mirror_axes: axes flipped with probability one half each.
+        mask_shape_probability: in a cascade, every mask channel is dilated, eroded, opened or closed.
+        mask_shape_radius: smallest and largest radius of the ball that does it, voxels; whole numbers.
+        mask_removal_probability: in a cascade, every mask channel loses one connected component that is not large.
+        *_per_channel: probability that each channel takes part, given that the change applies.
+    """
+
+    rotation_probability: float = Share
+    rotation_degrees: Range
+    in_plane: bool = False
+    scale_probability: float = Share
+    scale: Range = (0.7, 1.4)
+    elastic_probability: float = Field(default=0.0, ge=0, le=1)
+    noise_probability: float = Field(default=0.1, ge=0, le=1)
+    noise_variance: Range = (0.0, 0.1)
+    blur_probability: float = Field(default=0.2, ge=0, le=1)
+    blur_per_channel: float = Field(default=0.5, ge=0, le=1)
+    blur_sigma: Range = (0.5, 1.0)
+    brightness_probability: float = Field(default=0.15, ge=0, le=1)
+    brightness: Range = (0.75, 1.25)
+    contrast_probability: float = Field(default=0.15, ge=0, le=1)
+    contrast: Range = (0.75, 1.25)
+    low_resolution_probability: float = Field(default=0.25, ge=0, le=1)
+    low_resolution_per_channel: float = Field(default=0.5, ge=0, le=1)
+    low_resolution: Range = (0.5, 1.0)
+    bias_field_probability: float = Field(default=0.0, ge=0, le=1)
+    bias_field: float = 0.3
+    inverted_gamma_probability: float = Field(default=0.1, ge=0, le=1)
+    gamma_probability: float = Field(default=0.3, ge=0, le=1)
+    gamma: Range = (0.7, 1.5)
+    mirror_axes: tuple[int, ...]
+    mask_shape_probability: float = Field(default=0.0, ge=0, le=1)
+    mask_shape_radius: tuple[PositiveInt, PositiveInt] = (1, 8)
+    mask_removal_probability: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mask_shape_radius[0] > self.mask_shape_radius[1]:
+            raise ValueError(f"mask_shape_radius must be [smallest, largest], not {list(self.mask_shape_radius)}")
+        return self
+
+
+class TilingSettings(Record):
+    """Sliding-window prediction.
+
+    Attributes:
+        tile_size: voxels per axis of the network's input.
+        step: distance between tiles as a share of the tile.
+        sigma: width of the Gaussian weight as a share of the tile.
+        mirror_axes: axes flipped for test-time mirroring, in all combinations; empty means none.
+    """
+
+    tile_size: tuple[PositiveInt, ...]
+    step: float = Field(default=0.5, gt=0, le=1)
+    sigma: PositiveFloat = 0.125
+    mirror_axes: tuple[int, ...] = ()
