@@ -76,7 +76,7 @@ def together(folder, job, *arguments):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     torch.multiprocessing.spawn(one_rank, (port, folder, job, arguments), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def train_all(ranks, configurations, broken):
