@@ -3,6 +3,15 @@
 from autoseg.core.records.arrays import Lesions, PreparedCase
 from autoseg.core.records.base import Record, parse_record, render_record, render_schema
 from autoseg.core.records.data import Case, ChannelFile, Dataset, Fold, FoldRule, Folds
+from autoseg.core.records.experiment import (
+    BestModel,
+    Calibration,
+    CalibrationBin,
+    Candidate,
+    Doubt,
+    Experiment,
+    PostProcessing,
+)
 from autoseg.core.records.facts import (
     CaseFacts,
     ChannelFacts,
@@ -32,6 +41,10 @@ from autoseg.core.records.training import TrainedFold
 
 __all__ = [
     "AugmentationSettings",
+    "BestModel",
+    "Calibration",
+    "CalibrationBin",
+    "Candidate",
     "Case",
     "CaseFacts",
     "CaseScores",
@@ -40,6 +53,8 @@ __all__ = [
     "ChannelNormalization",
     "Configuration",
     "Dataset",
+    "Doubt",
+    "Experiment",
     "Fingerprint",
     "Fold",
     "FoldRule",
@@ -60,6 +75,7 @@ __all__ = [
     "Outputs",
     "Placement",
     "Plan",
+    "PostProcessing",
     "PreparedCase",
     "PreprocessingSettings",
     "Record",

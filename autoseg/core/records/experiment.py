@@ -1,0 +1,155 @@
+"""What a whole experiment found: candidates on out-of-fold predictions, the winner, and how it is finished."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+
+from autoseg.core.records.base import Record
+from autoseg.core.records.scores import Statistics
+
+
+class PostProcessing(Record):
+    """What is done to the mask of one label or region, in this order.
+
+    Attributes:
+        threshold: probability from which a voxel belongs to it; None takes the most probable class, or 0.5 of a region.
+        smallest_lesion_ml: lesions (26-connected) below this volume are removed.
+        fill_holes: whether background enclosed by the mask is filled.
+    """
+
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    smallest_lesion_ml: NonNegativeFloat = 0.0
+    fill_holes: bool = False
+
+
+class CalibrationBin(Record):
+    """Voxels whose probability of being foreground lies between two bounds.
+
+    Attributes:
+        lower, upper: bounds of the probability.
+        voxels: how many.
+        confidence: their mean probability.
+        frequency: the share of them that is foreground in the reference.
+    """
+
+    lower: float
+    upper: float
+    voxels: NonNegativeInt
+    confidence: float | None
+    frequency: float | None
+
+
+class Calibration(Record):
+    """How far probabilities can be believed, on out-of-fold predictions.
+
+    Attributes:
+        temperature: the logits are divided by it.
+        error_before, error_after: expected calibration error, without and with the temperature.
+        bins_before, bins_after: the reliability curve, without and with it.
+    """
+
+    temperature: PositiveFloat
+    error_before: float
+    error_after: float
+    bins_before: tuple[CalibrationBin, ...]
+    bins_after: tuple[CalibrationBin, ...]
+
+
+class Candidate(Record):
+    """A configuration, or the mean of several, scored on the cases that its folds did not see.
+
+    Attributes:
+        members: names of the configurations.
+        target: mean of the target metric over cases.
+        lower, upper: bounds of its 95 % bootstrap interval.
+        difference, p_value: to the winner, paired by case (mean difference; Wilcoxon, Holm over candidates); None for
+            the winner, and where no case has both.
+        summary: label -> metric -> statistics, without post-processing.
+    """
+
+    members: tuple[str, ...]
+    target: float | None
+    lower: float | None
+    upper: float | None
+    difference: float | None = None
+    p_value: float | None = None
+    summary: dict[str, dict[str, Statistics]]
+
+
+class Doubt(Record):
+    """A case worth a human's look.
+
+    Attributes:
+        case: its id.
+        disagreement: 1 - mean Dice between the members' masks of the case, or between the folds' where they all
+            predicted it; None with one member.
+        uncertain_ml: volume whose probability of being foreground lies between 0.2 and 0.8.
+        uncertain_lesions: predicted lesions whose mean probability is below 0.6.
+        target: the case's score, where it has a reference.
+        reason: one sentence.
+    """
+
+    case: str
+    disagreement: float | None
+    uncertain_ml: float
+    uncertain_lesions: NonNegativeInt
+    target: float | None
+    reason: str
+
+
+class Experiment(Record):
+    """``experiment.json`` of a dataset's results: everything that the choice rests on.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        dataset: its name.
+        target_metric: the metric that decides, as in the METRICS table, averaged over labels.
+        empty_score: what overlap scores give where both masks are empty.
+        folds: names of the folds that were trained.
+        candidates: name (``2d``, ``3d``, ``2d+3d``) -> what it reached.
+        winner: name of the candidate that was chosen.
+        reason: one sentence on why.
+        postprocessing: label or region -> what is done to its mask; empty where nothing helped.
+        target_before, target_after: the winner's target metric without and with post-processing, the latter by
+            leave-one-fold-out, so that no case is scored with what was chosen on it.
+        calibration: of the winner; None where no voxel was predicted.
+        doubts: most doubtful first.
+        elapsed_s: seconds of all trainings, predictions and scores together.
+        versions: of autoseg and torch.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    dataset: str
+    target_metric: str
+    empty_score: Literal["undefined", "one"]
+    folds: tuple[str, ...]
+    candidates: dict[str, Candidate]
+    winner: str
+    reason: str
+    postprocessing: dict[str, PostProcessing] = {}
+    target_before: float | None
+    target_after: float | None
+    calibration: Calibration | None = None
+    doubts: tuple[Doubt, ...] = ()
+    elapsed_s: float
+    versions: dict[str, str]
+
+
+class BestModel(Record):
+    """``best.json`` of ``autoseg_results/<dataset>/best/``: the members lie beside it, each a model folder.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        dataset: its name.
+        members: names of the model folders, whose probabilities are averaged.
+        postprocessing: as in the experiment.
+        temperature: of the probabilities; it does not change which class is the most probable one.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    dataset: str
+    members: tuple[str, ...]
+    postprocessing: dict[str, PostProcessing] = {}
+    temperature: PositiveFloat = 1.0
