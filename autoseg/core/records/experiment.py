@@ -128,7 +128,7 @@ class Experiment(Record):
     candidates: dict[str, Candidate]
     winner: str
     reason: str
-    postprocessing: dict[str, PostProcessing] = {}
+    postprocessing: dict[str, PostProcessing] = Field(default_factory=dict)
     target_before: float | None
     target_after: float | None
     calibration: Calibration | None = None
@@ -151,5 +151,5 @@ class BestModel(Record):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     dataset: str
     members: tuple[str, ...]
-    postprocessing: dict[str, PostProcessing] = {}
+    postprocessing: dict[str, PostProcessing] = Field(default_factory=dict)
     temperature: PositiveFloat = 1.0
