@@ -38,6 +38,9 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
         "--fit", action="store_true", help="where memory runs out, go on with the same training in less memory"
     )
     parser.add_argument(
+        "--probabilities", action="store_true", help="also keep the probabilities of the held-out cases"
+    )
+    parser.add_argument(
         "--devices", type=read_count, default=1, metavar="N", help="train on N GPUs, or in N processes on the CPU"
     )
     parser.add_argument(
@@ -70,6 +73,7 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
             restart=args.restart,
             fit=args.fit,
             trackers=args.log,
+            probabilities=args.probabilities,
             ranks=ALONE if ranks is None else Ranks(**dict(zip(RANK_FIELDS, ranks, strict=True))),
             should_stop=stop,
             progress=terminal.progress,

@@ -73,6 +73,11 @@ class FoldRun:
         """Where the mask of a held-out case lies, or will lie."""
         return mask_path(self.here, case_id)
 
+    def is_predicted(self, case_id: str, *, probabilities: bool) -> bool:
+        """Whether a held-out case has its mask, and its probabilities if they are wanted."""
+        there = self.mask_path(case_id).exists()
+        return there and (probabilities_path(self.here, case_id).exists() or not probabilities)
+
     def is_complete(self) -> bool:
         """True once every held-out case has its mask, too."""
         return self.is_finished() and all(self.mask_path(case).exists() for case in self.fold.validation)
@@ -296,6 +301,11 @@ def describe_length(time_budget_s: float | None, epochs: int, steps_per_epoch: i
 def mask_path(here: Path, case_id: str) -> Path:
     """Where a fold's folder holds the mask of a case that it held out."""
     return here / "validation" / f"{case_id}.nii.gz"
+
+
+def probabilities_path(here: Path, case_id: str) -> Path:
+    """Where a fold's folder holds the probabilities of a case that it held out, if they are kept."""
+    return here / "validation" / f"{case_id}.npz"
 
 
 def read_facts(here: Path, *, remedy: str) -> TrainedFold:

@@ -18,11 +18,12 @@ from autoseg.core.store import Store, hash_settings
 from autoseg.model import PLAN, fold_folder, load_model, load_plan, save_plan, trained_folds
 from autoseg.pipeline.cascade import add_priors, check_source, copy_source
 from autoseg.pipeline.evaluating import score_masks, write_scores
-from autoseg.pipeline.fold_run import FoldRun
+from autoseg.pipeline.fold_run import FoldRun, probabilities_path
+from autoseg.pipeline.held_out import BoxedProbabilities, write_probabilities
 from autoseg.pipeline.machine import choose_device, choose_rank_device, name_device, use_cores
 from autoseg.pipeline.planning import arrays_folder, case_key, check_folds, open_raw, read_folds, read_plan
 from autoseg.pipeline.relief import CHECKPOINTING, adopt_relief, fit_within_memory
-from autoseg.prediction import predict_mask
+from autoseg.prediction import predict_mask, predict_probabilities
 from autoseg.training import ALONE, Ranks, joined
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def train(
     restart: bool = False,
     fit: bool = False,
     trackers: Sequence[str] = (),
+    probabilities: bool = False,
     ranks: Ranks = ALONE,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = no_progress,
@@ -51,6 +53,7 @@ def train(
     Args:
         fit: where memory runs out, go on with what gives the same training in less memory.
         trackers: names in TRACKERS, which are told of every epoch.
+        probabilities: also keep those of the held-out cases, which an experiment compares and averages.
         ranks: of this process among those that train the fold together; only the first one writes and scores.
 
     Returns:
@@ -80,7 +83,8 @@ def train(
         _fit(run, prepared, fit, should_stop, progress)
     if not ranks.leads or not run.is_finished() or not fold.validation:
         return None
-    return _validate(run, dataset, [prepared[case] for case in fold.validation], should_stop, progress)
+    cases = [prepared[case] for case in fold.validation]
+    return _validate(run, dataset, cases, probabilities, should_stop, progress)
 
 
 def _check_ranks(configuration: Configuration, name: str, ranks: Ranks, fit: bool) -> None:
@@ -213,14 +217,17 @@ def _claim(folder: Path, fold_name: str, plan: Plan, name: str, restart: bool) -
 
 
 def _identity(plan: Plan, name: str) -> str:
-    """What must be equal for folds to belong to one model: all but length, seed, checkpoints and memory savings."""
+    """What must be equal for folds to belong to one model: all but length, seed, checkpoints and who does the work."""
     configuration = plan.configurations[name]
     training = configuration.training.model_copy(
         update={"epochs": 1, "steps_per_epoch": 1, "accumulation": 1, "checkpoint_minutes": 1.0}
     )
     options = {name: value for name, value in configuration.network.options.items() if name != CHECKPOINTING}
     network = configuration.network.model_copy(update={"options": options})
-    comparable = configuration.model_copy(update={"training": training, "network": network})
+    augmentation = configuration.augmentation.model_copy(update={"device": "auto"})
+    comparable = configuration.model_copy(
+        update={"training": training, "network": network, "augmentation": augmentation}
+    )
     return hash_settings(comparable, plan.channels, plan.labels, plan.regions)
 
 
@@ -228,12 +235,13 @@ def _validate(
     run: FoldRun,
     dataset: Dataset,
     cases: Sequence[PreparedCase],
+    probabilities: bool,
     should_stop: Callable[[], bool],
     progress: Progress,
 ) -> Scores | None:
-    """Predict the held-out cases on their own grids and score them; masks that are there already stay."""
+    """Predict the held-out cases on their own grids and score them; what is there already stays."""
     sources = {case.id: case for case in dataset.cases}
-    todo = [case for case in cases if not run.mask_path(case.id).exists()]
+    todo = [case for case in cases if not run.is_predicted(case.id, probabilities=probabilities)]
     if todo:
         model = load_model(run.folder, [run.fold_name], run.device)
         for done, case in enumerate(todo):
@@ -241,7 +249,13 @@ def _validate(
             if should_stop():
                 log.info("stopped; run the same command again to go on")
                 return None
-            mask = predict_mask(model, case, run.device)
+            if probabilities:
+                mask, found = predict_probabilities(model, case, run.device)
+                outputs = run.plan.outputs
+                boxed = BoxedProbabilities.of(found, overlap=outputs.overlap)
+                write_probabilities(probabilities_path(run.here, case.id), boxed, outputs)
+            else:
+                mask = predict_mask(model, case, run.device)
             like = sources[case.id].channels[0].path
             write_voxels(run.mask_path(case.id), mask.voxels, mask.grid, like=like)
         progress(len(todo), len(todo), "predicting held-out cases")

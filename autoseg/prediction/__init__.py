@@ -5,6 +5,7 @@ from autoseg.prediction.case import (
     case_rows,
     mask_restorer,
     predict_mask,
+    predict_probabilities,
     predict_scan,
     prepare_scan,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "mask_restorer",
     "predict_logits",
     "predict_mask",
+    "predict_probabilities",
     "predict_rows",
     "predict_scan",
     "prepare_scan",

@@ -71,6 +71,20 @@ def predict_mask(model: Model, case: PreparedCase, device: torch.device, *, prog
     return restorer.finish()
 
 
+def predict_probabilities(model: Model, case: PreparedCase, device: torch.device) -> tuple[Label, np.ndarray]:
+    """As ``predict_mask``, and beside the mask the probabilities: (K,Z,Y,X) float16 on the scan's own grid.
+
+    Raises:
+        MemoryShortageError: as ``case_rows`` and ``mask_restorer``.
+    """
+    restorer = mask_restorer(model, case.placement, probabilities=True)
+    for rows in case_rows(model, case, device):
+        restorer.add(rows)
+    mask = restorer.finish()
+    assert restorer.probabilities is not None  # asked for above
+    return mask, restorer.probabilities
+
+
 def case_rows(
     model: Model, case: PreparedCase, device: torch.device, *, progress: Progress = no_progress
 ) -> Iterator[np.ndarray]:
