@@ -24,7 +24,15 @@ from autoseg.core.records.facts import (
 )
 from autoseg.core.records.outputs import Outputs
 from autoseg.core.records.plan import Configuration, MemoryFacts, Plan
-from autoseg.core.records.scores import CaseScores, Scores, Statistics
+from autoseg.core.records.scores import (
+    CaseScores,
+    PairedScores,
+    Rank,
+    ScoredCase,
+    Scores,
+    ScoresComparison,
+    Statistics,
+)
 from autoseg.core.records.settings import (
     AugmentationSettings,
     ChannelNormalization,
@@ -73,14 +81,18 @@ __all__ = [
     "NetworkSettings",
     "OptimiserSettings",
     "Outputs",
+    "PairedScores",
     "Placement",
     "Plan",
     "PostProcessing",
     "PreparedCase",
     "PreprocessingSettings",
+    "Rank",
     "Record",
     "SamplingSettings",
+    "ScoredCase",
     "Scores",
+    "ScoresComparison",
     "Statistics",
     "TilingSettings",
     "TrainedFold",
