@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import struct
-import zlib
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
+from isal import igzip, isal_zlib
 
 from autoseg.core.errors import DataError
 from autoseg.core.records import Grid
@@ -19,6 +20,7 @@ from autoseg.core.store import replacing
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".tif", ".tiff")
+NUMBER = "%d"  # in a file name: the number of each slice of a volume that lies there slice by slice
 
 
 def file_ending(path: Path) -> str | None:
@@ -33,8 +35,34 @@ def strip_ending(path: Path) -> str:
     return path.name[: -len(ending)] if ending else path.name
 
 
+def list_files(path: Path) -> list[Path]:
+    """The file itself; or every slice, by number, of a volume that lies there slice by slice (``scan_%d.tif``).
+
+    Raises:
+        DataError: there are no slices, or one in between is missing.
+    """
+    if NUMBER not in path.name:
+        return [path]
+    before, _, after = path.name.partition(NUMBER)
+    name = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    files = path.parent.iterdir() if path.parent.is_dir() else ()
+    numbered = {int(found[1]): file for file in files if (found := name.fullmatch(file.name))}
+    if not numbered:
+        raise DataError(f"{path} does not exist: no file is named {before}1{after}, {before}2{after}, ...")
+    gaps = [n for n in range(min(numbered), max(numbered)) if n not in numbered]
+    if gaps:
+        raise DataError(
+            f"{path} lacks slice {gaps[0]}{f' and {len(gaps) - 1} more' if len(gaps) > 1 else ''} of "
+            f"{min(numbered)} to {max(numbered)}; copy it again"
+        )
+    return [numbered[number] for number in sorted(numbered)]
+
+
 def read_grid(path: Path) -> tuple[Grid, int | None]:
     """Where a file's voxels lie, from its header alone.
+
+    Args:
+        path: a file, or the name of slices with ``%d`` for their number; their colours are its volumes.
 
     Returns:
         The grid, and the length of the fourth axis or None for a 3D file.
@@ -42,6 +70,8 @@ def read_grid(path: Path) -> tuple[Grid, int | None]:
     Raises:
         DataError: missing, empty, unreadable, colour, more than four axes, or a header that contradicts itself.
     """
+    if NUMBER in path.name:
+        return _read_slices_grid(path)
     reader = _open(path)
     size, spacing = list(reader.GetSize()), list(reader.GetSpacing())
     origin, direction = list(reader.GetOrigin()), np.array(reader.GetDirection())
@@ -90,13 +120,11 @@ def read_voxels(path: Path, *, volume: int | None = None) -> tuple[np.ndarray, G
         )
     if volume is not None and volume >= (volumes or 1):
         raise DataError(f"{path} has {volumes or 1} volumes, but volume {volume} was asked for")
-    voxels = _read_nifti(path) if file_ending(path) in (".nii", ".nii.gz") else None
-    if voxels is None:
-        try:
-            voxels = sitk.GetArrayFromImage(_open(path).Execute())
-        except RuntimeError as error:
-            raise DataError(f"{path} cannot be read: {_cause(error)}; it may be truncated: copy it again") from error
-    voxels = voxels.reshape(-1, *grid.shape)[volume or 0]
+    if NUMBER in path.name:
+        voxels = np.stack([_read_slice(file, grid, volume) for file in list_files(path)])
+    else:
+        found = _read_nifti(path) if file_ending(path) in (".nii", ".nii.gz") else None
+        voxels = (_read_with_itk(path) if found is None else found).reshape(-1, *grid.shape)[volume or 0]
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         bad = int((~np.isfinite(voxels)).sum())
         raise DataError(f"{path} holds {bad} voxels that are NaN or infinite; replace them (0 outside the head)")
@@ -168,6 +196,35 @@ def _open(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
+def _read_with_itk(path: Path) -> np.ndarray:
+    try:
+        return sitk.GetArrayFromImage(_open(path).Execute())
+    except RuntimeError as error:
+        raise DataError(f"{path} cannot be read: {_cause(error)}; it may be truncated: copy it again") from error
+
+
+def _read_slices_grid(path: Path) -> tuple[Grid, int | None]:
+    """The grid of slices that lie one beside the other, 1 mm apart where their files do not say; and their colours."""
+    files = list_files(path)
+    reader = _open(files[0])
+    (columns, rows), (width, height) = reader.GetSize()[:2], reader.GetSpacing()[:2]
+    colours = reader.GetNumberOfComponents()
+    grid = Grid(shape=(len(files), rows, columns), spacing=(1.0, height or 1.0, width or 1.0))
+    return grid, colours if colours > 1 else None
+
+
+def _read_slice(file: Path, grid: Grid, colour: int | None) -> np.ndarray:
+    """(Y,X) one slice of a volume on ``grid``; one of its colours where it has several."""
+    voxels = _read_with_itk(file)
+    voxels = voxels[..., colour] if colour is not None and voxels.ndim > 2 else voxels
+    if voxels.shape != grid.shape[1:]:
+        raise DataError(
+            f"{file} is {'x'.join(map(str, voxels.shape))} pixels (y,x), but the first slice beside it is "
+            f"{grid.shape[1]}x{grid.shape[2]}; slices of one volume must be alike"
+        )
+    return voxels
+
+
 def _cause(error: RuntimeError) -> str:
     """The last clause of an ITK message, without its source line and object address."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -194,6 +251,8 @@ def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
 
 def _nifti_header(path: Path) -> bytes | None:
     """The first 348 bytes of a NIfTI-1 file, or None if it is something else."""
+    if file_ending(path) not in (".nii", ".nii.gz"):
+        return None
     opener = gzip.open if path.name.lower().endswith(".gz") else Path.open
     with opener(path, "rb") as file:
         header = file.read(348)
@@ -225,8 +284,8 @@ def _read_nifti(path: Path) -> np.ndarray | None:
     """
     try:
         content = path.read_bytes()
-        content = gzip.decompress(content) if path.name.lower().endswith(".gz") else content
-    except (EOFError, OSError, zlib.error) as error:
+        content = igzip.decompress(content) if path.name.lower().endswith(".gz") else content
+    except (EOFError, OSError, isal_zlib.error) as error:
         raise DataError(f"{path} is truncated or damaged ({error}); copy it again") from error
     if len(content) < 348 or content[344:347] != b"n+1":
         return None
