@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from autoseg.core.records import Fingerprint, Folds, Plan
-from autoseg.planning.explain.choices import explain_choices, explain_configuration
-from autoseg.planning.explain.findings import explain_findings
+from autoseg.planning.explain.choices import (
+    describe_choices,
+    describe_configuration,
+    explain_choices,
+    explain_configuration,
+)
+from autoseg.planning.explain.findings import describe_findings, explain_findings
 from autoseg.planning.explain.glossary import explain_words
 from autoseg.planning.explain.splits import explain_folds
 
@@ -28,4 +33,4 @@ def explain_plan(plan: Plan, fingerprint: Fingerprint | None = None, folds: Fold
     return "\n".join([*lines, *explain_words()]) + "\n"
 
 
-__all__ = ["explain_plan"]
+__all__ = ["describe_choices", "describe_configuration", "describe_findings", "explain_plan"]

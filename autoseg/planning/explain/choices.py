@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autoseg.core.records import Configuration, Plan
-from autoseg.planning.explain.page import entry, head
+from autoseg.planning.explain.page import Entry, entry, head
 from autoseg.planning.spacing import join
 
 _TITLES = {
@@ -28,31 +28,41 @@ _TITLES = {
 
 def explain_choices(plan: Plan) -> list[str]:
     """What holds for the whole plan."""
-    labels = ", ".join(name for name, value in plan.labels.items() if value)
-    lines = head("What will be trained")
-    lines += entry("Train first", plan.recommended, plan.reasons.get("recommended", ""))
-    others = [name for name in plan.configurations if name != plan.recommended]
-    lines += entry("Also planned", ", ".join(others)) if others else []
-    lines += entry("From channels", ", ".join(plan.channels))
-    lines += entry("Regions" if plan.regions else "Labels", ", ".join(plan.regions) or labels)
-    lines += entry("Budget", f"{plan.memory_gb:g} GB", plan.reasons.get("memory_gb", ""))
-    if plan.compat is not None:
-        lines += entry("Compatible", plan.compat, plan.reasons.get("compat", ""))
-    # A configuration that was left out has a reason under its bare name, as a field of the plan has.
-    for key, reason in plan.reasons.items():
-        if "." not in key and key not in plan.configurations and key not in Plan.model_fields:
-            lines += entry("Left out", key, reason)
-    return lines
+    return head("What will be trained") + [line for found in describe_choices(plan) for line in entry(*found)]
 
 
 def explain_configuration(plan: Plan, name: str) -> list[str]:
     """Every value of one configuration, and why."""
+    found = describe_configuration(plan, name)
+    return head(f"Configuration {name}") + [line for each in found for line in entry(*each)]
+
+
+def describe_choices(plan: Plan) -> list[Entry]:
+    """What holds for the whole plan, and why."""
+    labels = ", ".join(name for name, value in plan.labels.items() if value)
+    found = [("Train first", plan.recommended, plan.reasons.get("recommended", ""))]
+    others = [name for name in plan.configurations if name != plan.recommended]
+    found += [("Also planned", ", ".join(others), "")] if others else []
+    found.append(("From channels", ", ".join(plan.channels), ""))
+    found.append(("Regions" if plan.regions else "Labels", ", ".join(plan.regions) or labels, ""))
+    found.append(("Budget", f"{plan.memory_gb:g} GB", plan.reasons.get("memory_gb", "")))
+    if plan.compat is not None:
+        found.append(("Compatible", plan.compat, plan.reasons.get("compat", "")))
+    # A configuration that was left out has a reason under its bare name, as a field of the plan has.
+    for key, reason in plan.reasons.items():
+        if "." not in key and key not in plan.configurations and key not in Plan.model_fields:
+            found.append(("Left out", key, reason))
+    return found
+
+
+def describe_configuration(plan: Plan, name: str) -> list[Entry]:
+    """Every value of one configuration, and why."""
     values = _describe_values(plan, name)
-    lines = head(f"Configuration {name}")
-    for key, title in _TITLES.items():
-        if key in values:
-            lines += entry(title, values[key], plan.reasons.get(f"{name}.{key}", "(set by hand)"))
-    return lines
+    return [
+        (title, values[key], plan.reasons.get(f"{name}.{key}", "(set by hand)"))
+        for key, title in _TITLES.items()
+        if key in values
+    ]
 
 
 def _describe_values(plan: Plan, name: str) -> dict[str, str]:
@@ -72,7 +82,7 @@ def _describe_values(plan: Plan, name: str) -> dict[str, str]:
         "loss": c.loss.name + (" over the batch" if c.loss.options.get("batch_dice") else ""),
         "optimiser": f"{opt.name}, learning rate {opt.learning_rate:g}, {opt.schedule}",
         "training": f"{train.epochs} epochs x {train.steps_per_epoch} steps",
-        "sampling": f"{c.sampling.foreground_share:.1%} by labelled voxel, {c.sampling.lesion_share:.1%} by lesion",
+        "sampling": _describe_sampling(c),
         "augmentation": f"rotation {aug.rotation_degrees[0]:g} to {aug.rotation_degrees[1]:g} degrees, "
         f"scale {aug.scale[0]:g} to {aug.scale[1]:g}",
         "tiling": f"tiles of {join(c.tiling.tile_size)}, mirrored axes: {axes}",
@@ -84,6 +94,12 @@ def _describe_values(plan: Plan, name: str) -> dict[str, str]:
         measured = "" if facts.measured_gb is None else f", {facts.measured_gb:.3g} GB measured on {facts.device}"
         values["memory"] = f"{facts.predicted_gb:.3g} GB predicted{measured}"
     return values
+
+
+def _describe_sampling(c: Configuration) -> str:
+    shares = f"{c.sampling.foreground_share:.1%} by labelled voxel, {c.sampling.lesion_share:.1%} by lesion"
+    empty = c.sampling.empty_case_share
+    return shares if empty is None else f"{shares}, {empty:.1%} from cases without lesions"
 
 
 def _describe_batch(configuration: Configuration) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoseg.core.records import CaseFacts, Fingerprint, IntensityFacts, LesionSummary
-from autoseg.planning.explain.page import count, entry, head, number, percent, volume
+from autoseg.core.records import CaseFacts, Fingerprint, IntensityFacts, LesionPositions, LesionSummary
+from autoseg.planning.explain.page import Entry, count, entry, head, number, percent, volume
 from autoseg.planning.spacing import join
 
 AXES = "head-foot, front-back, left-right"
@@ -17,55 +17,56 @@ _SIDES = (("foot", "head"), ("front", "back"), ("right", "left"))
 
 def explain_findings(fingerprint: Fingerprint) -> list[str]:
     """Cases, scans, labels and lesions, as they were measured."""
-    lines = head("What was found")
-    lines += entry("Cases", _describe_cases(fingerprint.cases))
-    lines += entry("Sites", _describe_sites(fingerprint.cases))
-    lines += entry("Channels", ", ".join(fingerprint.channels))
-    lines += entry("Scan size", _describe_range([case.shape for case in fingerprint.cases], "voxels"))
-    lines += entry("Voxel spacing", _describe_range([case.spacing for case in fingerprint.cases], "mm"))
-    for channel in fingerprint.channels:
-        lines += entry("Intensities", _describe_intensities(fingerprint, channel))
+    return head("What was found") + [line for found in describe_findings(fingerprint) for line in entry(*found)]
+
+
+def describe_findings(fingerprint: Fingerprint) -> list[Entry]:
+    """Cases, scans, labels and lesions, as they were measured."""
     labels = "; ".join(
         f"{name} in {percent(found.case_share)} of the labelled cases, {percent(found.voxel_share)} of their voxels"
         for name, found in fingerprint.frequencies.items()
     )
-    lines += entry("Labels", labels or "none")
-    return lines + _explain_lesions(fingerprint.lesions)
+    return [
+        ("Cases", _describe_cases(fingerprint.cases), ""),
+        ("Sites", _describe_sites(fingerprint.cases), ""),
+        ("Channels", ", ".join(fingerprint.channels), ""),
+        ("Scan size", _describe_range([case.shape for case in fingerprint.cases], "voxels"), ""),
+        ("Voxel spacing", _describe_range([case.spacing for case in fingerprint.cases], "mm"), ""),
+        *(("Intensities", _describe_intensities(fingerprint, channel), "") for channel in fingerprint.channels),
+        ("Labels", labels or "none", ""),
+        *_describe_lesions(fingerprint.lesions),
+    ]
 
 
-def _explain_lesions(lesions: LesionSummary) -> list[str]:
+def _describe_lesions(lesions: LesionSummary) -> list[Entry]:
     empty = f"{count(lesions.empty_cases, 'case')} without any"
     if not lesions.count:
-        return entry("Lesions", f"none; {empty}")
+        return [("Lesions", f"none; {empty}", "")]
     some = count(lesions.cases - lesions.empty_cases, "case")
-    lines = entry(
-        "Lesions",
-        f"{lesions.count} in {some}, median {lesions.per_case:g} per case, at most {lesions.most_per_case}; {empty}",
+    amount = (
+        f"{lesions.count} in {some}, median {lesions.per_case:g} per case, at most {lesions.most_per_case}; {empty}"
     )
-    lines += entry(
-        "Their volumes",
+    volumes = (
         f"median {volume(lesions.median_ml)}; half of them {volume(lesions.quartile_1_ml)} to "
         f"{volume(lesions.quartile_3_ml)}, nine in ten {volume(lesions.percentile_05_ml)} to "
         f"{volume(lesions.percentile_95_ml)}, all {volume(lesions.smallest_ml)} to {volume(lesions.largest_ml)}; "
-        f"{percent(lesions.small_share)} are below 0.1 ml",
+        f"{percent(lesions.small_share)} are below 0.1 ml"
     )
-    lines += entry(
-        "Lesion load",
-        f"median {volume(lesions.per_case_ml)} in the cases that have some; {volume(lesions.total_ml)} in all",
+    load = f"median {volume(lesions.per_case_ml)} in the cases that have some; {volume(lesions.total_ml)} in all"
+    found = [("Lesions", amount, ""), ("Their volumes", volumes, ""), ("Lesion load", load, "")]
+    return found if lesions.positions is None else [*found, ("Where", _describe_positions(lesions.positions), "")]
+
+
+def _describe_positions(where: LesionPositions) -> str:
+    on_average = ", ".join(
+        f"{middle:.0%} of the way from {first} to {last} (+-{spread:.0%})"
+        for middle, spread, (first, last) in zip(where.centre, where.spread, _SIDES, strict=True)
     )
-    where = lesions.positions
-    if where is not None:
-        on_average = ", ".join(
-            f"{middle:.0%} of the way from {first} to {last} (+-{spread:.0%})"
-            for middle, spread, (first, last) in zip(where.centre, where.spread, _SIDES, strict=True)
-        )
-        lines += entry(
-            "Where",
-            f"{percent(where.left_share)} in the half of the scan at the patient's left, "
-            f"{percent(where.right_share)} in the one at the right ({percent(where.left_volume_share)} and "
-            f"{percent(where.right_volume_share)} of their volume), as the files' headers say; on average {on_average}",
-        )
-    return lines
+    return (
+        f"{percent(where.left_share)} in the half of the scan at the patient's left, "
+        f"{percent(where.right_share)} in the one at the right ({percent(where.left_volume_share)} and "
+        f"{percent(where.right_volume_share)} of their volume), as the files' headers say; on average {on_average}"
+    )
 
 
 def _describe_cases(cases: Sequence[CaseFacts]) -> str:

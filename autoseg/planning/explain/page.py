@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
+Entry = tuple[str, str, str]  # title, what it is, and why
+
 WIDTH = 100
 _TITLE = 15
 
