@@ -9,6 +9,7 @@ from autoseg.core.records.experiment import (
     CalibrationBin,
     Candidate,
     Doubt,
+    DoubtfulLesion,
     Experiment,
     PostProcessing,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Configuration",
     "Dataset",
     "Doubt",
+    "DoubtfulLesion",
     "Experiment",
     "Fingerprint",
     "Fold",

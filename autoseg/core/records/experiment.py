@@ -78,17 +78,35 @@ class Candidate(Record):
     summary: dict[str, dict[str, Statistics]]
 
 
+class DoubtfulLesion(Record):
+    """A predicted lesion (26-connected component of the foreground) that its networks are not sure of.
+
+    Attributes:
+        centre: its centre of mass in the scan's world, (x,y,z) mm, LPS.
+        volume_ml: its volume.
+        probability: mean probability of its voxels of being foreground.
+        agreement: share of the networks' own masks that touch it; None with one network.
+    """
+
+    centre: tuple[float, float, float]
+    volume_ml: float
+    probability: float
+    agreement: float | None
+
+
 class Doubt(Record):
     """A case worth a human's look.
 
     Attributes:
         case: its id.
-        disagreement: 1 - mean Dice between the members' masks of the case, or between the folds' where they all
-            predicted it; None with one member.
+        disagreement: 1 - mean Dice between the foreground of the masks that each configuration, or each fold, gives
+            by itself; None with one mask.
         uncertain_ml: volume whose probability of being foreground lies between 0.2 and 0.8.
         uncertain_lesions: predicted lesions whose mean probability is below 0.6.
         target: the case's score, where it has a reference.
         reason: one sentence.
+        expected_dice: Dice of the foreground to be expected if the probabilities are right.
+        lesions: predicted lesions that are uncertain, or that not all masks touch; most doubtful first, ten at most.
     """
 
     case: str
@@ -97,6 +115,8 @@ class Doubt(Record):
     uncertain_lesions: NonNegativeInt
     target: float | None
     reason: str
+    expected_dice: float | None = None
+    lesions: tuple[DoubtfulLesion, ...] = ()
 
 
 class Experiment(Record):
