@@ -7,21 +7,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from autoseg.batches.augmentation import Change, change_intensity, change_masks, cut_label, cut_patch, draw_change
-from autoseg.batches.sampling import Seed, draw_case, draw_start, sample_generator
-from autoseg.core.errors import DataError, TrainingError
-from autoseg.core.masks import split_mask
+from autoseg.batches.augmentation import draw_change
+from autoseg.batches.engines import Engine, KernelEngine, Sample, TensorEngine, Unmade, Volume, as_shape
+from autoseg.batches.sampling import Seed, draw_start, line_up, sample_generator
+from autoseg.core.errors import DataError, MemoryShortageError, TrainingError
 from autoseg.core.records import Configuration, PreparedCase
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Batch:
-    image: Tensor
-    target: Tensor
+class _Coming:
+    """A batch that was begun, and its samples, which threads make."""
+
+    batch: Unmade
     samples: list[Future[None]]
 
 
@@ -41,6 +41,8 @@ class Batches:
         ignore_label: label value that sampling does not seek.
         pin_memory: put batches where a GPU can fetch them without waiting.
         share: (k, n) makes only samples k, k + n, ... of every batch, as one of n processes that train together.
+        device: where torch changes the batches, and they come out; None has the threads do it on the CPU.
+        volumes: the cases on that device, in their order; None reads what each patch needs from ``cases``.
 
     Raises:
         TrainingError: there is no case.
@@ -59,21 +61,31 @@ class Batches:
         ignore_label: int | None = None,
         pin_memory: bool = False,
         share: tuple[int, int] = (0, 1),
+        device: torch.device | None = None,
+        volumes: Sequence[Volume] | None = None,
     ) -> None:
         _check_cases(cases, configuration, prior=bool(mask_values))
         self.cases = cases
         self.configuration = configuration
         self.seed = seed
-        self.mask_values = mask_values
-        # Regions overlap by nature; of classes, a voxel has one.
-        self.exclusive = all(len(values) == 1 for values in mask_values)
+        self.masks = len(mask_values)
         self.ignore_label = ignore_label
-        self.pin_memory = pin_memory
+        self.row = line_up(
+            [case.lesions for case in cases],
+            configuration.sampling,
+            batch_size=configuration.batch_size,
+            ignore_label=ignore_label,
+        )
         self.own = range(configuration.batch_size)[share[0] :: share[1]]
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="batches") if workers else None
         self.ahead = max(2, -(-workers // max(1, len(self.own))) + 1) if workers else 0
-        self.pending: dict[int, _Batch] = {}
-        self.patch = (1, *configuration.patch_size) if configuration.dimensions == 2 else configuration.patch_size
+        self.pending: dict[int, _Coming] = {}
+        self.device = device
+        self.engine: Engine
+        if device is None:
+            self.engine = KernelEngine(configuration, mask_values, pin_memory=pin_memory)
+        else:
+            self.engine = TensorEngine(configuration, mask_values, device=device, volumes=volumes)
 
     def __enter__(self) -> Self:
         return self
@@ -90,6 +102,7 @@ class Batches:
 
         Raises:
             TrainingError: a sample could not be made; the message names its case.
+            MemoryShortageError: the GPU that changes the batch has too little memory.
         """
         wanted = range(step, step + self.ahead + 1)
         for old in [known for known in self.pending if known not in wanted]:
@@ -98,70 +111,65 @@ class Batches:
         for coming in wanted:
             if coming not in self.pending:
                 self.pending[coming] = self._begin(coming)
-        batch = self.pending.pop(step)
-        for future in batch.samples:
+        made = self.pending.pop(step)
+        for future in made.samples:
             future.result()
-        return batch.image, batch.target
+        try:
+            return self.engine.finish(made.batch)
+        except torch.OutOfMemoryError as error:
+            raise MemoryShortageError(
+                f"the GPU ran out of memory while it changed the batch of step {step + 1}; set augmentation.device to "
+                f"cpu in the plan"
+            ) from error
 
-    def _begin(self, step: int) -> _Batch:
-        configuration = self.configuration
-        size = len(self.own)
-        channels = len(configuration.preprocessing.channels) + len(self.mask_values)
-        image = torch.empty((size, channels, *configuration.patch_size), pin_memory=self.pin_memory)
-        target = torch.empty((size, *configuration.patch_size), dtype=torch.int16, pin_memory=self.pin_memory)
-        images = image.numpy().reshape(size, channels, *self.patch)  # views: samples are made in place
-        targets = target.numpy().reshape(size, *self.patch)
-        tasks = [(step, sample, images[place], targets[place]) for place, sample in enumerate(self.own)]
+    def draw(self, step: int, sample: int) -> Sample:
+        """What one sample of a step will be, before a voxel of it is read."""
+        return self._draw(self.row.draw(self.seed, step, sample), step, sample)
+
+    def _draw(self, number: int, step: int, sample: int) -> Sample:
+        configuration, case = self.configuration, self.cases[number]
+        patch = as_shape(configuration.patch_size)
+        rng = sample_generator(self.seed, step, sample)
+        start = draw_start(
+            rng,
+            case.image.shape[1:],
+            patch,
+            case.lesions,
+            configuration.sampling,
+            sample=sample,
+            batch_size=configuration.batch_size,
+            ignore_label=self.ignore_label,
+        )
+        change = draw_change(
+            rng,
+            configuration.augmentation,
+            channels=len(configuration.preprocessing.channels),
+            shape=patch,
+            flat=configuration.dimensions == 2,
+            masks=self.masks,
+        )
+        return Sample(number=number, start=start, change=change)
+
+    def _begin(self, step: int) -> _Coming:
+        batch = self.engine.begin(len(self.own))
+        tasks = [(step, sample, batch, place) for place, sample in enumerate(self.own)]
         if self.pool is None:
             for task in tasks:
                 self._make(*task)
-            return _Batch(image=image, target=target, samples=[])
-        return _Batch(image=image, target=target, samples=[self.pool.submit(self._make, *task) for task in tasks])
+            return _Coming(batch=batch, samples=[])
+        return _Coming(batch=batch, samples=[self.pool.submit(self._make, *task) for task in tasks])
 
-    def _make(self, step: int, sample: int, image: np.ndarray, target: np.ndarray) -> None:
-        """Fill one sample: (C+M,Z,Y,X) float32 image and (Z,Y,X) int16 target, in place."""
-        configuration, size = self.configuration, self.configuration.batch_size
-        position = step * size + sample
-        case = self.cases[draw_case(len(self.cases), self.seed, position)]
-        assert case.label is not None  # checked when the batches were opened
-        rng = sample_generator(self.seed, step, sample)
+    def _make(self, step: int, sample: int, batch: Unmade, place: int) -> None:
+        """Draw a sample and do what a thread can do of it."""
+        number = self.row.draw(self.seed, step, sample)
+        case = self.cases[number]
         try:
-            start = draw_start(
-                rng,
-                case.image.shape[1:],
-                self.patch,
-                case.lesions,
-                configuration.sampling,
-                sample=sample,
-                batch_size=size,
-                ignore_label=self.ignore_label,
-            )
-            channels = configuration.preprocessing.channels
-            scan, masks = image[: len(channels)], image[len(channels) :]
-            change = draw_change(
-                rng,
-                configuration.augmentation,
-                channels=len(scan),
-                shape=self.patch,
-                flat=configuration.dimensions == 2,
-                masks=len(masks),
-            )
-            cut_patch(case.image, case.label, start, change, scan, target)
-            change_intensity(scan, change, masked=[i for i, c in enumerate(channels) if c.inside_mask])
-            if case.prior is not None and len(masks):
-                self._fill_masks(case.prior, start, change, masks)
+            self.engine.make(case, self._draw(number, step, sample), batch, place)
         except Exception as error:
             raise TrainingError(
                 f"case {case.id}: no patch could be made of it at step {step} ({type(error).__name__}: {error}); "
                 f"delete its preprocessed arrays and plan again"
             ) from error
-
-    def _fill_masks(self, prior: np.ndarray, start: Sequence[int], change: Change, masks: np.ndarray) -> None:
-        """The prior moved as the label was, split into (M,Z,Y,X) float32 channels, and made imperfect."""
-        moved = np.empty(masks.shape[1:], np.int16)
-        cut_label(prior, start, change, moved)
-        split_mask(moved, self.mask_values, masks)
-        change_masks(masks, change.shaped, change.removed, exclusive=self.exclusive)
 
 
 def _check_cases(cases: Sequence[PreparedCase], configuration: Configuration, *, prior: bool) -> None:

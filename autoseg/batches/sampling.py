@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,18 +18,73 @@ def sample_generator(seed: Seed, step: int, sample: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(step, sample)))
 
 
-def draw_case(cases: int, seed: Seed, position: int) -> int:
+def draw_case(cases: int, seed: Seed, position: int, *, stratum: int | None = None) -> int:
     """Which case the sample at a position of the endless row of samples comes from.
 
     All cases pass in a random order before any comes again, so short trainings see them equally often.
 
     Args:
         cases: how many there are.
-        position: step * batch size + sample.
+        position: step * batch size + sample, or in a stratum the samples drawn from it before.
+        stratum: which of several rows this is, each in an order of its own; None where there is one.
     """
     turn, place = divmod(position, cases)
-    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(turn,))).permutation(cases)
+    key = (turn,) if stratum is None else (turn, stratum, stratum)  # three numbers: no sample's stream has three
+    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)).permutation(cases)
     return int(order[place])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseRow:
+    """The endless row of cases that samples come from, a pure function of seed, step and sample.
+
+    Attributes:
+        lesioned, empty: numbers of the cases with and without a lesion.
+        empty_share: share of all samples that come from ``empty``; None draws every case alike.
+        batch_size: samples of a step.
+    """
+
+    lesioned: tuple[int, ...]
+    empty: tuple[int, ...]
+    empty_share: float | None
+    batch_size: int
+
+    def draw(self, seed: Seed, step: int, sample: int) -> int:
+        """The case of one sample.
+
+        With a share, the first samples of a batch come from cases without a lesion, as many as the share of all samples
+        so far asks for: the last ones of a batch are those that are centred on a lesion, and need one.
+        """
+        if self.empty_share is None or not self.lesioned or not self.empty:
+            return draw_case(len(self.lesioned) + len(self.empty), seed, step * self.batch_size + sample)
+        before = self._count_empty(step)
+        now = self._count_empty(step + 1) - before
+        if sample < now:
+            return self.empty[draw_case(len(self.empty), seed, before + sample, stratum=1)]
+        position = step * self.batch_size - before + sample - now
+        return self.lesioned[draw_case(len(self.lesioned), seed, position, stratum=0)]
+
+    def _count_empty(self, steps: int) -> int:
+        """Samples of the first steps that come from cases without a lesion."""
+        return math.floor(steps * self.batch_size * (self.empty_share or 0.0))
+
+
+def line_up(
+    cases: Sequence[Lesions | None], settings: SamplingSettings, *, batch_size: int, ignore_label: int | None = None
+) -> CaseRow:
+    """The row of cases that settings ask for.
+
+    Args:
+        cases: where the lesions of each case lie.
+        ignore_label: label value that is no lesion.
+    """
+    holds = [lesions is not None and bool((lesions.label != ignore_label).any()) for lesions in cases]
+    return CaseRow(
+        lesioned=tuple(number for number, lesioned in enumerate(holds) if lesioned),
+        empty=tuple(number for number, lesioned in enumerate(holds) if not lesioned),
+        empty_share=settings.empty_case_share,
+        batch_size=batch_size,
+    )
 
 
 def draw_start(

@@ -12,19 +12,21 @@ from autoseg.planning.spacing import COARSE_RATIO
 FORCED_SHARE = 0.33
 SMALL_SHARE = 0.1
 SEVERAL = 2
+EMPTY_SHARE = 0.25  # our judgement: enough to learn what a head without lesions looks like
 
 
 def plan_sampling(fingerprint: Fingerprint, *, by_lesion: bool = True) -> tuple[SamplingSettings, str]:
-    """How much of a batch is centred on labelled voxels or on lesions, and why.
+    """Which cases a batch is drawn from, how much of it is centred on labelled voxels or on lesions, and why.
 
     Args:
-        by_lesion: whether rule 12b, which is not nnU-Net's, may apply.
+        by_lesion: whether rules 12b and 12c, which are not nnU-Net's, may apply.
     """
     lesions = fingerprint.lesions
     found = (
         f"{lesions.count} lesions, {lesions.per_case:g} per case, {lesions.small_share:.0%} of them below "
         f"{SMALL_LESION_ML:g} ml; {lesions.empty_cases} of {lesions.cases} cases hold none"
     )
+    empty_share, why_empty = _plan_empty_cases(fingerprint) if by_lesion else (None, "")
     # 12. A third of each batch shows a labelled voxel. Source: nnU-Net, doi:10.1038/s41592-020-01008-z.
     # 12b. A voxel is drawn in proportion to its lesion's volume, so small lesions next to large ones are hardly
     #      seen; where they are common, half of that third is drawn lesion by lesion.
@@ -32,12 +34,26 @@ def plan_sampling(fingerprint: Fingerprint, *, by_lesion: bool = True) -> tuple[
         half = FORCED_SHARE / 2
         why = (
             f"{found}: {half:.1%} of each batch is centred on lesions, each as likely as another, so that small ones "
-            f"are seen, and {half:.1%} on labelled voxels."
+            f"are seen, and {half:.1%} on labelled voxels.{why_empty}"
         )
-        return SamplingSettings(foreground_share=half, lesion_share=half), why
+        return SamplingSettings(foreground_share=half, lesion_share=half, empty_case_share=empty_share), why
     cause = "few small ones hide behind large ones, so " if by_lesion else ""
-    why = f"{found}: {cause}{FORCED_SHARE:.0%} of each batch by voxel, as in nnU-Net."
-    return SamplingSettings(foreground_share=FORCED_SHARE, lesion_share=0.0), why
+    why = f"{found}: {cause}{FORCED_SHARE:.0%} of each batch by voxel, as in nnU-Net.{why_empty}"
+    return SamplingSettings(foreground_share=FORCED_SHARE, lesion_share=0.0, empty_case_share=empty_share), why
+
+
+def _plan_empty_cases(fingerprint: Fingerprint) -> tuple[float | None, str]:
+    """A quota for cases without lesions, or None to take them as they come."""
+    lesions = fingerprint.lesions
+    share = lesions.empty_cases / lesions.cases if lesions.cases else 0.0
+    # 12c. A sample of a case without lesions that should be centred on one cannot be. Where such cases are many, they
+    #      get a quota, in the samples that are centred on nothing; where they are few, they come as they are.
+    if share <= EMPTY_SHARE or lesions.empty_cases == lesions.cases:
+        return None, ""
+    return EMPTY_SHARE, (
+        f" Cases without lesions would give {share:.0%} of all samples, and none of these could be centred on a "
+        f"lesion, so they give {EMPTY_SHARE:.0%}."
+    )
 
 
 def plan_augmentation(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autoseg.batches.sampling import draw_case, draw_point, draw_start, is_forced, sample_generator
+from autoseg.batches.sampling import draw_case, draw_point, draw_start, is_forced, line_up, sample_generator
 from autoseg.core.records import Lesions, SamplingSettings
 
 HALF = SamplingSettings(foreground_share=0.5, lesion_share=0.0)
@@ -24,6 +24,49 @@ def test_all_cases_pass_before_any_comes_again():
     assert all(sorted(order[start : start + 7]) == list(range(7)) for start in (0, 7, 14))
     assert order[:7] != order[7:14]
     assert order != [draw_case(7, 4, position) for position in range(21)]
+
+
+def lined_up(make, kinds, share, *, batch_size=2, **options):
+    """The row of cases of which ``kinds`` says whether each holds lesions."""
+    cases = [make.prepared(f"case{i}", empty=not holds).lesions for i, holds in enumerate(kinds)]
+    settings = SamplingSettings(foreground_share=0.33, lesion_share=0.0, empty_case_share=share)
+    return line_up(cases, settings, batch_size=batch_size, **options)
+
+
+def test_without_a_share_cases_come_as_they_are(make):
+    kinds = (True, False, False, True, False)
+    row = lined_up(make, kinds, None)
+    assert [row.draw(3, k, s) for k in range(10) for s in range(2)] == [draw_case(5, 3, p) for p in range(20)]
+    for alike in ((True,) * 5, (False,) * 5):  # nothing to choose between
+        row = lined_up(make, alike, 0.5)
+        assert [row.draw(3, k, s) for k in range(10) for s in range(2)] == [draw_case(5, 3, p) for p in range(20)]
+
+
+@pytest.mark.parametrize(("share", "batch_size"), [(0.25, 2), (0.25, 3), (0.1, 4), (0.0, 2), (1.0, 2), (0.5, 1)])
+def test_cases_without_lesions_give_their_share(make, share, batch_size):
+    kinds = (True, False, False, True, False, True, True)
+    row = lined_up(make, kinds, share, batch_size=batch_size)
+    steps = 120
+    drawn = [row.draw(3, step, sample) for step in range(steps) for sample in range(batch_size)]
+    empty = [case for case in drawn if not kinds[case]]
+    lesioned = [case for case in drawn if kinds[case]]
+    assert abs(len(empty) - share * len(drawn)) <= 1
+    for found, own in ((empty, 3), (lesioned, 4)):  # all of a kind pass before any comes again
+        rounds = [found[start : start + own] for start in range(0, len(found) - own + 1, own)]
+        assert all(len(set(one)) == own for one in rounds)
+        assert len({tuple(one) for one in rounds}) > 1 or not found
+    assert drawn == [row.draw(3, step, sample) for step in range(steps) for sample in range(batch_size)]
+
+
+def test_samples_that_need_a_lesion_get_a_case_that_has_one(make):
+    kinds = (False, False, False, True)
+    row = lined_up(make, kinds, 0.5)
+    assert [kinds[row.draw(3, step, sample)] for step in range(9) for sample in range(2)] == [False, True] * 9
+
+
+def test_a_case_with_nothing_but_the_ignored_label_counts_as_empty(make):
+    row = lined_up(make, (True, True), 0.5, ignore_label=1)
+    assert (row.lesioned, row.empty) == ((), (0, 1))
 
 
 def test_voxel_share_follows_volume_and_lesion_share_does_not(make):

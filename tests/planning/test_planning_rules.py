@@ -309,6 +309,19 @@ def test_one_large_lesion_per_case_is_sampled_by_voxel(fingerprint):
     sampling, why = plan_sampling(fingerprint(4, (20, 30, 40), lesions=(5.0,)))
     assert (sampling.foreground_share, sampling.lesion_share) == (0.33, 0.0)
     assert "0 of 4 cases hold none" in why
+    assert sampling.empty_case_share is None
+
+
+@pytest.mark.parametrize(
+    ("empty", "cases", "quota"), [(0, 4, None), (1, 4, None), (2, 4, 0.25), (39, 40, 0.25), (4, 4, None)]
+)
+def test_cases_without_lesions_get_a_quota_where_they_are_many(fingerprint, empty, cases, quota):
+    made = fingerprint(4, (20, 30, 40), lesions=(5.0,))
+    made = made.model_copy(update={"lesions": made.lesions.model_copy(update={"cases": cases, "empty_cases": empty})})
+    sampling, why = plan_sampling(made)
+    assert sampling.empty_case_share == quota
+    assert (f"would give {empty / cases:.0%} of all samples" in why) == (quota is not None)
+    assert plan_sampling(made, by_lesion=False)[0].empty_case_share is None
 
 
 @pytest.mark.parametrize(

@@ -60,15 +60,20 @@ def blur(channel: np.ndarray, sigma: Sequence[float]) -> None:
     for axis, (n, width) in enumerate(zip(shape, sigma, strict=True)):
         if n == 1 or width <= 0:
             continue
-        offsets = np.arange(-int(np.ceil(3 * width)), int(np.ceil(3 * width)) + 1)
-        weights = np.exp(-0.5 * (offsets / width) ** 2)
-        weights = (weights / weights.sum()).astype(np.float32)
+        weights = gaussian_weights(width)
         before = channel.copy()
         if axis == 2:
             blur_rows(before.reshape(-1, n), weights, channel.reshape(-1, n))
         else:
             lines = (int(np.prod(shape[:axis])), n, int(np.prod(shape[axis + 1 :])))
             blur_axis(before.reshape(lines), weights, channel.reshape(lines))
+
+
+def gaussian_weights(sigma: float) -> np.ndarray:
+    """(2r+1,) float32 of sum 1, out to three sigma (voxels)."""
+    radius = int(np.ceil(3 * sigma))
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return (weights / weights.sum()).astype(np.float32)
 
 
 def stretch(channel: np.ndarray, factor: float) -> None:
@@ -91,11 +96,13 @@ def coarsen(channel: np.ndarray, zoom: float, *, first_axis: int) -> None:
         zoom: coarse voxels per voxel.
         first_axis: axes before it keep their resolution.
     """
-    z, y, x = (_corners(n, max(1, round(n * zoom)) if i >= first_axis else n) for i, n in enumerate(channel.shape))
+    z, y, x = (
+        coarse_corners(n, max(1, round(n * zoom)) if i >= first_axis else n) for i, n in enumerate(channel.shape)
+    )
     blend_corners(channel.copy(), *z, *y, *x, channel)
 
 
-def _corners(n: int, coarse: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def coarse_corners(n: int, coarse: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each of n voxels, the two voxels that it is interpolated between, and the weight of the second."""
     position = np.clip((np.arange(n) + 0.5) * coarse / n - 0.5, 0, coarse - 1)
     low = position.astype(np.int64)

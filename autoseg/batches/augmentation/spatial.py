@@ -29,30 +29,59 @@ def cut_patch(
     """
     if change.matrix is None:
         flips = tuple(slice(None, None, -1) if mirrored else slice(None) for mirrored in change.mirrored)
-        _copy_box(image, start, patch[(slice(None), *flips)])
-        _copy_box(label[None], start, target[flips][None])
+        box = find_box(start, change, target.shape, label.shape)
+        _copy_box(image, start, box, patch[(slice(None), *flips)])
+        _copy_box(label[None], start, box, target[flips][None])
         return
     size = target.shape
-    matrix = change.matrix * np.where(change.mirrored, -1.0, 1.0)  # a flip is an offset with its sign turned
-    centre = np.array([first + (n - 1) / 2 for first, n in zip(start, size, strict=True)])
     if change.elastic is None:
-        displacement, margin = np.zeros((3, 0, 0, 0), np.float32), np.zeros(3)
+        displacement, margin = np.zeros((3, 0, 0, 0), np.float32), None
     else:
         displacement = np.stack([smooth_field(points, size) for points in change.elastic])
         margin = np.abs(displacement).max(axis=(1, 2, 3))
-    reach = np.abs(matrix) @ ((np.array(size) - 1) / 2 + margin)
-    low = np.clip(np.floor(centre - reach).astype(int), 0, np.array(label.shape) - 1)
-    high = np.clip(np.ceil(centre + reach).astype(int) + 1, low + 1, label.shape)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    box = find_box(start, change, size, label.shape, margin=margin)
     warp_patch(
         _widen(image[(slice(None), *box)]),
         np.asarray(label[box], np.int16),
-        matrix,
-        centre - low,
+        mirrored_matrix(change),
+        patch_centre(start, size) - [part.start for part in box],
         displacement,
         patch,
         target,
     )
+
+
+def find_box(
+    start: Sequence[int], change: Change, size: Sequence[int], shape: Sequence[int], *, margin: np.ndarray | None = None
+) -> tuple[slice, ...]:
+    """The voxels of a volume that a patch is made of; may be none where nothing is interpolated.
+
+    Args:
+        start: first voxel of the patch in the volume; may be negative.
+        change: what was drawn.
+        size: voxels per axis of the patch.
+        shape: voxels per axis of the volume.
+        margin: (3,) how far a displacement reaches, voxels; None for none.
+    """
+    if change.matrix is None:
+        edges = ((max(first, 0), min(first + p, n)) for first, p, n in zip(start, size, shape, strict=True))
+        return tuple(slice(low, max(low, high)) for low, high in edges)
+    reach = np.abs(change.matrix) @ ((np.array(size) - 1) / 2 + (0 if margin is None else margin))
+    centre = patch_centre(start, size)
+    low = np.clip(np.floor(centre - reach).astype(int), 0, np.array(shape) - 1)
+    high = np.clip(np.ceil(centre + reach).astype(int) + 1, low + 1, shape)
+    return tuple(slice(int(first), int(last)) for first, last in zip(low, high, strict=True))
+
+
+def mirrored_matrix(change: Change) -> np.ndarray:
+    """(3,3) float64, the change's matrix with its flips: a flip is an offset with its sign turned."""
+    assert change.matrix is not None  # asked for only where something is interpolated
+    return change.matrix * np.where(change.mirrored, -1.0, 1.0)
+
+
+def patch_centre(start: Sequence[int], size: Sequence[int]) -> np.ndarray:
+    """(3,) float64, where the middle of a patch lies in its volume, voxels."""
+    return np.array([first + (n - 1) / 2 for first, n in zip(start, size, strict=True)])
 
 
 def cut_label(label: np.ndarray, start: Sequence[int], change: Change, target: np.ndarray) -> None:
@@ -67,16 +96,12 @@ def cut_label(label: np.ndarray, start: Sequence[int], change: Change, target: n
     cut_patch(no_channels, label, start, change, np.empty((0, *target.shape), np.float32), target)
 
 
-def _copy_box(volume: np.ndarray, start: Sequence[int], patch: np.ndarray) -> None:
-    """(C,Z,Y,X) volume -> (C,*patch) patch, 0 outside the volume."""
-    inside, outside = [slice(None)], [slice(None)]
-    for first, n, p in zip(start, volume.shape[1:], patch.shape[1:], strict=True):
-        low, high = max(first, 0), max(min(first + p, n), 0)
-        inside.append(slice(low, high))
-        outside.append(slice(low - first, max(high - first, low - first)))
-    if any((part.stop - part.start) < p for part, p in zip(outside[1:], patch.shape[1:], strict=True)):
+def _copy_box(volume: np.ndarray, start: Sequence[int], box: Sequence[slice], patch: np.ndarray) -> None:
+    """The box of a (C,Z,Y,X) volume to where it lies in a (C,*patch) patch, 0 elsewhere."""
+    place = tuple(slice(part.start - first, part.stop - first) for first, part in zip(start, box, strict=True))
+    if any(part.stop - part.start < p for part, p in zip(box, patch.shape[1:], strict=True)):
         patch[...] = 0
-    _fill(patch[tuple(outside)], volume[tuple(inside)])
+    _fill(patch[(slice(None), *place)], volume[(slice(None), *box)])
 
 
 def _widen(box: np.ndarray) -> np.ndarray:
@@ -108,11 +133,11 @@ def smooth_field(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """
     field = points
     for n in shape:  # each turn consumes the first axis and appends the fine one
-        field = np.tensordot(field, _spline_weights(n, len(points)), axes=(0, 0))
+        field = np.tensordot(field, spline_weights(n, len(points)), axes=(0, 0))
     return np.ascontiguousarray(field)
 
 
-def _spline_weights(n: int, count: int) -> np.ndarray:
+def spline_weights(n: int, count: int) -> np.ndarray:
     """(count,n) float32: how much each control point contributes to each of n voxels."""
     position = np.linspace(1, count - 2, n) if n > 1 else np.array([(count - 1) / 2])
     distance = np.abs(position - np.arange(count)[:, None])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+import math
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -184,16 +185,40 @@ class SamplingSettings(Record):
     Attributes:
         foreground_share: centred on a voxel of a label (label uniform, then voxel uniform): large lesions dominate.
         lesion_share: centred on a lesion (lesion uniform, then voxel uniform): small ones are seen as often as large.
+        empty_case_share: share of all samples that come from cases without any lesion; they take the places in a batch
+            that are centred on nothing first. None draws every case alike.
     """
 
     foreground_share: float = Share
     lesion_share: float = Share
+    empty_case_share: float | None = Field(default=None, ge=0, le=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.foreground_share + self.lesion_share > 1:
             raise ValueError("foreground_share and lesion_share add up to more than 1")
         return self
+
+
+class _Limits(NamedTuple):
+    """What the numbers of a range may be; ``low`` itself only where it is ``closed``."""
+
+    low: float
+    closed: bool
+    high: float = math.inf
+
+
+_LIMITS = {
+    "rotation_degrees": _Limits(-math.inf, True),
+    "scale": _Limits(0, False),
+    "noise_variance": _Limits(0, True),
+    "blur_sigma": _Limits(0, True),
+    "brightness": _Limits(0, True),
+    "contrast": _Limits(0, True),
+    "low_resolution": _Limits(0, False, 1),
+    "gamma": _Limits(0, False),
+    "mask_shape_radius": _Limits(1, True),
+}
 
 
 class AugmentationSettings(Record):
@@ -209,6 +234,8 @@ class AugmentationSettings(Record):
         mask_shape_radius: smallest and largest radius of the ball that does it, voxels; whole numbers.
         mask_removal_probability: in a cascade, every mask channel loses one connected component that is not large.
         *_per_channel: probability that each channel takes part, given that the change applies.
+        device: where patches are changed: ``cpu`` by threads beside the network, ``gpu`` on the GPU that trains;
+            ``auto`` lets a short timing decide where there is a GPU.
     """
 
     rotation_probability: float = Share
@@ -230,7 +257,7 @@ class AugmentationSettings(Record):
     low_resolution_per_channel: float = Field(default=0.5, ge=0, le=1)
     low_resolution: Range = (0.5, 1.0)
     bias_field_probability: float = Field(default=0.0, ge=0, le=1)
-    bias_field: float = 0.3
+    bias_field: NonNegativeFloat = 0.3
     inverted_gamma_probability: float = Field(default=0.1, ge=0, le=1)
     gamma_probability: float = Field(default=0.3, ge=0, le=1)
     gamma: Range = (0.7, 1.5)
@@ -238,11 +265,20 @@ class AugmentationSettings(Record):
     mask_shape_probability: float = Field(default=0.0, ge=0, le=1)
     mask_shape_radius: tuple[PositiveInt, PositiveInt] = (1, 8)
     mask_removal_probability: float = Field(default=0.0, ge=0, le=1)
+    device: Literal["auto", "cpu", "gpu"] = "auto"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.mask_shape_radius[0] > self.mask_shape_radius[1]:
-            raise ValueError(f"mask_shape_radius must be [smallest, largest], not {list(self.mask_shape_radius)}")
+        for name, limits in _LIMITS.items():
+            low, high = getattr(self, name)
+            found = f"not [{low:g}, {high:g}]"
+            edge = f"at {limits.low:g} or above" if limits.closed else f"above {limits.low:g}"
+            if low > high:
+                raise ValueError(f"{name} must be [smallest, largest], {found}")
+            if low < limits.low or (low == limits.low and not limits.closed):
+                raise ValueError(f"{name} must begin {edge}, {found}")
+            if high > limits.high:
+                raise ValueError(f"{name} must end at {limits.high:g} or below, {found}")
         return self
 
 

@@ -1,0 +1,239 @@
+"""Who turns drawn samples into a batch: compiled loops in threads on the CPU, or torch on the device that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoseg.batches.augmentation import (
+    Change,
+    change_intensity,
+    change_masks,
+    change_tensors,
+    cut_label,
+    cut_patch,
+    cut_tensors,
+    find_box,
+)
+from autoseg.core.masks import split_mask
+from autoseg.core.records import Configuration, PreparedCase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One sample, drawn.
+
+    Attributes:
+        number: of its case, among those that are drawn from.
+        start: first voxel (z,y,x) of the patch in the case; may be negative.
+        change: what is done to it.
+    """
+
+    number: int
+    start: tuple[int, ...]
+    change: Change
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """A whole case on the device that trains.
+
+    Attributes:
+        image: (C,Z,Y,X) float32 or float16, as it is stored.
+        label: (Z,Y,X) integer.
+    """
+
+    image: Tensor
+    label: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What one patch is made of.
+
+    Attributes:
+        image: (C,*box) float32 or float16.
+        label: (*box) integer.
+        low: first voxel of the box in the volume.
+        sample: as drawn.
+    """
+
+    image: Tensor
+    label: Tensor
+    low: tuple[int, ...]
+    sample: Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unmade:
+    """A batch whose samples are being made, by threads that share nothing but these.
+
+    Attributes:
+        image: (B,C,*patch) float32; only the masks of a cascade where the scans come as pieces.
+        target: (B,*patch) int16; not used where the labels come as pieces.
+        pieces: place in the batch -> what its patch will be made of.
+    """
+
+    image: Tensor
+    target: Tensor
+    pieces: dict[int, Piece]
+
+
+class Engine(Protocol):
+    """Makes batches of drawn samples."""
+
+    def begin(self, size: int) -> Unmade:
+        """Room for a batch of that many samples."""
+
+    def make(self, case: PreparedCase, sample: Sample, batch: Unmade, place: int) -> None:
+        """What a thread can do of one sample."""
+
+    def finish(self, batch: Unmade) -> tuple[Tensor, Tensor]:
+        """(B,C+M,*patch) float32 image and (B,*patch) int16 target, once every sample is made."""
+
+
+class KernelEngine:
+    """Compiled loops on the CPU: the threads do everything, in place.
+
+    Args:
+        configuration: patch, channels.
+        mask_values: label values of each mask channel of a cascade.
+        pin_memory: put batches where a GPU can fetch them without waiting.
+    """
+
+    def __init__(self, configuration: Configuration, mask_values: Sequence[Sequence[int]], *, pin_memory: bool) -> None:
+        self.channels = len(configuration.preprocessing.channels)
+        self.masked = masked_channels(configuration)
+        self.patch = configuration.patch_size
+        self.mask_values = mask_values
+        self.pin_memory = pin_memory
+
+    def begin(self, size: int) -> Unmade:
+        """Tensors that the samples are made in."""
+        channels = self.channels + len(self.mask_values)
+        image = torch.empty((size, channels, *self.patch), pin_memory=self.pin_memory)
+        target = torch.empty((size, *self.patch), dtype=torch.int16, pin_memory=self.pin_memory)
+        return Unmade(image=image, target=target, pieces={})
+
+    def make(self, case: PreparedCase, sample: Sample, batch: Unmade, place: int) -> None:
+        """Fill one sample of the batch."""
+        assert case.label is not None  # checked when the batches were opened
+        image, target = as_volume(batch.image[place].numpy()), as_volume(batch.target[place].numpy()[None])[0]
+        scan, masks = image[: self.channels], image[self.channels :]
+        cut_patch(case.image, case.label, sample.start, sample.change, scan, target)
+        change_intensity(scan, sample.change, masked=self.masked)
+        if case.prior is not None and len(masks):
+            fill_masks(case.prior, sample, self.mask_values, masks)
+
+    def finish(self, batch: Unmade) -> tuple[Tensor, Tensor]:
+        """The tensors, which are filled."""
+        return batch.image, batch.target
+
+
+class TensorEngine:
+    """Torch on the device that trains: threads read what a patch needs, and the device changes the whole batch.
+
+    The masks of a cascade are made by the threads all the same: to find and remove connected components is no work for
+    a GPU, and they are cut with the same rule as the label.
+
+    Args:
+        configuration: patch, channels.
+        mask_values: label values of each mask channel of a cascade.
+        device: where batches are changed, and come out.
+        volumes: the cases on that device, in the order of their numbers; None reads the machine's own memory or disk.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        mask_values: Sequence[Sequence[int]],
+        *,
+        device: torch.device,
+        volumes: Sequence[Volume] | None = None,
+    ) -> None:
+        self.channels = len(configuration.preprocessing.channels)
+        self.masked = masked_channels(configuration)
+        self.patch = configuration.patch_size
+        self.mask_values = mask_values
+        self.device, self.volumes = device, volumes
+        self.pin_memory = device.type == "cuda"
+
+    def begin(self, size: int) -> Unmade:
+        """Room for masks; pieces come as they are read."""
+        masks = torch.empty((size, len(self.mask_values), *self.patch), pin_memory=self.pin_memory)
+        return Unmade(image=masks, target=torch.empty(0, dtype=torch.int16), pieces={})
+
+    def make(self, case: PreparedCase, sample: Sample, batch: Unmade, place: int) -> None:
+        """Read, or find on the device, what the patch is made of."""
+        assert case.label is not None  # checked when the batches were opened
+        size, change = as_shape(self.patch), sample.change
+        # A spline never leaves the range of its control points.
+        margin = None if change.elastic is None else np.abs(change.elastic).max(axis=(1, 2, 3))
+        box = find_box(sample.start, change, size, case.label.shape, margin=margin)
+        if self.volumes is not None:
+            volume = self.volumes[sample.number]
+            image, label = volume.image[(slice(None), *box)], volume.label[box]
+        else:
+            image, label = self._read(case.image[(slice(None), *box)]), self._read(case.label[box])
+        low = tuple(part.start for part in box)
+        batch.pieces[place] = Piece(image=image, label=label, low=low, sample=sample)
+        if case.prior is not None and self.mask_values:
+            fill_masks(case.prior, sample, self.mask_values, as_volume(batch.image[place].numpy()))
+
+    def finish(self, batch: Unmade) -> tuple[Tensor, Tensor]:
+        """Cut every patch, then change the batch."""
+        pieces = [batch.pieces[place] for place in range(len(batch.pieces))]
+        shape = as_shape(self.patch)
+        image = torch.empty((len(pieces), self.channels, *shape), device=self.device)
+        target = torch.empty((len(pieces), *shape), dtype=torch.int16, device=self.device)
+        for piece, patch, label in zip(pieces, image, target, strict=True):
+            source = piece.image.to(self.device, non_blocking=True), piece.label.to(self.device, non_blocking=True)
+            cut_tensors(*source, piece.low, piece.sample.start, piece.sample.change, patch, label)
+        change_tensors(image, [piece.sample.change for piece in pieces], masked=self.masked)
+        image = image.view(len(pieces), self.channels, *self.patch)
+        if self.mask_values:
+            image = torch.cat([image, batch.image.to(self.device, non_blocking=True)], dim=1)
+        return image, target.view(len(pieces), *self.patch)
+
+    def _read(self, box: np.ndarray) -> Tensor:
+        """A copy of a box, where a GPU can fetch it without waiting."""
+        copy = torch.empty(box.shape, dtype=torch.from_numpy(np.empty(0, box.dtype)).dtype, pin_memory=self.pin_memory)
+        copy.numpy()[...] = box
+        return copy
+
+
+def masked_channels(configuration: Configuration) -> list[int]:
+    """Channels that are 0 outside the mask, and stay so."""
+    return [i for i, channel in enumerate(configuration.preprocessing.channels) if channel.inside_mask]
+
+
+def as_shape(patch: Sequence[int]) -> tuple[int, ...]:
+    """Voxels per axis (z,y,x) of a patch; one slice is one voxel thick."""
+    return (1, *patch) if len(patch) == 2 else tuple(patch)
+
+
+def as_volume(array: np.ndarray) -> np.ndarray:
+    """(C,*patch) as a view of shape (C,Z,Y,X)."""
+    return array.reshape(len(array), *as_shape(array.shape[1:]))
+
+
+def fill_masks(prior: np.ndarray, sample: Sample, mask_values: Sequence[Sequence[int]], masks: np.ndarray) -> None:
+    """The prior moved as the label is, split into channels, and made imperfect.
+
+    Args:
+        prior: (Z,Y,X) integer, may be a memory map.
+        sample: as drawn.
+        mask_values: label values of each channel.
+        masks: (M,*patch) float32 of three axes, filled.
+    """
+    moved = np.empty(masks.shape[1:], np.int16)
+    cut_label(prior, sample.start, sample.change, moved)
+    split_mask(moved, mask_values, masks)
+    # Regions overlap by nature; of classes, a voxel has one.
+    exclusive = all(len(values) == 1 for values in mask_values)
+    change_masks(masks, sample.change.shaped, sample.change.removed, exclusive=exclusive)
