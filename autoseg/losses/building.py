@@ -34,6 +34,7 @@ LOSSES: Table[Loss] = Table(
         "top_k_ce": "autoseg.losses.voxelwise:top_k_ce",
         "boundary_dice_ce": "autoseg.losses.boundary:boundary_dice_ce",
         "blob_dice_ce": "autoseg.losses.blob:blob_dice_ce",
+        "cc_dice_ce": "autoseg.losses.cells:cc_dice_ce",
     },
     plural="losses",
 )

@@ -18,6 +18,7 @@ GIVEN = ("logits", "target", "regions", "ignore_label")  # what a loss takes tha
 GROUPS = (
     ("dice_weight", "ce_weight", "bce_weight", "focal_weight"),
     ("global_weight", "blob_weight"),
+    ("global_weight", "cell_weight"),
     ("inside_weight", "outside_weight"),
     ("alpha", "beta"),
 )
