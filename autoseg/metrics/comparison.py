@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
-import cc3d
 import edt
 import numpy as np
+from scipy.spatial import cKDTree
 
 from autoseg.core.geometry import bounding_box, box_slices
+from autoseg.metrics.lesions import Connectivity, LesionPair, pair_lesions
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,12 +27,24 @@ class Comparison:
         reference: (Z,Y,X) bool, the same box.
         spacing: mm along (z,y,x).
         voxels: size of the domain in which a voxel can be right or wrong (the whole grid, less ignored voxels).
+        shape: (Z,Y,X) of the whole grid.
+        probability: (n,) float, probability of every voxel of the domain, and (n,) bool, whether the reference holds
+            it; None where the prediction is a mask alone.
     """
 
     prediction: np.ndarray
     reference: np.ndarray
     spacing: tuple[float, ...]
     voxels: int
+    shape: tuple[int, ...]
+    probability: tuple[np.ndarray, np.ndarray] | None = None
+    known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What ``compute`` gives, computed for the first metric that asks for this key."""
+        if key not in self.known:
+            self.known[key] = compute()
+        return self.known[key]
 
     @cached_property
     def true_positives(self) -> int:
@@ -76,6 +92,11 @@ class Comparison:
         return math.prod(self.spacing) / 1000
 
     @property
+    def diagonal_mm(self) -> float:
+        """Diagonal of the whole grid in mm: no two voxels lie further apart."""
+        return math.hypot(*(n * mm for n, mm in zip(self.shape, self.spacing, strict=True)))
+
+    @property
     def predicted_ml(self) -> float:
         """Volume of the prediction in millilitres."""
         return self.predicted * self.voxel_volume_ml
@@ -93,22 +114,38 @@ class Comparison:
             (n,) float64 from each surface voxel of the prediction to the reference's nearest surface voxel, and
             (m,) float64 the other way.
         """
-        predicted, referenced = find_surface(self.prediction), find_surface(self.reference)
+        axes = tuple(range(self.reference.ndim))
+        return self._measure(axes)
+
+    @cached_property
+    def in_plane_distances(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same for surfaces within each slice (the last two axes), so that only its outline counts."""
+        axes = tuple(range(self.reference.ndim))
+        return self._measure(axes[-2:])
+
+    @cached_property
+    def near_distances(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same as ``distances``, found point by point: sooner where both surfaces are small."""
+        surfaces = find_surface(self.prediction), find_surface(self.reference)
+        predicted, referenced = (np.argwhere(surface) * np.array(self.spacing) for surface in surfaces)
+        return cKDTree(referenced).query(predicted)[0], cKDTree(predicted).query(referenced)[0]
+
+    def _measure(self, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        predicted, referenced = find_surface(self.prediction, axes), find_surface(self.reference, axes)
         return _distances(predicted, referenced, self.spacing), _distances(referenced, predicted, self.spacing)
 
-    @cached_property
-    def predicted_lesions(self) -> tuple[np.ndarray, int]:
-        """(Z,Y,X) lesion number from 1, 0 outside; and how many: 26-connected components of the prediction."""
-        return cc3d.connected_components(self.prediction, connectivity=26, return_N=True)
-
-    @cached_property
-    def referenced_lesions(self) -> tuple[np.ndarray, int]:
-        """The same for the reference."""
-        return cc3d.connected_components(self.reference, connectivity=26, return_N=True)
+    def lesions(self, connectivity: Connectivity) -> LesionPair:
+        """The lesions of both masks, numbered and paired."""
+        return self.once(connectivity, lambda: pair_lesions(self.prediction, self.reference, connectivity))
 
 
 def compare(
-    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float], *, voxels: int | None = None
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing: Sequence[float],
+    *,
+    voxels: int | None = None,
+    probability: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Comparison:
     """Lay two masks side by side; costs one crop, the rest is paid when a metric asks.
 
@@ -117,6 +154,7 @@ def compare(
         reference: (Z,Y,X) bool, same shape.
         spacing: mm along (z,y,x).
         voxels: size of the domain where some voxels of the grid do not count; the whole grid if None.
+        probability: as in ``Comparison``.
     """
     box = box_slices(bounding_box(prediction | reference))
     return Comparison(
@@ -124,20 +162,23 @@ def compare(
         reference=np.pad(reference[box], 1),
         spacing=tuple(float(mm) for mm in spacing),
         voxels=reference.size if voxels is None else voxels,
+        shape=reference.shape,
+        probability=probability,
     )
 
 
-def find_surface(mask: np.ndarray) -> np.ndarray:
+def find_surface(mask: np.ndarray, axes: Sequence[int] | None = None) -> np.ndarray:
     """Voxels of the mask with at least one face neighbour outside it.
 
     Args:
         mask: (*axes) bool, False on its outermost layer.
+        axes: along which neighbours are looked at; all if None.
 
     Returns:
         (*axes) bool.
     """
     inner = mask.copy()
-    for axis in range(mask.ndim):
+    for axis in range(mask.ndim) if axes is None else axes:
         along, kept = np.moveaxis(mask, axis, 0), np.moveaxis(inner, axis, 0)
         kept[1:] &= along[:-1]
         kept[:-1] &= along[1:]

@@ -9,13 +9,13 @@ from autoseg.metrics.comparison import Comparison
 from autoseg.metrics.declaration import metric
 
 
-@metric(unit="", higher_is_better=True, both_empty="selectable", convention="2 |P and R| / (|P| + |R|)")
+@metric(unit="", higher_is_better=True, both_empty="selectable", worst=0.0, convention="2 |P and R| / (|P| + |R|)")
 def dice(comparison: Comparison) -> float | None:
     """Dice coefficient."""
     return _share(2 * comparison.true_positives, comparison.predicted + comparison.referenced)
 
 
-@metric(unit="", higher_is_better=True, both_empty="selectable", convention="|P and R| / |P or R|")
+@metric(unit="", higher_is_better=True, both_empty="selectable", worst=0.0, convention="|P and R| / |P or R|")
 def iou(comparison: Comparison) -> float | None:
     """Intersection over union (Jaccard index)."""
     return _share(comparison.true_positives, comparison.predicted + comparison.false_negatives)
@@ -25,6 +25,7 @@ def iou(comparison: Comparison) -> float | None:
     unit="",
     higher_is_better=True,
     both_empty="selectable",
+    worst=0.0,
     convention="|P and R| / |P|; undefined where only the prediction is empty",
 )
 def precision(comparison: Comparison) -> float | None:
@@ -36,6 +37,7 @@ def precision(comparison: Comparison) -> float | None:
     unit="",
     higher_is_better=True,
     both_empty="selectable",
+    worst="empty",
     convention="|P and R| / |R|; undefined where only the reference is empty",
 )
 def sensitivity(comparison: Comparison) -> float | None:
@@ -47,6 +49,7 @@ def sensitivity(comparison: Comparison) -> float | None:
     unit="",
     higher_is_better=True,
     both_empty=1.0,
+    worst=0.0,
     convention="TN / (TN + FP) over the whole grid, less ignored voxels; grows with the empty space around the head",
 )
 def specificity(comparison: Comparison) -> float | None:
@@ -58,6 +61,7 @@ def specificity(comparison: Comparison) -> float | None:
     unit="",
     higher_is_better=True,
     both_empty=1.0,
+    worst=0.0,
     convention="(TP + TN) / all voxels of the whole grid, less ignored ones; grows with the empty space",
 )
 def accuracy(comparison: Comparison) -> float | None:

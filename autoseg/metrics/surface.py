@@ -18,25 +18,39 @@ ROUNDING_MM = 1e-4
     unit="mm",
     higher_is_better=False,
     both_empty=0.0,
-    convention="the larger of the two directed 95th percentiles (BraTS, WMH); undefined where one mask is empty",
+    worst="diagonal",
+    convention="the larger of the two directed 95th percentiles (BraTS, WMH)",
 )
 def hd95(comparison: Comparison) -> float | None:
     """95th-percentile Hausdorff distance, the larger direction."""
-    if comparison.one_empty:
-        return None
-    return float(max(np.percentile(directed, 95) for directed in comparison.distances))
+    return directed_percentile(comparison.distances, 95)
 
 
 @metric(
     unit="mm",
     higher_is_better=False,
     both_empty=0.0,
-    convention="95th percentile of the pooled distances of both directions (medpy); undefined where one mask is empty",
+    worst="diagonal",
+    convention="the larger of the two directed 95th percentiles between the outlines of each slice, the last two axes "
+    "of the file's grid (WMH)",
+)
+def hd95_in_plane(comparison: Comparison) -> float | None:
+    """95th-percentile Hausdorff distance of outlines, the larger direction.
+
+    Source: WMH challenge, doi:10.1109/TMI.2019.2905770, whose program erodes slice by slice.
+    """
+    return directed_percentile(comparison.in_plane_distances, 95)
+
+
+@metric(
+    unit="mm",
+    higher_is_better=False,
+    both_empty=0.0,
+    worst="diagonal",
+    convention="95th percentile of the pooled distances of both directions (medpy)",
 )
 def hd95_pooled(comparison: Comparison) -> float | None:
     """95th-percentile Hausdorff distance, both directions pooled."""
-    if comparison.one_empty:
-        return None
     return float(np.percentile(np.concatenate(comparison.distances), 95))
 
 
@@ -44,13 +58,21 @@ def hd95_pooled(comparison: Comparison) -> float | None:
     unit="mm",
     higher_is_better=False,
     both_empty=0.0,
-    convention="mean of the pooled surface distances of both directions; undefined where one mask is empty",
+    worst="diagonal",
+    convention="mean of the pooled surface distances of both directions",
 )
 def assd(comparison: Comparison) -> float | None:
     """Average symmetric surface distance."""
-    if comparison.one_empty:
-        return None
     return float(np.concatenate(comparison.distances).mean())
+
+
+def directed_percentile(distances: tuple[np.ndarray, np.ndarray], percent: float) -> float:
+    """The larger of the two directions' percentiles, in mm.
+
+    Args:
+        distances: (n,) and (m,) float, mm, as in ``Comparison.distances``; neither empty.
+    """
+    return float(max(np.percentile(directed, percent) for directed in distances))
 
 
 def normalized_surface_dice(tau_mm: float) -> Metric:
@@ -67,9 +89,11 @@ def normalized_surface_dice(tau_mm: float) -> Metric:
         unit="",
         higher_is_better=True,
         both_empty=1.0,
+        worst=0.0,
         convention=f"share of both surfaces (in voxels) within {tau_mm:g} mm of the other; 0 where one is empty",
         compute=compute,
     )
 
 
+nsd_1mm = normalized_surface_dice(1.0)
 nsd_2mm = normalized_surface_dice(2.0)

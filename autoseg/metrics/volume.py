@@ -6,7 +6,7 @@ from autoseg.metrics.comparison import Comparison
 from autoseg.metrics.declaration import metric
 
 
-@metric(unit="ml", higher_is_better=False, both_empty=0.0, convention="|V_P - V_R|, absolute (ISLES'22)")
+@metric(unit="ml", higher_is_better=False, both_empty=0.0, worst="empty", convention="|V_P - V_R|, absolute (ISLES'22)")
 def volume_difference_ml(comparison: Comparison) -> float | None:
     """Absolute volume difference.
 
@@ -19,6 +19,7 @@ def volume_difference_ml(comparison: Comparison) -> float | None:
     unit="%",
     higher_is_better=False,
     both_empty=0.0,
+    worst="empty",
     convention="100 |V_P - V_R| / V_R (WMH); undefined where only the reference is empty",
 )
 def volume_difference_percent(comparison: Comparison) -> float | None:
@@ -29,3 +30,14 @@ def volume_difference_percent(comparison: Comparison) -> float | None:
     if not comparison.referenced:
         return None
     return 100 * abs(comparison.predicted - comparison.referenced) / comparison.referenced
+
+
+@metric(
+    unit="voxels", higher_is_better=False, both_empty=0.0, worst="empty", convention="|n_P - n_R| in voxels (ATLAS)"
+)
+def volume_difference_voxels(comparison: Comparison) -> float | None:
+    """Absolute volume difference, in voxels.
+
+    Source: ATLAS, doi:10.1038/s41597-022-01401-7.
+    """
+    return float(abs(comparison.predicted - comparison.referenced))

@@ -122,3 +122,25 @@ def test_the_edge_of_the_grid_counts_as_outside():
 
     assert len(prediction_to_reference) == 26
     assert reference_to_prediction.tolist() == [1.0]
+
+
+def test_outlines_within_slices():
+    """A 3x3x3 cube against one of its voxels: in a slice the cube's outline is its 8 outer voxels, so the hidden one of
+    the middle slice is not asked, and neither are the centres of the outer slices, which are surface in 3D.
+    """
+    cube, centre = np.zeros(SHAPE, bool), voxels((5, 5, 5))
+    cube[4:7, 4:7, 4:7] = True
+    cube_to_centre, centre_to_cube = compare(cube, centre, SPACING).in_plane_distances
+
+    assert len(cube_to_centre) == 24
+    assert centre_to_cube.tolist() == [1.0]
+    assert METRICS["hd95_in_plane"](compare(cube, centre, SPACING)) == pytest.approx(14**0.5)  # 3, 1, 2 mm
+
+
+def test_distances_point_by_point_are_the_same():
+    generator = np.random.default_rng(5)
+    prediction, reference = generator.random((2, 6, 7, 8)) > 0.8
+    comparison = compare(prediction, reference, SPACING)
+
+    for near, exact in zip(comparison.near_distances, comparison.distances, strict=True):
+        np.testing.assert_allclose(near, exact, rtol=1e-6)
