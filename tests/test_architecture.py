@@ -48,6 +48,7 @@ DOORS = {
     "safetensors": {"model.py", "networks/initial.py"},  # our weights; those of others to begin with
     "tensorboard": {"report/tracking/tensorboard_events.py"},
     "wandb": {"report/tracking/wandb_runs.py"},
+    "mlflow": {"report/tracking/mlflow_runs.py"},
     "openvino": {"prediction/openvino_network.py"},
     "multiprocessing": {"core/parallel.py"},
 }

@@ -80,6 +80,11 @@ def rank_variables(rank: int, world: int, port: int) -> dict[str, str]:
     return {**os.environ, **dict(zip(RANK_VARIABLES, values, strict=True)), **meeting}
 
 
+def keep_to_this_machine() -> None:
+    """Packages that we write histories for do not report their own use; whoever sets it otherwise is left alone."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
 class Stop:
     """Asked between steps whether to stop; the first signal lets the step finish, the second ends at once.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from autoseg.cli.arguments import Arguments, add_device, make_parser, read_count, read_duration
 from autoseg.cli.launching import launch
-from autoseg.cli.running import Stop, read_ranks, run_command, show
+from autoseg.cli.running import Stop, keep_to_this_machine, read_ranks, run_command, show
 
 if TYPE_CHECKING:
     from autoseg.core.store import Store
@@ -48,7 +48,7 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
         nargs="+",
         default=(),
         metavar="TRACKER",
-        help="also write the history for tensorboard or wandb; nothing leaves this machine",
+        help="also write the history for tensorboard, wandb or mlflow; nothing leaves this machine",
     )
     add_device(parser)
 
@@ -59,6 +59,7 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
         from autoseg.pipeline.training import train as train_model
         from autoseg.training import ALONE, Ranks
 
+        keep_to_this_machine()
         stop = Stop(with_parent=ranks is not None)
         scores = train_model(
             store,

@@ -29,6 +29,7 @@ TRACKERS: Table[Callable[[Path, str], Tracker]] = Table(
     {
         "tensorboard": "autoseg.report.tracking.tensorboard_events:open_tensorboard",
         "wandb": "autoseg.report.tracking.wandb_runs:open_wandb",
+        "mlflow": "autoseg.report.tracking.mlflow_runs:open_mlflow",
     },
 )
 
