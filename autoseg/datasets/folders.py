@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,53 @@ from autoseg.core.images import file_ending
 
 def list_images(folder: Path) -> list[Path]:
     """Image files directly in a folder, sorted; hidden ones (``._*``) are not listed."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if file_ending(path) and not path.is_dir())
+    return [folder / entry.name for entry in _list(folder) if file_ending(Path(entry.name)) and not entry.is_dir()]
 
 
 def list_images_below(folder: Path) -> list[Path]:
     """Image files anywhere below a folder, sorted; nothing hidden and nothing in hidden folders."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if file_ending(path)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not path.is_dir()
-    )
+    return sorted(walk_images(folder))
+
+
+def walk_images(folder: Path, *, depth: int = 6) -> Iterator[Path]:
+    """Image files in and below a folder as they are found, nearer ones first; nothing hidden.
+
+    Args:
+        depth: folders to go down at most, because a link may lead back up.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    for inside in walk_folders(folder, depth=depth):
+        yield from list_images(inside)
+
+
+def walk_folders(folder: Path, *, depth: int = 6) -> Iterator[Path]:
+    """A folder and the visible ones below it, nearer ones first, sorted within each.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    level = [folder] if folder.is_dir() else []
+    for step in range(depth + 1):
+        yield from level
+        level = [below for inside in level for below in list_folders(inside)] if step < depth else []
 
 
 def list_folders(folder: Path) -> list[Path]:
     """Visible folders directly in a folder, sorted."""
-    if not folder.is_dir():
+    return [folder / entry.name for entry in _list(folder) if not entry.name.startswith(".") and entry.is_dir()]
+
+
+def _list(folder: Path) -> list[os.DirEntry[str]]:
+    """All entries of a folder, sorted; none where it is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed ({error.strerror}); make it readable") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

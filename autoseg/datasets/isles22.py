@@ -11,8 +11,9 @@ from pathlib import Path
 
 from autoseg.core.errors import DataError
 from autoseg.core.images import strip_ending
-from autoseg.core.records import Case, ChannelFile, Dataset
-from autoseg.datasets.folders import list_folders, list_images_below, list_some
+from autoseg.core.records import Dataset
+from autoseg.datasets.folders import list_folders, list_images_below, walk_images
+from autoseg.datasets.matching import Files, Session, last_word, match_cases, sort_files
 from autoseg.datasets.shelf import Importer
 
 CHANNELS = {"DWI": "dwi", "ADC": "adc", "FLAIR": "flair"}
@@ -22,7 +23,7 @@ def recognises(folder: Path) -> bool:
     """Folders ``sub-*`` with an ADC map, beside ``derivatives``."""
     if not (folder / "derivatives").is_dir():
         return False
-    return any(_ending(path) == "adc" for subject in _subjects(folder) for path in list_images_below(subject))
+    return any(last_word(path) == "adc" for subject in _subjects(folder) for path in walk_images(subject))
 
 
 def find(folder: Path, name: str) -> Dataset:
@@ -33,31 +34,27 @@ def find(folder: Path, name: str) -> Dataset:
     """
     if not _subjects(folder):
         raise DataError(f"{folder} is no ISLES 2022 folder; it needs {IMPORTER.looks_for}")
-    masks: dict[str, list[Path]] = {}
-    for path in list_images_below(folder / "derivatives"):
-        if _ending(path) == "msk":
-            masks.setdefault(_prefix(path), []).append(path)
-    cases, left_out = [], {}
+    sessions: dict[str, Files] = {}
+    groups: dict[str, str] = {}
     for subject in _subjects(folder):
-        sessions: dict[str, dict[str, list[Path]]] = {}
-        for path in list_images_below(subject):
-            sessions.setdefault(_prefix(path), {}).setdefault(_ending(path), []).append(path)
-        for session, files in sorted(sessions.items()):
-            found = {channel: files.get(key, []) for channel, key in CHANNELS.items()}
-            found["the label (msk)"] = masks.get(session, [])
-            problems = [f"{len(paths)} files for {kind}" for kind, paths in found.items() if len(paths) != 1]
-            if problems:
-                left_out[session] = f"has {list_some(problems)}"
-                continue
-            channels = tuple(ChannelFile(path=found[channel][0]) for channel in CHANNELS)
-            cases.append(Case(id=session, channels=channels, labels=(masks[session][0],), group=subject.name))
+        for session, paths in sort_files(list_images_below(subject), _session).items():
+            sessions[session], groups[session] = sort_files(paths, last_word), subject.name
+    masks = sort_files((p for p in walk_images(folder / "derivatives") if last_word(p) == "msk"), _session)
+    cases, left_out = match_cases(
+        (
+            Session(id=session, files={**files, "msk": masks.get(session, [])}, group=groups[session])
+            for session, files in sorted(sessions.items())
+        ),
+        CHANNELS,
+        "msk",
+    )
     return Dataset(
         name=name,
         kind="isles22",
         channels=tuple(CHANNELS),
         labels={"background": 0, "lesion": 1},
         licence="as stated in the ISLES 2022 download; cite doi:10.1038/s41597-022-01875-5",
-        cases=tuple(cases),
+        cases=cases,
         left_out=left_out,
     )
 
@@ -67,12 +64,7 @@ def _subjects(folder: Path) -> list[Path]:
     return [path for path in list_folders(raw if raw.is_dir() else folder) if path.name.startswith("sub-")]
 
 
-def _ending(path: Path) -> str:
-    """``sub-01_ses-01_dwi.nii.gz`` -> ``dwi``."""
-    return strip_ending(path).rpartition("_")[2].lower()
-
-
-def _prefix(path: Path) -> str:
+def _session(path: Path) -> str:
     """``sub-01_ses-01_dwi.nii.gz`` -> ``sub-01_ses-01``."""
     return strip_ending(path).rpartition("_")[0]
 

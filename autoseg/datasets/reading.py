@@ -13,6 +13,7 @@ from autoseg.core.records import Case, ChannelFile, Dataset, Grid, Image, Label
 from autoseg.datasets.folders import list_some
 
 ROUNDING = 1e-3  # a mask that went through a header's slope reads 0.99999997
+WHITE = 255  # the highest value of one byte, which many programs write for 1
 
 
 def read_case(dataset: Dataset, case: Case) -> tuple[Image, Label | None]:
@@ -26,7 +27,9 @@ def read_case(dataset: Dataset, case: Case) -> tuple[Image, Label | None]:
         DataError: a file is missing, damaged, constant or on another grid, or a label holds unknown values;
             the message names the case and the file.
     """
-    image = read_image(case.id, case.channels, dataset.channels, resample_channels=dataset.resample_channels)
+    image = read_image(
+        case.id, case.channels, dataset.channels, resample_channels=dataset.resample_channels, spacing=case.spacing
+    )
     if not case.labels:
         return image, None
     label = read_label(dataset, case)
@@ -40,7 +43,12 @@ def read_case(dataset: Dataset, case: Case) -> tuple[Image, Label | None]:
 
 
 def read_image(
-    case_id: str, files: Sequence[ChannelFile], channels: Sequence[str], *, resample_channels: bool = False
+    case_id: str,
+    files: Sequence[ChannelFile],
+    channels: Sequence[str],
+    *,
+    resample_channels: bool = False,
+    spacing: tuple[float, float, float] | None = None,
 ) -> Image:
     """All channels of one scan on the first channel's grid.
 
@@ -49,6 +57,7 @@ def read_image(
         files: one per channel.
         channels: their names.
         resample_channels: bring channels on other grids onto the first channel's, linearly; else they are an error.
+        spacing: mm along (z,y,x) for files that state none.
 
     Returns:
         (C,Z,Y,X) float32, scanner units.
@@ -79,7 +88,11 @@ def read_image(
                 f"replace the file or leave the case out"
             )
         image[index] = voxels
-    return Image(voxels=image, grid=target)
+    return Image(voxels=image, grid=_with_spacing(target, spacing))
+
+
+def _with_spacing(grid: Grid, spacing: tuple[float, float, float] | None) -> Grid:
+    return grid if spacing is None else grid.model_copy(update={"spacing": spacing})
 
 
 def _read_channel(case_id: str, file: ChannelFile, files: Sequence[ChannelFile]) -> tuple[np.ndarray, Grid]:
@@ -123,13 +136,13 @@ def read_label(dataset: Dataset, case: Case) -> Label:
                 f"{case.labels[0]} has {union.grid.describe()}; bring them onto the image's grid"
             )
     assert union is not None
-    return union
+    return Label(voxels=union.voxels, grid=_with_spacing(union.grid, case.spacing))
 
 
 def _read_classes(dataset: Dataset, case: Case, path: Path, voxels: np.ndarray) -> np.ndarray:
     """Voxels as on disk -> int16 values of ``dataset.labels``."""
     if dataset.mask_threshold is not None:
-        return (voxels > dataset.mask_threshold).astype(np.int16)
+        return _read_mask(case, path, voxels, dataset.mask_threshold)
     rounded = voxels
     if voxels.dtype.kind == "f":
         rounded = np.rint(voxels)
@@ -142,6 +155,8 @@ def _read_classes(dataset: Dataset, case: Case, path: Path, voxels: np.ndarray) 
             )
     known = dataset.label_values or {value: value for value in _values(dataset)}
     found = np.unique(rounded[rounded != 0])
+    if known.keys() == {0, 1} and found.tolist() == [WHITE]:  # an image editor's mask: black and white
+        known = {WHITE: known[1]}
     unknown = [f"{value:g}" for value in found if value not in known]
     if unknown:
         names = ", ".join(f"{value} {name}" for name, value in dataset.labels.items())
@@ -154,6 +169,17 @@ def _read_classes(dataset: Dataset, case: Case, path: Path, voxels: np.ndarray) 
     for value in found:
         classes[rounded == value] = known[int(value)]
     return classes
+
+
+def _read_mask(case: Case, path: Path, voxels: np.ndarray, threshold: float) -> np.ndarray:
+    """A mask of any kind, hard or soft -> int16 0 and 1."""
+    low, high = float(voxels.min()), float(voxels.max())
+    scale = WHITE if high > 1 + ROUNDING else 1
+    if low < -ROUNDING or (scale == WHITE and abs(high - WHITE) > ROUNDING * WHITE):
+        raise DataError(
+            f"case {case.id}: label {path} holds values from {low:g} to {high:g}; a mask holds 0 to 1, or 0 to 255"
+        )
+    return (voxels > threshold * scale).astype(np.int16)
 
 
 def _values(dataset: Dataset) -> set[int]:

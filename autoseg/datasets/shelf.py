@@ -20,7 +20,7 @@ class Importer:
 
     Attributes:
         looks_for: one clause that says which files make the layout.
-        recognises: whether a folder looks like it; cheap, never raises.
+        recognises: whether a folder looks like it; cheap, raises only where a folder cannot be listed.
         find: (folder, name) -> the dataset, with every case that is complete.
     """
 
@@ -36,6 +36,15 @@ IMPORTERS: Table[Importer] = Table(
         "msd": "autoseg.datasets.msd:IMPORTER",
         "isles15": "autoseg.datasets.isles15:IMPORTER",
         "isles22": "autoseg.datasets.isles22:IMPORTER",
+        "atlas": "autoseg.datasets.atlas:IMPORTER",
+        "brats15": "autoseg.datasets.brats15:IMPORTER",
+        "brats": "autoseg.datasets.brats:IMPORTER",
+        "brats23": "autoseg.datasets.brats23:IMPORTER",
+        "lgg": "autoseg.datasets.lgg:IMPORTER",
+        "wmh": "autoseg.datasets.wmh:IMPORTER",
+        "openms": "autoseg.datasets.openms:IMPORTER",
+        "mouse": "autoseg.datasets.mouse:IMPORTER",
+        "bids": "autoseg.datasets.bids:IMPORTER",
     },
 )
 
@@ -54,19 +63,39 @@ def open_dataset(folder: Path, name: str) -> Dataset:
 
 
 def find_dataset(folder: Path, name: str, *, kind: str | None = None) -> Dataset:
-    """List a folder's cases in the layout given, or in the first that recognises it.
+    """List a folder's cases in the layout given, or in the one that recognises it.
 
     Raises:
-        UsageError: there is no such layout or no such folder.
+        UsageError: there is no such layout or no such folder, or several layouts recognise it.
         DataError: no layout fits, or the files do not make up a dataset.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} does not exist or is no folder; give the folder the dataset was unpacked into")
-    kinds = (kind,) if kind else tuple(k for k in IMPORTERS if IMPORTERS[k].recognises(folder))
+    return _check_dataset(IMPORTERS[kind or _recognise(folder)].find(folder, name), folder)
+
+
+def _recognise(folder: Path) -> str:
+    """The layout of a folder.
+
+    Raises:
+        UsageError: several datasets lie in it.
+        DataError: no layout fits.
+    """
+    kinds: list[str] = []
+    for kind in IMPORTERS:
+        if IMPORTERS[kind].recognises(folder):
+            kinds.append(kind)
+            if (folder / "dataset.json").is_file():  # it says what lies beside it
+                break
     if not kinds:
-        known = "".join(f"\n  {k}: {IMPORTERS[k].looks_for}" for k in IMPORTERS)
+        known = "".join(f"\n  {kind}: {IMPORTERS[kind].looks_for}" for kind in IMPORTERS)
         raise DataError(f"{folder} is laid out like no dataset autoseg knows; it looked for{known}")
-    return _check_dataset(IMPORTERS[kinds[0]].find(folder, name), folder)
+    if len(kinds) > 1:
+        raise UsageError(
+            f"{folder} holds datasets of several layouts ({', '.join(kinds)}); give the folder of one of them, or say "
+            f"which with: autoseg_import {kinds[0]} {folder} -d {folder.name}"
+        )
+    return kinds[0]
 
 
 def _check_dataset(dataset: Dataset, folder: Path) -> Dataset:

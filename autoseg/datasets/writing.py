@@ -6,19 +6,21 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from autoseg.core.errors import CasesError, DataError, StorageError, UsageError
-from autoseg.core.images import file_ending, read_grid, write_voxels
+from autoseg.core.images import NUMBER, file_ending, read_grid, read_voxels, write_voxels
 from autoseg.core.parallel import Outcome, Progress, count_workers, map_cases, no_progress
-from autoseg.core.records import Case, Dataset, Outputs
+from autoseg.core.records import Case, Dataset, Label, Outputs
 from autoseg.core.store import check_name, explain_write_error, write_text
+from autoseg.datasets.folders import list_some
 from autoseg.datasets.reading import read_case
 from autoseg.datasets.shelf import find_dataset, open_dataset
 
@@ -111,6 +113,19 @@ class _Task:
     copy: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """What became of a case.
+
+    Attributes:
+        problem: what is wrong with it, so that it was not written.
+        repeats: channels that hold the same voxels.
+    """
+
+    problem: str | None = None
+    repeats: tuple[str, ...] = ()
+
+
 def _write_cases(
     dataset: Dataset, folder: Path, ending: str, *, copy: bool, workers: int | None, progress: Progress
 ) -> dict[str, str]:
@@ -128,8 +143,9 @@ def _write_cases(
     ]
     workers = workers or count_workers(len(tasks), _bytes_per_case(dataset))
     failures: dict[str, str] = {}
+    repeats: dict[str, list[str]] = {}
     # Closed by name, so that no worker still writes while an error lets the folder vanish.
-    running = cast("Generator[Outcome[str | None], None, None]", map_cases(_write_case, tasks, workers=workers))
+    running = cast("Generator[Outcome[_Written], None, None]", map_cases(_write_case, tasks, workers=workers))
     with closing(running) as outcomes:
         for done, outcome in enumerate(outcomes, start=1):
             if outcome.is_bug:
@@ -137,9 +153,15 @@ def _write_cases(
             if outcome.failure is not None:  # the disk, the memory or a bug: no case's fault, so nothing to skip
                 failure = {outcome.name: outcome.failure}
                 raise CasesError(failure, of=len(tasks), doing="importing", others="nothing was written")
-            if outcome.value is not None:
-                failures[outcome.name] = outcome.value
+            assert outcome.value is not None
+            if outcome.value.problem is not None:
+                failures[outcome.name] = outcome.value.problem
+            for pair in outcome.value.repeats:
+                repeats.setdefault(pair, []).append(outcome.name)
             progress(done, len(tasks), outcome.name)
+    for pair, cases in sorted(repeats.items()):
+        count = f"{len(cases)} cases" if len(cases) > 1 else "one case"
+        log.warning("%s hold the same voxels in %s: %s", pair, count, list_some(sorted(cases)))
     return dict(sorted(failures.items()))
 
 
@@ -157,21 +179,26 @@ def _bytes_per_case(dataset: Dataset) -> int:
 def _choose_ending(dataset: Dataset) -> str:
     """The one ending of all files, so that they can be linked; ``.nii.gz`` where there is more than one.
 
-    An ``.mhd`` header names its voxel file, so under another name beside no such file it would be useless.
+    An ``.mhd`` header names its voxel file, so under another name beside no such file it would be useless. Slices
+    become volumes, and a TIFF file does not say where they lie.
     """
     files = [file.path for case in dataset.cases for file in case.channels]
-    endings = {file_ending(path) for path in (*files, *(path for case in dataset.cases for path in case.labels))}
+    files += [path for case in dataset.cases for path in case.labels]
+    endings = {file_ending(path) for path in files}
     only = endings.pop()
-    return only if only and not endings and only != ".mhd" else ".nii.gz"
+    as_they_are = only and not endings and only != ".mhd" and not any(NUMBER in path.name for path in files)
+    return only if only and as_they_are else ".nii.gz"
 
 
-def _write_case(task: _Task) -> str | None:
-    """Read and check one case, then link, copy or convert each of its files; what is wrong with it, if anything."""
+def _write_case(task: _Task) -> _Written:
+    """Read and check one case, then link, copy or convert each of its files."""
     dataset, case = task.dataset, task.case
     try:
         image, label = read_case(dataset, case)
+        as_it_is = label is not None and _is_whole_label(dataset, case, label)
     except DataError as error:
-        return str(error)
+        return _Written(problem=str(error))
+    repeats = _find_repeats(image.voxels, dataset.channels)
     for i, file in enumerate(case.channels):
         target = task.folder / "imagesTr" / f"{case.id}_{i:04d}{task.ending}"
         grid, volumes = read_grid(file.path)
@@ -181,15 +208,31 @@ def _write_case(task: _Task) -> str | None:
             like = file.path if grid.matches(image.grid) else case.channels[0].path
             write_voxels(target, image.voxels[i], image.grid, like=like)
     if label is None:
-        return None
+        return _Written(repeats=repeats)
     target = task.folder / "labelsTr" / f"{case.id}{task.ending}"
-    as_it_is = len(case.labels) == 1 and not dataset.label_values and dataset.mask_threshold is None
     if as_it_is and file_ending(case.labels[0]) == task.ending:
         _place(case.labels[0], target, copy=task.copy)
     else:
         voxels = label.voxels.astype(np.uint8) if label.voxels.max() < 256 else label.voxels
         write_voxels(target, voxels, label.grid, like=case.labels[0])
-    return None
+    return _Written(repeats=repeats)
+
+
+def _is_whole_label(dataset: Dataset, case: Case, label: Label) -> bool:
+    """Whether the label's one file holds the very numbers it was read as."""
+    if len(case.labels) != 1 or dataset.label_values or NUMBER in case.labels[0].name:
+        return False
+    return np.array_equal(read_voxels(case.labels[0])[0], label.voxels)
+
+
+def _find_repeats(voxels: np.ndarray, channels: Sequence[str]) -> tuple[str, ...]:
+    """Channels that hold the same voxels, as clauses: some datasets fill a sequence that was not scanned with another.
+
+    Args:
+        voxels: (C,Z,Y,X).
+    """
+    pairs = combinations(range(len(channels)), 2)
+    return tuple(f"{channels[a]} and {channels[b]}" for a, b in pairs if np.array_equal(voxels[a], voxels[b]))
 
 
 def _place(source: Path, target: Path, *, copy: bool) -> None:

@@ -14,8 +14,8 @@ class ChannelFile(Record):
     """One channel of one case on disk.
 
     Attributes:
-        path: the file.
-        volume: which volume of a file with a fourth axis; None for a plain 3D file.
+        path: the file; or the name of one file per slice, with ``%d`` for the slice's number.
+        volume: which volume of a file with a fourth axis, or which colour of slices; None for a plain 3D file.
     """
 
     path: Path
@@ -28,7 +28,9 @@ class Case(Record):
     Attributes:
         id: unique in its dataset; file names are made from it.
         channels: one file per channel, in the dataset's order.
-        labels: label files, united where there are several; empty for a scan without reference.
+        labels: label files (named as those of channels), united where there are several; empty for a scan without
+            reference.
+        spacing: mm along (z,y,x) for files that state none; None takes what the files state.
         group: what folds must not split (the patient); None means the case itself.
         site: the hospital or scanner, if known.
     """
@@ -36,6 +38,7 @@ class Case(Record):
     id: str
     channels: tuple[ChannelFile, ...]
     labels: tuple[Path, ...] = ()
+    spacing: tuple[float, float, float] | None = None
     group: str | None = None
     site: str | None = None
 
@@ -51,7 +54,8 @@ class Dataset(Record):
         regions: region name -> the values it unites, or empty when classes exclude each other.
         ignore_label: value whose voxels count neither in the loss nor in scores, or None.
         label_values: value on disk -> value in ``labels``; empty means they are the same.
-        mask_threshold: values above it are 1 and all others 0 (float or 0/255 masks); None for integer labels.
+        mask_threshold: values above it are 1 and all others 0, in float masks and, taken as 0 to 1, in masks of 0 to
+            255; None for integer labels.
         resample_channels: bring channels on other grids onto the first channel's grid instead of refusing them.
         licence: licence and source, as far as the layout says.
         cases: all cases that are complete.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
+from autoseg.core.errors import DataError
+from autoseg.core.images import list_files
 from autoseg.core.records import Case, Dataset
 from autoseg.core.store import Store, hash_settings
 from autoseg.datasets import open_dataset
@@ -24,10 +27,18 @@ def open_raw(store: Store, name: str) -> Dataset:
 
 
 def source_key(case: Case) -> str:
-    """A hash of the case's files by name, size and time."""
-    files = [channel.path for channel in case.channels] + list(case.labels)
-    stats = [path.stat() for path in files if path.exists()]
-    return hash_settings(*((path.name, s.st_size, s.st_mtime_ns) for path, s in zip(files, stats, strict=False)))
+    """A hash of the case's files by name, size and time, and of the spacing they do not state."""
+    named = [channel.path for channel in case.channels] + list(case.labels)
+    stated = [] if case.spacing is None else [case.spacing]
+    return hash_settings(*stated, *(facts for path in named for facts in _list_facts(path)))
+
+
+def _list_facts(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of a file or of each slice; none of what is missing, which reading will report."""
+    try:
+        return [(file.name, (s := file.stat()).st_size, s.st_mtime_ns) for file in list_files(path)]
+    except (DataError, OSError):
+        return []
 
 
 def case_key(dataset: Dataset, case: Case) -> str:
