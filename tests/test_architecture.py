@@ -40,6 +40,7 @@ DOORS = {
     "isal": {"core/images.py"},
     "argparse": {"cli"},
     "matplotlib": {"report"},
+    "PIL": {"report"},
     "batchgenerators": {"batches"},
     "batchgeneratorsv2": {"batches"},
     "monai": {"networks"},

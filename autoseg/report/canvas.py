@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -29,4 +31,19 @@ def render_png(figure: Figure) -> bytes:
 
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content, metadata={"Software": None})
+    return content.getvalue()
+
+
+def render_jpeg(pixels: np.ndarray, *, largest: int) -> bytes:
+    """One grey picture, made smaller where a side has more pixels than ``largest``.
+
+    Args:
+        pixels: (H,W) float from 0 (black) to 1 (white).
+    """
+    from PIL import Image
+
+    picture = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+    picture.thumbnail((largest, largest))
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=80)
     return content.getvalue()

@@ -25,6 +25,7 @@ class Slices:
         prediction: (N,H,W) integer.
         numbers: index of each slice along the axis, and how many the axis has.
         pixel: mm along (row, column).
+        axis: that the slices were cut along: 0 axial, 1 coronal, 2 sagittal.
     """
 
     image: np.ndarray
@@ -32,6 +33,7 @@ class Slices:
     prediction: np.ndarray
     numbers: tuple[tuple[int, int], ...]
     pixel: tuple[float, float]
+    axis: int = 0
 
 
 def cut_slices(
@@ -46,9 +48,62 @@ def cut_slices(
         spacing: mm along (z,y,x).
     """
     axis = choose_axis(spacing)
-    pixel = tuple(mm for other, mm in enumerate(spacing) if other != axis)
     shown = reference if reference is not None and reference.any() else prediction
     chosen = choose_slices(np.moveaxis(shown > 0, axis, 0), spacing[axis], limit=limit)
+    return _lay_out(image, reference, prediction, spacing, axis, chosen)
+
+
+def cut_stack(
+    image: np.ndarray, reference: np.ndarray | None, prediction: np.ndarray, spacing: Sequence[float], *, limit: int
+) -> Slices:
+    """At most ``limit`` slices to leaf through, in the order of the axis: those with lesion first of all.
+
+    Args:
+        as for ``cut_slices``.
+    """
+    axis = choose_axis(spacing)
+    lesions = prediction > 0 if reference is None else (prediction > 0) | (reference > 0)
+    others = tuple(other for other in range(3) if other != axis)
+    # What lies outside the head is constant, slice for slice.
+    head = (image.max(axis=tuple(o + 1 for o in others)) > image.min(axis=tuple(o + 1 for o in others))).any(axis=0)
+    chosen = choose_stack(lesions.sum(axis=others), head, limit=limit)
+    return _lay_out(image, reference, prediction, spacing, axis, chosen)
+
+
+def choose_stack(areas: np.ndarray, head: np.ndarray, *, limit: int) -> tuple[int, ...]:
+    """Slices to leaf through: all with lesion, then evenly spread ones; the one with most lesion is always there.
+
+    Args:
+        areas: (N,) integer, voxels of lesion.
+        head: (N,) bool, slices that show something.
+    """
+    with_lesion = np.flatnonzero(areas)
+    if len(with_lesion) >= limit:
+        chosen = set(_spread(with_lesion, limit - 1)) | {int(np.argmax(areas))}
+    else:
+        rest = np.flatnonzero(head & (areas == 0))
+        chosen = set(with_lesion.tolist()) | set(_spread(rest, limit - len(with_lesion)))
+    return tuple(sorted(chosen)) or (len(areas) // 2,)
+
+
+def _spread(indices: np.ndarray, count: int) -> list[int]:
+    """At most ``count`` of the indices, evenly."""
+    if count <= 0 or not indices.size:
+        return []
+    places = np.linspace(0, len(indices) - 1, min(count, len(indices)))
+    return indices[np.rint(places).astype(int)].tolist()
+
+
+def _lay_out(
+    image: np.ndarray,
+    reference: np.ndarray | None,
+    prediction: np.ndarray,
+    spacing: Sequence[float],
+    axis: int,
+    chosen: Sequence[int],
+) -> Slices:
+    """The chosen slices upright, with one brightness for all, cropped to the head."""
+    pixel = tuple(mm for other, mm in enumerate(spacing) if other != axis)
     bright = np.stack([_window(channel) for channel in image])
 
     def lay(voxels: np.ndarray) -> np.ndarray:
@@ -65,8 +120,9 @@ def cut_slices(
         image=laid[..., rows, columns],
         reference=None if referenced is None else referenced[:, rows, columns],
         prediction=predicted[:, rows, columns],
-        numbers=tuple((index, shown.shape[axis]) for index in chosen),
+        numbers=tuple((index, prediction.shape[axis]) for index in chosen),
         pixel=(pixel[0], pixel[1]),
+        axis=axis,
     )
 
 
