@@ -6,6 +6,8 @@ import logging
 import sys
 import time
 
+from autoseg.core.durations import format_seconds
+
 LINE_EVERY_S = 15.0
 
 
@@ -67,13 +69,3 @@ class _Lines(logging.Formatter):
         self.terminal.clear()
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         return f"{self.formatTime(record, '%H:%M:%S')} {level}{record.getMessage()}"
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration for people: 48 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -6,7 +6,8 @@ from autoseg.cli.importing import import_
 from autoseg.cli.importing_model import import_model
 from autoseg.cli.planning import plan
 from autoseg.cli.predicting import predict
+from autoseg.cli.running_experiment import run
 from autoseg.cli.reporting import report
 from autoseg.cli.training import train
 
-__all__ = ["demo", "evaluate", "import_", "import_model", "plan", "predict", "report", "train"]
+__all__ = ["demo", "evaluate", "import_", "import_model", "plan", "predict", "report", "run", "train"]

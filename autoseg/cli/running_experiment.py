@@ -1,0 +1,82 @@
+"""``autoseg_run``: its options, and its one call of the pipeline."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from autoseg.cli.arguments import ArgumentParser, Arguments, add_device, make_parser, read_count, read_duration
+from autoseg.cli.running import Stop, run_command, show
+
+if TYPE_CHECKING:
+    from autoseg.core.store import Store
+    from autoseg.terminal import Terminal
+
+
+def run(argv: Sequence[str] | None = None) -> NoReturn:
+    """``autoseg_run``."""
+    parser = make_parser(
+        "autoseg_run",
+        "Everything: plan if needed, train every fold of every configuration, compare them and their ensembles on "
+        "held-out\ncases, search post-processing, calibrate, and leave the best for autoseg_predict. The same command "
+        "resumes.",
+        "autoseg_run -d ISLES15 --time-budget 2h",
+    )
+    parser.add_argument("-d", "--dataset", required=True, metavar="NAME", help="a folder under autoseg_raw")
+    parser.add_argument(
+        "-c", "--configurations", nargs="+", default=(), metavar="CONFIGURATION", help="left out: all of the plan"
+    )
+    parser.add_argument("-f", "--folds", nargs="+", default=(), metavar="FOLD", help="left out: all")
+    parser.add_argument(
+        "--target", default="dice", metavar="METRIC", help="what decides, averaged over labels and cases (default dice)"
+    )
+    _add_length(parser)
+    parser.add_argument(
+        "--discard-probabilities",
+        action="store_true",
+        help="delete those of the held-out cases at the end; comparing again would predict these cases again",
+    )
+    add_device(parser)
+
+    def act(args: Arguments, store: Store, terminal: Terminal) -> None:
+        from autoseg.pipeline.experiment.command import ExperimentOptions
+        from autoseg.pipeline.experiment.command import run as run_experiment
+        from autoseg.pipeline.experiment.table import render_experiment
+        from autoseg.pipeline.experiment.training import Length
+
+        stop = Stop()
+        found = run_experiment(
+            store,
+            args.dataset,
+            ExperimentOptions(
+                configurations=tuple(args.configurations),
+                folds=tuple(args.folds),
+                target=args.target,
+                device=args.device,
+                length=Length(time_budget_s=args.time_budget, epochs=args.epochs, steps_per_epoch=args.steps_per_epoch),
+                keep_probabilities=not args.discard_probabilities,
+            ),
+            should_stop=stop,
+            progress=terminal.progress,
+        )
+        if found is not None:
+            show(args, render_experiment(found))
+        if stop.signal is not None:
+            sys.exit(128 + stop.signal)
+
+    run_command(parser, argv, act)
+
+
+def _add_length(parser: ArgumentParser) -> None:
+    """How long folds are trained."""
+    parser.add_argument(
+        "--time-budget",
+        type=read_duration,
+        metavar="TIME",
+        help="90s, 10m or 6h for all of it, trainings in equal parts",
+    )
+    parser.add_argument("--epochs", type=read_count, metavar="N", help="of each training, instead of the plan's")
+    parser.add_argument(
+        "--steps-per-epoch", type=read_count, metavar="N", help="of each training, instead of the plan's"
+    )

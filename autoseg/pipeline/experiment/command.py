@@ -1,0 +1,264 @@
+"""The command itself: train everything, choose, finish, and leave a model that predicts."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import autoseg
+from autoseg.core.durations import format_seconds
+from autoseg.core.errors import TrainingError
+from autoseg.core.parallel import Progress, no_progress
+from autoseg.core.records import Dataset, Experiment, Folds, Plan
+from autoseg.core.store import Store, hash_settings, read_record, write_record
+from autoseg.evaluation.selection import list_candidates
+from autoseg.metrics import METRICS
+from autoseg.model import WEIGHTS, fold_folder
+from autoseg.pipeline.experiment.best import BEST_RECORD, write_best
+from autoseg.pipeline.experiment.comparing import EMPTY_SCORE, Field, Stopped, compare, list_held_out
+from autoseg.pipeline.experiment.estimate import estimate_training
+from autoseg.pipeline.experiment.finishing import finish
+from autoseg.pipeline.experiment.jobs import Job, choose_configurations, choose_folds, list_jobs
+from autoseg.pipeline.experiment.records import Places, RunState
+from autoseg.pipeline.experiment.training import Course, Length, Work, train_jobs, work_here
+from autoseg.pipeline.fold_run import probabilities_path
+from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
+from autoseg.pipeline.planning import open_raw, plan_dataset, read_folds, read_plan
+from autoseg.pipeline.presets import choose_preset
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentOptions:
+    """What an experiment is asked for.
+
+    Attributes:
+        configurations: names in the plan; empty for all.
+        folds: their names; empty for all.
+        target: name in METRICS of what decides, averaged over labels.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        length: of the trainings.
+        keep_probabilities: leave those of the held-out cases on disk, so that a later comparison need not predict.
+    """
+
+    configurations: tuple[str, ...] = ()
+    folds: tuple[str, ...] = ()
+    target: str = "dice"
+    device: str = "auto"
+    length: Length = field(default_factory=Length)
+    keep_probabilities: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A planned dataset, and what is to be done with it."""
+
+    plan: Plan
+    dataset: Dataset
+    folds: Folds
+    configurations: tuple[str, ...]
+    chosen: tuple[str, ...]
+    course: Course
+
+
+def run(
+    store: Store,
+    name: str,
+    options: ExperimentOptions,
+    *,
+    work: Work | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    progress: Progress = no_progress,
+) -> Experiment | None:
+    """Plan if needed, train and predict what is left, choose, finish, write; what is done is not redone.
+
+    Args:
+        store: of the dataset.
+        name: of the dataset.
+        options: what is asked for.
+        work: does the jobs; None does them here, one after the other.
+        should_stop: asked between any two steps.
+        progress: of what is under way.
+
+    Returns:
+        What was found; None when ``should_stop`` ended it early.
+
+    Raises:
+        UsageError, PlanError, DataError: each says what to do.
+        TrainingError: some folds failed; the experiment is done without their configurations, if any others are left.
+    """
+    _ = METRICS[options.target]  # before days are spent
+    setup = prepare(store, name, options, progress)
+    course = setup.course
+    _say_how_long(setup, options)
+    here = work or work_here(
+        store, name, options.length, course, device=options.device, should_stop=should_stop, progress=progress
+    )
+    failures: dict[Job, str] = {}
+    try:
+        failures = train_jobs(course, options.length, here, should_stop=should_stop, progress=progress)
+        if should_stop():
+            raise Stopped
+        complete = tuple(
+            conf
+            for conf in setup.configurations
+            if all(course.standing(job).is_predicted for job in course.jobs if job.configuration == conf)
+        )
+        if not complete:
+            raise _failed(failures, course.jobs, "; nothing can be compared yet")
+        experiment = _conclude(setup, complete, options, should_stop, progress)
+    except Stopped:
+        log.info("stopped; run the same command again to go on")
+        return None
+    finally:
+        course.save(course.state)
+    if failures:
+        raise _failed(failures, course.jobs, f"; {', '.join(complete)} were compared without them")
+    return experiment
+
+
+def prepare(store: Store, name: str, options: ExperimentOptions, progress: Progress) -> Setup:
+    """The plan and its arrays, made where they are missing, and the jobs that they give."""
+    planned = store.preprocessed(name) / "plan.json"
+    if not planned.exists():
+        log.info("%s is not planned yet; planning it as autoseg_plan does", name)
+    wanted = choose_preset(store, name, None, None, options.device, keep=planned.exists())
+    plan_dataset(store, name, wanted=wanted, edited="keep", progress=progress)
+    plan, folds = read_plan(store, name), read_folds(store, name)
+    configurations = choose_configurations(plan, options.configurations)
+    chosen = choose_folds(plan, folds, configurations, options.folds)
+    places = Places.of(store, name)
+    return Setup(
+        plan=plan,
+        dataset=open_raw(store, name),
+        folds=folds,
+        configurations=configurations,
+        chosen=chosen,
+        course=Course(store, name, folds, list_jobs(configurations, chosen), _read_state(places)),
+    )
+
+
+def _read_state(places: Places) -> RunState:
+    if not places.state.exists():
+        return RunState()
+    return read_record(RunState, places.state, remedy="delete it; only the time spent so far is forgotten")
+
+
+def _say_how_long(setup: Setup, options: ExperimentOptions) -> None:
+    """What will be done, and about how long it will take."""
+    course, length = setup.course, options.length
+    standings = course.standings()
+    left = [job for job, standing in standings.items() if not standing.is_predicted]
+    device = choose_device(options.device)
+    log.info(
+        "%s: %s on %d folds, %d trainings in all, %d still to do, on %s",
+        setup.plan.dataset,
+        ", ".join(setup.configurations),
+        len(setup.chosen),
+        len(standings),
+        len(left),
+        name_device(device),
+    )
+    if not left:
+        return
+    if length.time_budget_s is not None:
+        rest = max(0.0, length.time_budget_s - course.elapsed_s())
+        log.info(
+            "a time budget of %s for all of it, %s of which are left",
+            format_seconds(length.time_budget_s),
+            format_seconds(rest),
+        )
+        return
+    use_all_cores()
+    estimates = estimate_training(
+        setup.plan, standings, device, epochs=length.epochs, steps_per_epoch=length.steps_per_epoch
+    )
+    for name, (seconds, source) in estimates.items():
+        log.info("%s: training will take about %s (%s)", name, format_seconds(seconds), source)
+    if estimates:
+        total = format_seconds(sum(seconds for seconds, _ in estimates.values()))
+        log.info(
+            "all trainings together about %s; predicting and comparing come on top; --time-budget limits it", total
+        )
+
+
+def _conclude(
+    setup: Setup,
+    configurations: tuple[str, ...],
+    options: ExperimentOptions,
+    should_stop: Callable[[], bool],
+    progress: Progress,
+) -> Experiment:
+    """Compare, choose and finish, unless that is done and nothing has changed."""
+    course, plan, places = setup.course, setup.plan, setup.course.places
+    held_out = list_held_out(plan, setup.dataset, setup.folds, setup.chosen, configurations, places.results)
+    key = _outcome_key(setup, configurations, options)
+    if course.state.concluded == key and (places.best / BEST_RECORD).exists() and places.outcome.exists():
+        log.info("everything is done already; %s holds what was found", places.outcome)
+        return read_record(Experiment, places.outcome, remedy="delete it and run the same command again")
+    scene = Field(
+        plan=plan,
+        dataset=setup.dataset,
+        places=places,
+        configurations=configurations,
+        cases=held_out,
+        target=options.target,
+        should_stop=should_stop,
+    )
+    reached, choice, scores = compare(scene, list_candidates(configurations), progress)
+    log.info("%s", choice.reason)
+    members = reached[choice.winner].members
+    finished = finish(scene, members, scores[choice.winner], progress)
+    write_best(
+        places,
+        plan.dataset,
+        members,
+        postprocessing=finished.postprocessing,
+        temperature=finished.calibration.temperature,
+    )
+    experiment = Experiment(
+        dataset=plan.dataset,
+        target_metric=options.target,
+        empty_score=EMPTY_SCORE,
+        folds=setup.chosen,
+        candidates=reached,
+        winner=choice.winner,
+        reason=choice.reason,
+        postprocessing=finished.postprocessing,
+        target_before=finished.target_before,
+        target_after=finished.target_after,
+        calibration=finished.calibration,
+        doubts=finished.doubts,
+        elapsed_s=round(course.elapsed_s(), 1),
+        versions={"autoseg": autoseg.__version__, "torch": importlib.metadata.version("torch")},
+    )
+    write_record(places.outcome, experiment)
+    course.save(course.state.model_copy(update={"concluded": key}))
+    log.info("wrote %s and %s, which autoseg_predict now uses", places.outcome, places.best)
+    if not options.keep_probabilities:
+        _discard_probabilities(setup, configurations)
+    return experiment
+
+
+def _outcome_key(setup: Setup, configurations: tuple[str, ...], options: ExperimentOptions) -> str:
+    """A hash of the weights, the cases and all that is asked for."""
+    results = setup.course.places.results
+    weights = [fold_folder(results / conf, fold) / WEIGHTS for conf in configurations for fold in setup.chosen]
+    stats = [(str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in weights]
+    return hash_settings(setup.plan, setup.folds, stats, options.target, EMPTY_SCORE, autoseg.__version__)
+
+
+def _discard_probabilities(setup: Setup, configurations: tuple[str, ...]) -> None:
+    for conf in configurations:
+        for fold in setup.chosen:
+            here = fold_folder(setup.course.places.results / conf, fold)
+            for case in setup.folds.folds[int(fold)].validation:
+                probabilities_path(here, case).unlink(missing_ok=True)
+
+
+def _failed(failures: Mapping[Job, str], jobs: tuple[Job, ...], rest: str) -> TrainingError:
+    lines = "".join(f"\n  {job.name}: {sentence}" for job, sentence in failures.items())
+    return TrainingError(f"{len(failures)} of {len(jobs)} folds failed{rest}:{lines}")

@@ -1,0 +1,89 @@
+"""How long an experiment will take, said before it begins."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from autoseg.core.errors import AutosegError
+from autoseg.core.records import Plan
+from autoseg.losses import build_loss
+from autoseg.model import planned_network
+from autoseg.pipeline.experiment.jobs import Job, Standing
+from autoseg.training import NoiseBatches, train_fold
+
+log = logging.getLogger(__name__)
+
+STEPS = 4  # of noise, the first of which does not count
+
+
+def estimate_training(
+    plan: Plan,
+    standings: Mapping[Job, Standing],
+    device: torch.device,
+    *,
+    epochs: int | None,
+    steps_per_epoch: int | None,
+) -> dict[str, tuple[float, str]]:
+    """Configuration -> seconds that its folds still need, and what that rests on; without those that cannot be tried.
+
+    A step takes what it took in folds that were begun on this device, else what some steps of noise take.
+
+    Args:
+        plan: of the dataset.
+        standings: of all jobs.
+        device: where training will run.
+        epochs, steps_per_epoch: instead of the plan's.
+    """
+    estimates = {}
+    for name in dict.fromkeys(job.configuration for job in standings):
+        training = plan.configurations[name].training
+        steps = (epochs or training.epochs) * (steps_per_epoch or training.steps_per_epoch)
+        own = [standing for job, standing in standings.items() if job.configuration == name]
+        left = sum(max(0, steps - _steps_done(standing)) for standing in own if not standing.is_trained)
+        if not left:
+            continue
+        measured = _measured(own)
+        if measured is not None:
+            estimates[name] = (measured * left, "from folds that were begun")
+            continue
+        try:
+            estimates[name] = (time_step(plan, name, device) * left, f"from {STEPS - 1} steps that were tried")
+        except (AutosegError, RuntimeError) as error:
+            log.warning("how long %s takes is not known (%s)", name, str(error).splitlines()[0])
+    return estimates
+
+
+def time_step(plan: Plan, name: str, device: torch.device) -> float:
+    """Seconds of a training step on batches of noise, without what making real ones takes."""
+    configuration = plan.configurations[name]
+    loss = build_loss(configuration.loss, regions=tuple(plan.regions.values()), ignore_label=plan.ignore_label)
+    batches = NoiseBatches(configuration, plan.count_inputs(name), max(plan.labels.values()) + 1)
+    network = planned_network(plan, name, seed=plan.seed).to(device)
+    ends: list[float] = []
+
+    def note(done: int, total: int, what: str) -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        ends.append(time.monotonic())
+
+    train_fold(
+        network, configuration, batches, loss=loss, device=device, epochs=1, steps_per_epoch=STEPS, progress=note
+    )
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return (ends[-1] - ends[0]) / (len(ends) - 1)
+
+
+def _steps_done(standing: Standing) -> int:
+    return 0 if standing.facts is None else standing.facts.steps
+
+
+def _measured(standings: Sequence[Standing]) -> float | None:
+    """Seconds of a step in the folds of a configuration that were begun."""
+    begun = [standing.facts for standing in standings if standing.facts is not None and standing.facts.steps > 0]
+    steps = sum(facts.steps for facts in begun)
+    return sum(facts.elapsed_s for facts in begun) / steps if steps else None

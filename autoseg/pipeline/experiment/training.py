@@ -1,0 +1,200 @@
+"""Every fold of every configuration, one after the other or handed out, however often it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from autoseg.core.errors import AutosegError, StorageError
+from autoseg.core.parallel import Progress
+from autoseg.core.records import Folds
+from autoseg.core.store import Store
+from autoseg.pipeline.experiment.jobs import Job, Standing, look_at, share_budget
+from autoseg.pipeline.experiment.records import Places, RunState
+from autoseg.pipeline.training import train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long folds are trained.
+
+    Attributes:
+        time_budget_s: of the whole experiment; None trains for epochs.
+        epochs, steps_per_epoch: instead of the plan's.
+    """
+
+    time_budget_s: float | None = None
+    epochs: int | None = None
+    steps_per_epoch: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A job as it is handed out.
+
+    Attributes:
+        job: which fold of which configuration.
+        time_budget_s: of its training; None trains for epochs.
+    """
+
+    job: Job
+    time_budget_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What became of a job; ``failure`` is one sentence, ``stopped`` says that it is to go on another time."""
+
+    job: Job
+    failure: str | None = None
+    stopped: bool = False
+    seconds: float = 0.0
+
+
+Work = Callable[[Iterable[Order]], Iterator[Report]]
+
+
+class Course:
+    """How far an experiment has come.
+
+    Args:
+        store: of the dataset.
+        dataset: its name.
+        folds: of the dataset.
+        jobs: all.
+        state: where earlier runs ended.
+    """
+
+    def __init__(self, store: Store, dataset: str, folds: Folds, jobs: tuple[Job, ...], state: RunState) -> None:
+        self.places = Places.of(store, dataset)
+        self.folds, self.jobs, self.state = folds, jobs, state
+        self.before_s, self.began = self._spent(), time.monotonic()
+
+    def standing(self, job: Job) -> Standing:
+        """How far a job has come."""
+        return look_at(self.places.results, job, self.folds.folds[int(job.fold)].validation)
+
+    def standings(self) -> dict[Job, Standing]:
+        """How far all have come."""
+        return {job: self.standing(job) for job in self.jobs}
+
+    def elapsed_s(self) -> float:
+        """Seconds of all runs of the command, this one included."""
+        return self.before_s + time.monotonic() - self.began
+
+    def order(self, job: Job, length: Length) -> Order:
+        """A job with its share of the time; one that was begun keeps the length that it began with."""
+        standing = self.standing(job)
+        if standing.facts is not None:
+            return Order(job=job, time_budget_s=standing.facts.time_budget_s)
+        if length.time_budget_s is None or standing.is_trained:
+            return Order(job=job, time_budget_s=None)
+        share = share_budget(length.time_budget_s, self.elapsed_s(), self.standings(), self.state.beside_s)
+        return Order(job=job, time_budget_s=round(share, 1))
+
+    def close(self, report: Report) -> None:
+        """Note what a job took beside its training, if it is done."""
+        standing = self.standing(report.job)
+        beside = dict(self.state.beside_s)
+        if standing.is_predicted and standing.facts is not None and report.job.name not in beside:
+            beside[report.job.name] = round(max(0.0, report.seconds - standing.facts.elapsed_s), 1)
+        self.save(self.state.model_copy(update={"beside_s": beside}))
+
+    def save(self, state: RunState) -> None:
+        """Keep what cannot be told from the folds' own files."""
+        from autoseg.core.store import write_record
+
+        self.state = state.model_copy(update={"elapsed_s": round(self.elapsed_s(), 1)})
+        write_record(self.places.state, self.state)
+
+    def _spent(self) -> float:
+        """Seconds so far; what a kill left unwritten is at least the trainings' own."""
+        trained = (standing.facts.elapsed_s for standing in self.standings().values() if standing.facts is not None)
+        return max(self.state.elapsed_s, sum(trained) + sum(self.state.beside_s.values()))
+
+
+def train_jobs(
+    course: Course, length: Length, work: Work, *, should_stop: Callable[[], bool], progress: Progress
+) -> dict[Job, str]:
+    """Train and predict every job that is not done; those that fail are named, and the others go on.
+
+    Args:
+        course: of the experiment.
+        length: of the trainings.
+        work: does the jobs it is given.
+        should_stop: asked between jobs; within them ``work`` asks.
+        progress: told after every job.
+
+    Returns:
+        Job -> one sentence on why it failed.
+    """
+    todo = [job for job in course.jobs if not course.standing(job).is_predicted]
+    done = len(course.jobs) - len(todo)
+    if todo and done:
+        log.info("%d of %d folds are trained and predicted already", done, len(course.jobs))
+    failures: dict[Job, str] = {}
+
+    def orders() -> Iterator[Order]:
+        for job in todo:
+            if should_stop():
+                return
+            yield course.order(job, length)
+
+    for report in work(orders()):
+        course.close(report)
+        if report.failure is not None:
+            log.error("%s failed: %s", report.job.name, report.failure)
+            failures[report.job] = report.failure
+        if not report.stopped:
+            done += 1
+        progress(done, len(course.jobs), "folds trained and predicted")
+    return failures
+
+
+def work_here(
+    store: Store,
+    dataset: str,
+    length: Length,
+    course: Course,
+    *,
+    device: str,
+    should_stop: Callable[[], bool],
+    progress: Progress,
+) -> Work:
+    """Jobs one after the other, in this process."""
+    numbers: Mapping[Job, int] = {job: number for number, job in enumerate(course.jobs, start=1)}
+
+    def work(orders: Iterable[Order]) -> Iterator[Report]:
+        for order in orders:
+            job, budget = order.job, order.time_budget_s
+            share = "" if budget is None else f", trained for {budget:.0f} s"
+            log.info("%d of %d: %s %s%s", numbers[job], len(numbers), dataset, job.name, share)
+            failure = None
+            began, trained = time.monotonic(), course.standing(job).facts
+            try:
+                train(
+                    store,
+                    dataset,
+                    job.configuration,
+                    job.fold,
+                    device=device,
+                    epochs=length.epochs,
+                    steps_per_epoch=length.steps_per_epoch,
+                    time_budget_s=budget,
+                    fit=True,
+                    probabilities=True,
+                    should_stop=should_stop,
+                    progress=progress,
+                )
+            except StorageError:
+                raise  # the next job would not be written either
+            except AutosegError as error:
+                failure = str(error)
+            seconds = time.monotonic() - began + (0.0 if trained is None else trained.elapsed_s)
+            yield Report(job=job, failure=failure, stopped=should_stop(), seconds=seconds)
+
+    return work
