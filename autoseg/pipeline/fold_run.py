@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 
 import autoseg
-from autoseg.batches import Batches
 from autoseg.core.errors import ModelError, StorageError
 from autoseg.core.parallel import Progress
 from autoseg.core.records import Fold, Plan, PreparedCase, TrainedFold
 from autoseg.core.store import hash_settings, read_record, write_bytes, write_record, write_text
 from autoseg.losses import DeepLoss, build_loss
 from autoseg.model import WEIGHTS, fold_folder, planned_network, save_plan, save_weights
+from autoseg.pipeline.feeding import open_batches
 from autoseg.pipeline.machine import name_device
 from autoseg.pipeline.quick_validation import quick_validation
 from autoseg.pipeline.writing import BackgroundWriter
@@ -131,19 +131,16 @@ class FoldRun:
             self._write_facts(state)  # before the first checkpoint, so that every resume can be checked
         validate = quick_validation(self.plan, self.name, self.fold.validation, prepared, self.device, should_stop)
         network = planned_network(self.plan, self.name, seed=self.plan.seed).to(self.device)
-        stream = hash_fold(self.fold_name)
         with (
             self._tracked(),
             BackgroundWriter() as self.writer,
-            Batches(
+            open_batches(
+                self.plan,
+                self.name,
                 [prepared[case] for case in self.fold.train],
-                self.configuration,
-                seed=(self.plan.seed, stream),
-                workers=torch.get_num_threads(),
-                mask_values=self.plan.mask_values(self.name),
-                ignore_label=self.plan.ignore_label,
-                pin_memory=self.device.type == "cuda",
-                share=(self.ranks.rank, self.ranks.world),
+                seed=(self.plan.seed, hash_fold(self.fold_name)),
+                device=self.device,
+                ranks=self.ranks,
             ) as batches,
         ):
             state = train_fold(

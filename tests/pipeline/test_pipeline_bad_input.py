@@ -127,7 +127,7 @@ def edit_plan(root, change):
     path.write_text(json.dumps(content))
 
 
-TRAIN = ("train", "-d", "Tiny", "-c", "3d", "-f", 0, "--epochs", 1, "--steps-per-epoch", 1)
+TRAIN = ("train", "-d", "Tiny", "-c", "3d", "-f", 0, "--epochs", 1, "--steps-per-epoch", 1, "--device", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,14 @@ TRAIN = ("train", "-d", "Tiny", "-c", "3d", "-f", 0, "--epochs", 1, "--steps-per
         (
             lambda p: p["configurations"]["3d"]["sampling"].update(foreground_share=0.9, lesion_share=0.9),
             "'configurations.3d.sampling': foreground_share and lesion_share add up to more than 1; ",
+        ),
+        (
+            lambda p: p["configurations"]["3d"]["augmentation"].update(rotation_degrees=[30, -30]),
+            "'configurations.3d.augmentation': rotation_degrees must be [smallest, largest], not [30, -30]; ",
+        ),
+        (
+            lambda p: p["configurations"]["3d"]["augmentation"].update(device="gpu"),
+            "the plan's 3d.augmentation.device is gpu, but this training runs on the CPU; set it to auto or cpu",
         ),
         (lambda p: p.update(recommended="4d"), "not a valid plan file: recommended '4d' is not among: 2d, 3d"),
         (lambda p: p["configurations"].update({"3d": 5}), "'configurations.3d': input should be an object (found '5')"),
