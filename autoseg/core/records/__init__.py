@@ -46,7 +46,9 @@ from autoseg.core.records.settings import (
     TrainingSettings,
 )
 from autoseg.core.records.space import Grid, Image, Label, Placement
+from autoseg.core.records.subsets import Subsets
 from autoseg.core.records.training import TrainedFold
+from autoseg.core.records.transfer import Pretraining, TransferReport, TransferSettings
 
 __all__ = [
     "AugmentationSettings",
@@ -89,6 +91,7 @@ __all__ = [
     "PostProcessing",
     "PreparedCase",
     "PreprocessingSettings",
+    "Pretraining",
     "Rank",
     "Record",
     "SamplingSettings",
@@ -96,9 +99,12 @@ __all__ = [
     "Scores",
     "ScoresComparison",
     "Statistics",
+    "Subsets",
     "TilingSettings",
     "TrainedFold",
     "TrainingSettings",
+    "TransferReport",
+    "TransferSettings",
     "parse_record",
     "render_record",
     "render_schema",

@@ -18,6 +18,7 @@ from autoseg.core.records.settings import (
     TilingSettings,
     TrainingSettings,
 )
+from autoseg.core.records.transfer import TransferSettings
 
 
 class Configuration(Record):
@@ -30,6 +31,7 @@ class Configuration(Record):
         batch_size: samples per step.
         cascade_from: name of the configuration whose prediction the network sees too, as extra input channels;
             None for a network that sees the scan alone.
+        transfer: the weights that it begins with, and how they may move; None begins at random.
     """
 
     dimensions: Literal[2, 3]
@@ -44,6 +46,7 @@ class Configuration(Record):
     augmentation: AugmentationSettings
     tiling: TilingSettings
     cascade_from: str | None = None
+    transfer: TransferSettings | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -99,6 +102,7 @@ class Plan(Record):
         compat: ``nnunet`` when every choice that nnU-Net makes is nnU-Net's own; None when ours may depart from it.
         seed: of every random stream of training.
         networks: further networks that were asked for; each has its own configurations (``3d_dynunet``).
+        class_weights: ``frequency`` when the losses' class weights were asked for by frequency.
         recommended: the configuration to train first.
         reasons: ``"3d.patch_size"`` -> one sentence with the numbers that led there.
         memory: configuration -> what a training step needs, as far as it was predicted.
@@ -116,6 +120,7 @@ class Plan(Record):
     compat: Literal["nnunet"] | None = None
     seed: int = 12345
     networks: tuple[str, ...] = ()
+    class_weights: Literal["frequency"] | None = None
     recommended: str
     reasons: dict[str, str]
     memory: dict[str, MemoryFacts] = Field(default_factory=dict)
@@ -151,6 +156,12 @@ class Plan(Record):
             if found != len(self.channels):
                 raise ValueError(f"'{name}' normalises {found} channels, but the dataset has {len(self.channels)}")
             self._check_cascade(name, configuration.cascade_from)
+        stray = sorted(set(self.memory) - set(self.configurations))
+        if stray:
+            raise ValueError(
+                f"memory names '{stray[0]}', which is no configuration; take that entry out, or give it the name of "
+                f"one: {', '.join(self.configurations)}"
+            )
         return self
 
     def _check_cascade(self, name: str, source: str | None) -> None:

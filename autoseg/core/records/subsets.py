@@ -1,0 +1,37 @@
+"""Smaller training sets of each fold, for learning curves."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from autoseg.core.records.base import Record
+
+
+class Subsets(Record):
+    """``subsets.json``: of every fold some of its training cases, each set within the next larger one.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        seed: what shuffled the cases.
+        sizes: numbers of cases, smallest first.
+        folds: name of the fold, or ``all`` -> its training cases in the order in which they are added; the first n
+            are the subset of n.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    seed: int
+    sizes: tuple[PositiveInt, ...]
+    folds: dict[str, tuple[str, ...]]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.sizes) != sorted(set(self.sizes)):
+            raise ValueError("sizes must rise")
+        for name, cases in self.folds.items():
+            if len(set(cases)) < len(cases):
+                raise ValueError(f"fold {name} names a case twice")
+            if self.sizes and len(cases) < self.sizes[-1]:
+                raise ValueError(f"fold {name} lists {len(cases)} cases, fewer than the largest size {self.sizes[-1]}")
+        return self

@@ -1,0 +1,89 @@
+"""Weights that a training begins with: where they come from, what became of them, and how they may move."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from autoseg.core.records.base import Record
+
+Share = Field(ge=0, le=1)
+
+
+class TransferSettings(Record):
+    """How a configuration begins with the weights of another model.
+
+    Attributes:
+        source: the model that they come from, as it was named.
+        weights: file of the starting weights, in ``transfer`` of the dataset's preprocessed folder.
+        digest: SHA-256 of that file.
+        mode: ``full`` trains everything; ``partial`` all but the encoder; ``head`` only what gives the logits;
+            ``gradual`` all but the encoder first, and everything from ``unfreeze_share`` on. What is not trained keeps
+            its weights, and its norms their statistics.
+        encoder_learning_rate_factor: of the learning rate, for the encoder while it is trained.
+        unfreeze_share: of ``gradual``; share of the training after which the encoder is trained, too.
+        least_share: of the parameters that must begin as in the source, loaded or adapted.
+    """
+
+    source: str
+    weights: str
+    digest: str
+    mode: Literal["full", "partial", "head", "gradual"] = "full"
+    encoder_learning_rate_factor: float = Field(default=0.1, gt=0, le=1)
+    unfreeze_share: float = Field(default=0.25, gt=0, lt=1)
+    least_share: float = Field(default=0.5, ge=0, le=1)
+
+
+class TransferReport(Record):
+    """What of a network begins as in another model; lies beside the starting weights.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        source: the model, as it was named.
+        configuration: that begins with it.
+        parameters: how many the network has.
+        loaded, adapted, random: shares of them: as in the source; changed to fit; drawn from the seed.
+        channels: channel of the dataset -> the source's channel that it takes, or ``mean`` of all of them.
+        head: why the head begins as in the source, or at random.
+        adapted_tensors: name -> what was done to it.
+        random_tensors: names.
+        unused_tensors: names of the source's tensors that have no place here.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    source: str
+    configuration: str
+    parameters: PositiveInt
+    loaded: float = Share
+    adapted: float = Share
+    random: float = Share
+    channels: dict[str, str]
+    head: str
+    adapted_tensors: dict[str, str] = Field(default_factory=dict)
+    random_tensors: tuple[str, ...] = ()
+    unused_tensors: tuple[str, ...] = ()
+
+
+class Pretraining(Record):
+    """What a network was taught without labels; lies in its folder.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        dataset, configuration: whose plan the network has.
+        task: ``masked_blocks``: show a patch without some of its blocks, and ask for them.
+        masked_share: of the blocks of a patch.
+        block: voxels per axis of a block.
+        identity: hash of the network, its input and the task; another one cannot go on from here.
+        labelled, unlabelled: cases that it was shown.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    dataset: str
+    configuration: str
+    task: Literal["masked_blocks"] = "masked_blocks"
+    masked_share: float = Field(gt=0, lt=1)
+    block: tuple[PositiveInt, ...]
+    identity: str
+    labelled: NonNegativeInt
+    unlabelled: NonNegativeInt
