@@ -44,6 +44,20 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+PRESETS = ("isles22", "isles24", "atlas", "brats", "wmh", "nnunet")  # of scoring; here, so that --help loads nothing
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """``--preset``, ``--metrics`` and ``--allow-missing``."""
+    parser.add_argument("--preset", choices=PRESETS, help="the metrics and conventions of a challenge or of nnU-Net")
+    parser.add_argument(
+        "--metrics", nargs="+", metavar="METRIC", help="left out: the preset's, or the default ones; 'all' is possible"
+    )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="count a missing mask as the worst score there is, and go on"
+    )
+
+
 def read_duration(text: str) -> float:
     """``90s``, ``10m`` or ``6h`` -> seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from autoseg.cli.arguments import Arguments, add_workers, make_parser
+from autoseg.cli.arguments import Arguments, add_scoring, add_workers, make_parser
 from autoseg.cli.running import run_command, show
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ def evaluate(argv: Sequence[str] | None = None) -> NoReturn:
     """``autoseg_evaluate``."""
     parser = make_parser(
         "autoseg_evaluate",
-        "Score masks against labels; writes scores.json and scores.csv and shows a table.",
+        "Score masks against labels; writes scores.json, scores.csv and scores_summary.csv and shows a table. "
+        "The same command continues where it was stopped.",
         "autoseg_evaluate -p masks/ -r labels/",
     )
     parser.add_argument("-p", "--predictions", type=Path, required=True, metavar="MASKS", help="a folder of masks")
@@ -26,12 +27,13 @@ def evaluate(argv: Sequence[str] | None = None) -> NoReturn:
     given.add_argument("-r", "--references", type=Path, metavar="LABELS", help="a folder of labels of the same names")
     given.add_argument("-d", "--dataset", metavar="NAME", help="a dataset under autoseg_raw that holds the labels")
     parser.add_argument("-o", "--output", type=Path, help="where the scores go; left out: beside the masks")
-    parser.add_argument("--metrics", nargs="+", metavar="METRIC", help="left out: the default ones")
-    parser.add_argument("--allow-missing", action="store_true", help="score what is there when masks are missing")
+    parser.add_argument("-f", "--fold", metavar="FOLD", help="with -d: only the cases that this fold holds out")
+    parser.add_argument("--cases", nargs="+", metavar="CASE", help="only these cases")
+    add_scoring(parser)
     add_workers(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.evaluation import DEFAULT_METRICS, render_table
+        from autoseg.evaluation import render_table
         from autoseg.pipeline.evaluating import evaluate as score
 
         scores = score(
@@ -40,7 +42,10 @@ def evaluate(argv: Sequence[str] | None = None) -> NoReturn:
             references=args.references,
             dataset_name=args.dataset,
             output=args.output,
-            metrics=tuple(args.metrics or DEFAULT_METRICS),
+            metrics=args.metrics,
+            preset=args.preset,
+            fold=args.fold,
+            cases=args.cases,
             allow_missing=args.allow_missing,
             workers=args.workers,
             progress=terminal.progress,

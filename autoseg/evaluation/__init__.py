@@ -1,18 +1,42 @@
-"""Scores per case, their summary over cases, and both as text."""
+"""Scores per case, their summary over cases, what sets folders of scores apart, and all of it as text."""
 
-from autoseg.evaluation.cases import DEFAULT_METRICS, score_case
+from autoseg.evaluation.cases import score_case, score_missing
+from autoseg.evaluation.comparing import ComparableScores, align_scores, compare_pairs
+from autoseg.evaluation.conventions import DEFAULT_METRICS, PRESETS, Convention, follow_preset
 from autoseg.evaluation.pairing import Pair, Pairing, pair_masks
+from autoseg.evaluation.ranking import rank_folders
+from autoseg.evaluation.statistics import bootstrap_interval
+from autoseg.evaluation.strata import STRATA
 from autoseg.evaluation.summary import MEAN, summarize
-from autoseg.evaluation.tables import render_csv, render_table
+from autoseg.evaluation.tables import (
+    render_comparison,
+    render_comparison_csv,
+    render_csv,
+    render_summary_csv,
+    render_table,
+)
 
 __all__ = [
     "DEFAULT_METRICS",
     "MEAN",
+    "PRESETS",
+    "STRATA",
+    "ComparableScores",
+    "Convention",
     "Pair",
     "Pairing",
+    "align_scores",
+    "bootstrap_interval",
+    "compare_pairs",
+    "follow_preset",
     "pair_masks",
+    "rank_folders",
+    "render_comparison",
+    "render_comparison_csv",
     "render_csv",
+    "render_summary_csv",
     "render_table",
     "score_case",
+    "score_missing",
     "summarize",
 ]

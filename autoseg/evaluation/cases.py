@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from autoseg.core.errors import DataError
+from autoseg.core.errors import DataError, UsageError
 from autoseg.core.records import CaseScores
-from autoseg.metrics import METRICS, EmptyScore, compare
-
-DEFAULT_METRICS = (
-    "dice",
-    "iou",
-    "precision",
-    "sensitivity",
-    "specificity",
-    "hd95",
-    "volume_difference_ml",
-    "lesion_f1",
-)
+from autoseg.evaluation.conventions import DEFAULT_METRICS
+from autoseg.metrics import METRICS, Comparison, EmptyScore, compare
 
 
 def score_case(
@@ -33,6 +23,8 @@ def score_case(
     ignore_label: int | None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     empty_score: EmptyScore = "undefined",
+    penalty_mm: float | None = None,
+    probabilities: Mapping[str, np.ndarray] | None = None,
 ) -> CaseScores:
     """Score every label but the background, or every region where there are regions.
 
@@ -46,36 +38,83 @@ def score_case(
         ignore_label: voxels that hold it in the reference are removed from both masks and from the domain.
         metrics: names from the METRICS table.
         empty_score: what the overlap scores give where both masks are empty.
+        penalty_mm: what distances give where one mask is empty; None leaves them undefined.
+        probabilities: label or region name -> (Z,Y,X) float on the same grid; for metrics that rank voxels.
 
     Raises:
         DataError: other shapes, values that are no whole numbers, or values the dataset does not know.
-        UsageError: a metric that does not exist.
+        UsageError: a metric that does not exist, or one that needs probabilities where there are none.
     """
-    values = {*labels.values(), *(value for region in regions.values() for value in region), 0}
-    if ignore_label is not None:
-        values.add(ignore_label)
-    if prediction.shape != reference.shape:
-        raise DataError(
-            f"case {case_id}: the prediction has shape {prediction.shape} and the reference {reference.shape}; "
-            f"both must lie on the scan's own grid"
-        )
-    _check_values(case_id, "prediction", prediction, values)
-    _check_values(case_id, "reference", reference, values)
-    counted = None if ignore_label is None else reference != ignore_label
     chosen = {name: METRICS[name] for name in metrics}
+    lacking = [name for name, metric in chosen.items() if metric.needs_probability]
+    if lacking and probabilities is None:
+        raise UsageError(f"{lacking[0]} needs the probabilities of case {case_id}; predict it with --probabilities")
+    _check_pair(case_id, prediction, reference, _known_values(labels, regions, ignore_label))
+    targets = name_targets(labels, regions, ignore_label)
+    compared = dict(_compare_targets(prediction, reference, spacing, targets, ignore_label, probabilities))
+    scores = {
+        label: {
+            name: metric(comparison, empty_score=empty_score, penalty_mm=penalty_mm) for name, metric in chosen.items()
+        }
+        for label, comparison in compared.items()
+    }
+    return _record(case_id, scores, compared)
 
-    scores, referenced_ml, predicted_ml = {}, {}, {}
-    for label, members in name_targets(labels, regions, ignore_label).items():
+
+def score_missing(
+    case_id: str,
+    reference: np.ndarray,
+    *,
+    spacing: Sequence[float],
+    labels: Mapping[str, int],
+    regions: Mapping[str, tuple[int, ...]],
+    ignore_label: int | None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    penalty_mm: float | None = None,
+) -> CaseScores:
+    """The worst score of every metric, for a case without a prediction; arguments and errors as for ``score_case``."""
+    chosen = {name: METRICS[name] for name in metrics}
+    nothing = np.zeros_like(reference)
+    _check_pair(case_id, nothing, reference, _known_values(labels, regions, ignore_label))
+    targets = name_targets(labels, regions, ignore_label)
+    compared = dict(_compare_targets(nothing, reference, spacing, targets, ignore_label, None))
+    scores = {
+        label: {name: metric.score_missing(comparison, penalty_mm=penalty_mm) for name, metric in chosen.items()}
+        for label, comparison in compared.items()
+    }
+    return _record(case_id, scores, compared).model_copy(update={"missing": True})
+
+
+def _compare_targets(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing: Sequence[float],
+    targets: Mapping[str, tuple[int, ...]],
+    ignore_label: int | None,
+    probabilities: Mapping[str, np.ndarray] | None,
+) -> Iterator[tuple[str, Comparison]]:
+    """Each target's two masks side by side, without the ignored voxels."""
+    counted = None if ignore_label is None else reference != ignore_label
+    voxels = None if counted is None else int(np.count_nonzero(counted))
+    for label, members in targets.items():
         predicted, referenced = np.isin(prediction, members), np.isin(reference, members)
         if counted is not None:
             predicted &= counted
             referenced &= counted
-        voxels = None if counted is None else int(np.count_nonzero(counted))
-        comparison = compare(predicted, referenced, spacing, voxels=voxels)
-        scores[label] = {name: metric(comparison, empty_score=empty_score) for name, metric in chosen.items()}
-        referenced_ml[label] = comparison.referenced_ml
-        predicted_ml[label] = comparison.predicted_ml
-    return CaseScores(case=case_id, scores=scores, reference_volume_ml=referenced_ml, prediction_volume_ml=predicted_ml)
+        ranked = None
+        if probabilities is not None:
+            kept = slice(None) if counted is None else counted.ravel()
+            ranked = probabilities[label].ravel()[kept], referenced.ravel()[kept]
+        yield label, compare(predicted, referenced, spacing, voxels=voxels, probability=ranked)
+
+
+def _record(case_id: str, scores: dict[str, dict[str, float | None]], compared: Mapping[str, Comparison]) -> CaseScores:
+    return CaseScores(
+        case=case_id,
+        scores=scores,
+        reference_volume_ml={label: comparison.referenced_ml for label, comparison in compared.items()},
+        prediction_volume_ml={label: comparison.predicted_ml for label, comparison in compared.items()},
+    )
 
 
 def name_targets(
@@ -85,6 +124,23 @@ def name_targets(
     if regions:
         return dict(regions)
     return {name: (value,) for name, value in labels.items() if value not in (0, ignore_label)}
+
+
+def _known_values(
+    labels: Mapping[str, int], regions: Mapping[str, tuple[int, ...]], ignore_label: int | None
+) -> set[int]:
+    values = {*labels.values(), *(value for region in regions.values() for value in region), 0}
+    return values if ignore_label is None else values | {ignore_label}
+
+
+def _check_pair(case_id: str, prediction: np.ndarray, reference: np.ndarray, known: set[int]) -> None:
+    if prediction.shape != reference.shape:
+        raise DataError(
+            f"case {case_id}: the prediction has shape {prediction.shape} and the reference {reference.shape}; "
+            f"both must lie on the scan's own grid"
+        )
+    _check_values(case_id, "prediction", prediction, known)
+    _check_values(case_id, "reference", reference, known)
 
 
 def _check_values(case_id: str, what: str, voxels: np.ndarray, known: set[int]) -> None:

@@ -44,7 +44,7 @@ def pair_masks(
     Args:
         predictions: case -> file.
         references: case -> file.
-        allow_missing: score what is there instead of refusing when predictions are missing. Off by default: a mean
+        allow_missing: go on when predictions are missing; they are to be counted as the worst there is, because a mean
             over the cases that happened to be predicted is not the mean over the test set.
 
     Raises:
@@ -55,25 +55,31 @@ def pair_masks(
     extra = tuple(sorted(predictions.keys() - references.keys()))
     if not both:
         raise DataError(
-            f"none of the {len(predictions)} predictions ({_list_cases(extra)}) has the name of one of the "
-            f"{len(references)} references ({_list_cases(missing)}); both folders must use the same case names"
+            f"none of the {len(predictions)} predictions ({list_cases(extra)}) has the name of one of the "
+            f"{len(references)} references ({list_cases(missing)}); both folders must use the same case names"
         )
     if missing and not allow_missing:
         raise DataError(
-            f"{len(missing)} of {len(references)} references have no prediction ({_list_cases(missing)}); "
-            f"predict these cases too, or score without them (--allow-missing)"
+            f"{len(missing)} of {len(references)} references have no prediction ({list_cases(missing)}); "
+            f"predict these cases too, count them as the worst score there is (--allow-missing), or say which cases to "
+            f"score (--cases)"
         )
     if missing:
-        log.warning("%d of %d references have no prediction: %s", len(missing), len(references), _list_cases(missing))
+        log.warning(
+            "%d of %d references have no prediction and count as the worst score there is: %s",
+            len(missing),
+            len(references),
+            list_cases(missing),
+        )
     if extra:
         log.warning(
-            "ignored %d of %d predictions, without a reference: %s", len(extra), len(predictions), _list_cases(extra)
+            "ignored %d of %d predictions, without a reference: %s", len(extra), len(predictions), list_cases(extra)
         )
     pairs = tuple(Pair(case=case, prediction=predictions[case], reference=references[case]) for case in both)
     return Pairing(pairs=pairs, missing=missing, extra=extra)
 
 
-def _list_cases(cases: Sequence[str]) -> str:
+def list_cases(cases: Sequence[str]) -> str:
     """At most five names, then how many more."""
     if not cases:
         return "none"

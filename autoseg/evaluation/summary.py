@@ -7,19 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoseg.core.errors import DataError
-from autoseg.core.records import CaseScores, Scores, Statistics
+from autoseg.core.records import CaseScores, Scores
+from autoseg.evaluation.statistics import describe_values
+from autoseg.evaluation.strata import stratify
 from autoseg.metrics import METRICS, EmptyScore
 
 MEAN = "mean"
 
 
-def summarize(cases: Sequence[CaseScores], metrics: Sequence[str], *, empty_score: EmptyScore = "undefined") -> Scores:
-    """Statistics of every label and metric, and of the mean over labels where there are several.
+def summarize(
+    cases: Sequence[CaseScores],
+    metrics: Sequence[str],
+    *,
+    empty_score: EmptyScore = "undefined",
+    penalty_mm: float | None = None,
+) -> Scores:
+    """Statistics of every label and metric, by the volume of the reference too, and of the mean over several labels.
 
     Args:
-        cases: scores per case, made with the same metrics and ``empty_score``.
+        cases: scores per case, made with the same metrics, ``empty_score`` and ``penalty_mm``.
         metrics: names from the METRICS table.
         empty_score: what the overlap scores gave where both masks were empty; stated in the conventions.
+        penalty_mm: what distances gave where one mask was empty; stated, too.
 
     Raises:
         DataError: there is no case, or a label is called ``mean``.
@@ -37,11 +46,15 @@ def summarize(cases: Sequence[CaseScores], metrics: Sequence[str], *, empty_scor
         summary[MEAN] = {
             name: describe_values([mean_over_labels(case, labels, name) for case in cases]) for name in metrics
         }
+    missing = tuple(case.case for case in cases if case.missing)
     return Scores(
-        conventions={name: METRICS[name].describe(empty_score) for name in metrics},
+        conventions={name: METRICS[name].describe(empty_score, penalty_mm) for name in metrics},
         empty_references={label: sum(case.reference_volume_ml.get(label) == 0 for case in cases) for label in labels},
         cases=tuple(cases),
         summary=summary,
+        strata=stratify(cases, metrics),
+        missing=missing,
+        worst={name: METRICS[name].describe_worst(penalty_mm) for name in metrics} if missing else {},
     )
 
 
@@ -49,27 +62,6 @@ def mean_over_labels(case: CaseScores, labels: Sequence[str], metric: str) -> fl
     """The mean over those labels for which the case defines the metric, or None."""
     found = [value for label in labels if (value := _score(case, label, metric)) is not None]
     return float(np.mean(found)) if found else None
-
-
-def describe_values(values: Sequence[float | None]) -> Statistics:
-    """Statistics of the defined values.
-
-    The standard deviation is the sample's (n - 1), so one value has none; quartiles are interpolated linearly.
-    """
-    defined = np.array([value for value in values if value is not None], dtype=np.float64)
-    count = len(defined)
-    lower, median, upper = np.percentile(defined, (25, 50, 75)).tolist() if count else (None, None, None)
-    return Statistics(
-        count=count,
-        undefined=len(values) - count,
-        mean=float(defined.mean()) if count else None,
-        std=float(defined.std(ddof=1)) if count > 1 else None,
-        median=median,
-        lower_quartile=lower,
-        upper_quartile=upper,
-        minimum=float(defined.min()) if count else None,
-        maximum=float(defined.max()) if count else None,
-    )
 
 
 def _score(case: CaseScores, label: str, metric: str) -> float | None:

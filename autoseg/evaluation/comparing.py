@@ -1,0 +1,162 @@
+"""Two folders of scores, case by case: how much better is one, and could that be chance?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import numpy as np
+
+from autoseg.core.errors import DataError, UsageError
+from autoseg.core.records import CaseScores, PairedScores, Scores
+from autoseg.evaluation.pairing import list_cases
+from autoseg.evaluation.selection import holm, signed_rank_p
+from autoseg.evaluation.statistics import bootstrap_interval
+from autoseg.evaluation.summary import MEAN, mean_over_labels
+from autoseg.metrics import METRICS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparableScores:
+    """Folders of scores that may be compared; made by ``align_scores``.
+
+    Attributes:
+        folders: name -> case -> its scores, the same cases in all.
+        labels: that all of them score.
+        conventions: metric name -> what all of them follow.
+        left_out: cases that not all of them hold.
+    """
+
+    folders: dict[str, dict[str, CaseScores]]
+    labels: tuple[str, ...]
+    conventions: dict[str, str]
+    left_out: tuple[str, ...]
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """That all folders hold, sorted."""
+        return tuple(sorted(next(iter(self.folders.values()))))
+
+    def values(self, name: str, label: str, metric: str) -> list[float | None]:
+        """One folder's scores, one per case in the order of ``cases``; label ``mean``: over the labels of each."""
+        found = (self.folders[name][case] for case in self.cases)
+        if label == MEAN and MEAN not in self.labels:
+            return [mean_over_labels(case, self.labels, metric) for case in found]
+        return [case.scores.get(label, {}).get(metric) for case in found]
+
+
+def align_scores(
+    folders: Mapping[str, Scores], *, metrics: Sequence[str] | None = None, common_cases: bool = False
+) -> ComparableScores:
+    """Make sure that numbers that stand side by side mean the same.
+
+    Args:
+        folders: name -> scores, at least two.
+        metrics: the only ones to compare; None: all.
+        common_cases: compare the cases that all folders hold instead of refusing other sets of cases.
+
+    Raises:
+        UsageError: a metric that a folder does not hold.
+        DataError: other labels, metrics, conventions or cases.
+    """
+    for (first, ours), (second, theirs) in pairwise(folders.items()):
+        _check_meaning(first, ours, second, theirs, metrics)
+    reference = next(iter(folders.values()))
+    held = {name: {case.case: case for case in scores.cases} for name, scores in folders.items()}
+    shared = set.intersection(*(set(cases) for cases in held.values()))
+    left_out = tuple(sorted({case for cases in held.values() for case in cases} - shared))
+    if left_out and not common_cases:
+        lacking = next(name for name, cases in held.items() if set(left_out) - set(cases))
+        absent = [case for case in left_out if case not in held[lacking]]
+        raise DataError(
+            f"{lacking} does not hold {len(absent)} of the cases that another folder holds ({list_cases(absent)}); "
+            f"score these too, or compare the {len(shared)} cases that all hold (--common-cases)"
+        )
+    if not shared:
+        raise DataError(f"no case is held by all of {', '.join(folders)}; compare folders of the same cases")
+    return ComparableScores(
+        folders={name: {case: cases[case] for case in shared} for name, cases in held.items()},
+        labels=_list_labels(reference),
+        conventions={name: reference.conventions[name] for name in metrics or reference.conventions},
+        left_out=left_out,
+    )
+
+
+def compare_pairs(comparable: ComparableScores) -> tuple[PairedScores, ...]:
+    """Every two folders, label and metric; Holm's correction runs over all of them.
+
+    Raises:
+        UsageError: a metric that this installation does not know, so that its direction is not known either.
+    """
+    labels = [*comparable.labels, *([MEAN] if len(comparable.labels) > 1 else [])]
+    pairs = [
+        _compare(comparable, first, second, label, metric)
+        for first, second in combinations(comparable.folders, 2)
+        for label in labels
+        for metric in comparable.conventions
+    ]
+    tested = [number for number, pair in enumerate(pairs) if pair.p_value is not None]
+    corrected = holm([p for pair in pairs if (p := pair.p_value) is not None])
+    for number, p_holm in zip(tested, corrected, strict=True):
+        pairs[number] = pairs[number].model_copy(update={"p_holm": p_holm})
+    return tuple(pairs)
+
+
+def _compare(comparable: ComparableScores, first: str, second: str, label: str, metric: str) -> PairedScores:
+    ours, theirs = (comparable.values(name, label, metric) for name in (first, second))
+    defined = [(one, other) for one, other in zip(ours, theirs, strict=True) if one is not None and other is not None]
+    table = np.array(defined, float).reshape(-1, 2)
+    differences = table[:, 1] - table[:, 0]
+    # Equal scores that were added up in another order differ in the last digit.
+    differences[np.isclose(table[:, 1], table[:, 0], rtol=1e-12, atol=1e-12)] = 0.0
+    better = differences if METRICS[metric].higher_is_better else -differences
+    some = len(table) > 0
+    return PairedScores(
+        first=first,
+        second=second,
+        label=label,
+        metric=metric,
+        count=len(table),
+        undefined=len(ours) - len(table),
+        mean_first=float(table[:, 0].mean()) if some else None,
+        mean_second=float(table[:, 1].mean()) if some else None,
+        difference=float(differences.mean()) if some else None,
+        interval=bootstrap_interval(differences),
+        p_value=signed_rank_p(differences) if some else None,
+        p_holm=None,
+        wins=int(np.count_nonzero(better > 0)),
+        ties=int(np.count_nonzero(better == 0)),
+        losses=int(np.count_nonzero(better < 0)),
+    )
+
+
+def _check_meaning(first: str, ours: Scores, second: str, theirs: Scores, metrics: Sequence[str] | None) -> None:
+    labels = _list_labels(ours), _list_labels(theirs)
+    if set(labels[0]) != set(labels[1]):
+        raise DataError(
+            f"{first} scores the labels {', '.join(labels[0])} and {second} {', '.join(labels[1])}; "
+            f"compare folders of the same dataset"
+        )
+    for metric in metrics or [*ours.conventions, *theirs.conventions]:
+        lacking = [name for name, scores in ((first, ours), (second, theirs)) if metric not in scores.conventions]
+        if lacking:
+            known = [name for name in ours.conventions if name in theirs.conventions]
+            raise UsageError(
+                f"{lacking[0]} holds no {metric}; score it again with that metric, or compare those that both hold: "
+                f"--metrics {' '.join(known)}"
+            )
+        if ours.conventions[metric] != theirs.conventions[metric]:
+            raise DataError(
+                f"{first} and {second} do not mean the same by {metric} ('{ours.conventions[metric]}' and "
+                f"'{theirs.conventions[metric]}'); score both again with the same options"
+            )
+    if ours.rules != theirs.rules:
+        raise DataError(
+            f"{first} and {second} were scored by other rules ('{'; '.join(ours.rules) or 'none'}' and "
+            f"'{'; '.join(theirs.rules) or 'none'}'); score both again with the same options"
+        )
+
+
+def _list_labels(scores: Scores) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(label for case in scores.cases for label in case.scores))
