@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from autoseg.core.store import Store
     from autoseg.terminal import Terminal
 
+# Written out, because the table itself would import what --help must not wait for; a test compares them.
+KINDS = "nnunet, msd, isles15, isles22, atlas, brats15, brats, brats23, lgg, wmh, openms, mouse or bids"
+
 
 def import_(argv: Sequence[str] | None = None) -> NoReturn:
     """``autoseg_import``."""
@@ -21,7 +24,7 @@ def import_(argv: Sequence[str] | None = None) -> NoReturn:
         "Check a dataset as it was distributed and lay it under autoseg_raw/NAME; the source is never changed.",
         "autoseg_import msd downloads/Task04_Hippocampus -d Hippocampus",
     )
-    parser.add_argument("kind", nargs="?", help="isles15, isles22, msd or nnunet; left out: recognised from the files")
+    parser.add_argument("kind", nargs="?", help=f"{KINDS}; left out: recognised from the files")
     parser.add_argument("source", type=Path, help="the folder the dataset was unpacked into")
     parser.add_argument("-d", "--dataset", required=True, metavar="NAME", help="its name from now on")
     parser.add_argument("--copy", action="store_true", help="copy files instead of linking to them")

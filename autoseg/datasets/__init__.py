@@ -4,6 +4,7 @@ from autoseg.datasets.reading import read_case, read_image, read_label
 from autoseg.datasets.scans import find_scans
 from autoseg.datasets.shelf import IMPORTERS, Importer, find_dataset, open_dataset
 from autoseg.datasets.synthetic import make_isles15
+from autoseg.datasets.telling import tell_assumed, tell_left_out
 from autoseg.datasets.writing import import_dataset
 
 __all__ = [
@@ -17,4 +18,6 @@ __all__ = [
     "read_case",
     "read_image",
     "read_label",
+    "tell_assumed",
+    "tell_left_out",
 ]

@@ -23,6 +23,7 @@ from autoseg.core.store import check_name, explain_write_error, write_text
 from autoseg.datasets.folders import list_some
 from autoseg.datasets.reading import read_case
 from autoseg.datasets.shelf import find_dataset, open_dataset
+from autoseg.datasets.telling import tell_assumed
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,10 @@ def import_dataset(
         raise UsageError(f"{target} exists already; use it as it is, remove it first, or import under another name")
     dataset = find_dataset(source, name, kind=kind)
     dataset = dataset.model_copy(update={"resample_channels": resample_channels})
+    log.info(
+        "%s is laid out as %s: %d cases, %d left out", source, dataset.kind, len(dataset.cases), len(dataset.left_out)
+    )
+    tell_assumed(dataset)
     with _growing(target) as folder:
         ending = _choose_ending(dataset)
         failures = _write_cases(dataset, folder, ending, copy=copy, workers=workers, progress=progress)

@@ -8,7 +8,7 @@ from pathlib import Path
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Dataset
 from autoseg.core.store import Store
-from autoseg.datasets import import_dataset
+from autoseg.datasets import import_dataset, tell_left_out
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,7 @@ def import_raw(
         skip_bad=skip_bad,
         progress=progress,
     )
-    for case, reason in dataset.left_out.items():
-        log.warning("left out %s: %s", case, reason)
+    tell_left_out(dataset)
     log.info("%s: %d cases, channels %s", store.raw(name), len(dataset.cases), ", ".join(dataset.channels))
     log.info("next: autoseg_plan -d %s", name)
     return dataset

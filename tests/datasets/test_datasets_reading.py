@@ -176,3 +176,36 @@ def test_a_wrong_number_of_channels_is_an_error(make_nnunet):
     path = make_nnunet() / "imagesTr" / "a_0000.nii.gz"
     with pytest.raises(DataError, match="case s has 1 channels, but 2 are needed: FLAIR, T1"):
         read_image("s", [ChannelFile(path=path)], ["FLAIR", "T1"])
+
+
+@pytest.mark.parametrize("white", [1, 255])
+def test_a_mask_of_black_and_white_is_0_and_1(white, make_nnunet, write_nifti, blob):
+    folder = make_nnunet()
+    write_nifti(folder / "labelsTr" / "a.nii.gz", blob(white))
+    np.testing.assert_array_equal(_read_first(folder)[1].voxels, blob())
+
+
+def test_255_beside_other_values_is_unexpected(make_nnunet, write_nifti, blob):
+    folder = make_nnunet()
+    label = blob(255)
+    label[0, 0, 0] = 1
+    write_nifti(folder / "labelsTr" / "a.nii.gz", label)
+    with pytest.raises(DataError, match="unexpected values 255; known are: 0 background, 1 lesion"):
+        _read_first(folder)
+
+
+def test_a_soft_mask_of_0_to_255_is_cut_at_the_same_share(make_nnunet, write_nifti, blob):
+    folder = make_nnunet()
+    soft = blob(255).astype(np.float32)
+    soft[0, 0, :2] = (127, 128)
+    write_nifti(folder / "labelsTr" / "a.nii.gz", soft)
+    found = _read_first(folder, mask_threshold=0.5)[1].voxels
+    assert found[0, 0, :2].tolist() == [0, 1] and found.sum() == 25
+
+
+@pytest.mark.parametrize(("value", "stated"), [(7, "from 0 to 7"), (-1, "from -1 to 0")])
+def test_what_is_no_mask_is_not_cut(value, stated, make_nnunet, write_nifti, blob):
+    folder = make_nnunet()
+    write_nifti(folder / "labelsTr" / "a.nii.gz", blob().astype(np.int16) * value)
+    with pytest.raises(DataError, match=rf"case a: label .* holds values {stated}; a mask holds 0 to 1, or 0 to 255"):
+        _read_first(folder, mask_threshold=0.5)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from autoseg.core.errors import CasesError, UsageError
+from autoseg.core.images import read_voxels
 from autoseg.datasets import import_dataset, open_dataset, read_case
 
 
@@ -177,3 +178,22 @@ def test_progress_counts_cases_and_workers_agree(target, make_nnunet):
 def test_a_name_that_is_no_folder_is_refused(tmp_path, make_nnunet):
     with pytest.raises(UsageError, match=r"'\.\./brain' cannot name a dataset"):
         import_dataset(make_nnunet(), tmp_path / "brain", "../brain")
+
+
+def test_a_label_that_is_read_as_other_numbers_is_converted(target, make_nnunet, write_nifti, blob):
+    source = make_nnunet()
+    write_nifti(source / "labelsTr" / "a.nii.gz", blob(255))
+    import_dataset(source, target, "brain", workers=1)
+    labels = target / "labelsTr"
+    assert [(labels / f"{case}.nii.gz").is_symlink() for case in "abc"] == [False, True, True]
+    assert read_voxels(labels / "a.nii.gz")[0].max() == 1
+
+
+def test_channels_with_the_same_voxels_are_told(target, make_nnunet, caplog):
+    source = make_nnunet()
+    for case in "ab":
+        (source / "imagesTr" / f"{case}_0001.nii.gz").write_bytes(
+            (source / "imagesTr" / f"{case}_0000.nii.gz").read_bytes()
+        )
+    import_dataset(source, target, "brain", workers=1)
+    assert "FLAIR and T1 hold the same voxels in 2 cases: a, b" in caplog.text

@@ -9,7 +9,7 @@ from autoseg.core.errors import DataError
 from autoseg.core.images import list_files
 from autoseg.core.records import Case, Dataset
 from autoseg.core.store import Store, hash_settings
-from autoseg.datasets import open_dataset
+from autoseg.datasets import open_dataset, tell_assumed, tell_left_out
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,8 @@ def open_raw(store: Store, name: str) -> Dataset:
         log.info(
             "%s lies there as distributed (%s, %d cases); no import needed", name, dataset.kind, len(dataset.cases)
         )
-    for case, reason in dataset.left_out.items():
-        log.warning("left out %s: %s", case, reason)
+    tell_assumed(dataset)
+    tell_left_out(dataset)
     return dataset
 
 
