@@ -33,13 +33,14 @@ from autoseg.evaluation import summarize
 from autoseg.evaluation.summary import mean_over_labels
 from autoseg.metrics import METRICS
 from autoseg.model import fold_folder, load_plan
+from autoseg.pipeline.experiment.records import Places
 from autoseg.pipeline.fold_run import FACTS, mask_path, read_facts, read_history
 from autoseg.report import Picture, ReportContent, ShownScores, Training, cut_stack, render_report
 
 log = logging.getLogger(__name__)
 
 REPORT = "report.html"
-EXPERIMENT = "experiment.json"
+SCORES = "scores.json"
 MOST_SLICES = 40
 TARGET = "dice"
 Notes = dict[str, tuple[str, ...]]
@@ -69,16 +70,27 @@ def report(
         UsageError: nothing was trained, or not the configuration asked for.
         PlanError: a record is wrong.
     """
-    home = store.results_root / store.results(dataset, "any").parent.name
+    places = Places.of(store, dataset)
+    home = places.results
     trainings = _read_trainings(home, dataset)
     names = list(dict.fromkeys(training.configuration for training in trainings))
     if configuration is not None and configuration not in names:
         raise UsageError(f"no fold of '{configuration}' is trained in {home}; trained are: {', '.join(names)}")
     notes: Notes = {}
-    experiment = _read_optional(Experiment, home / EXPERIMENT)
+    experiment = _read_optional(Experiment, places.outcome)
     summaries = {name: found for name in names if (found := _join_scores(trainings, name, notes)) is not None}
-    shown = _choose_shown(trainings, summaries, experiment, configuration, notes)
-    main = shown.name if shown is not None else configuration or names[0]
+    target = TARGET if experiment is None else experiment.target_metric
+    shown, masks = None, places.held_out
+    if experiment is not None and configuration is None:
+        shown = _show_winner(places, experiment, trainings)
+        if shown is not None:
+            summaries = {shown.name: shown.scores, **_read_candidates(places, experiment)}
+    if shown is None:
+        shown = _choose_shown(trainings, summaries, target, configuration, notes)
+        masks = home / (shown.name if shown is not None else "")
+    main = configuration or (shown.name if shown is not None and shown.name in names else names[0])
+    if experiment is not None and configuration is None and experiment.winner in experiment.candidates:
+        main = next((m for m in experiment.candidates[experiment.winner].members if m in names), main)
     plan = _read_plan(home, main, names, notes)
     cache = store.preprocessed(dataset)
     folds = _read_optional(Folds, cache / "folds.json")
@@ -93,7 +105,7 @@ def report(
         summaries=summaries,
         shown=shown,
         experiment=experiment,
-        pictures=_take_pictures(store, dataset, home, shown, notes, progress) if pictures else (),
+        pictures=_take_pictures(store, dataset, masks, shown, notes, progress) if pictures else (),
         notes=notes if pictures else {**notes, "pictures": ("The report was made without pictures.",)},
     )
     path = output or home / REPORT
@@ -114,7 +126,7 @@ def _read_trainings(home: Path, dataset: str) -> list[Training]:
             here = home / name / fold
             if fold.startswith("fold_") and (here / FACTS).exists():
                 facts = read_facts(here, remedy=f"train the fold anew: autoseg_train -d {dataset} -c {name} --restart")
-                scores = _read_optional(Scores, here / "scores.json")
+                scores = _read_optional(Scores, here / SCORES)
                 found.append(Training(configuration=name, facts=facts, history=tuple(_read_rows(here)), scores=scores))
     if not found:
         raise UsageError(
@@ -186,39 +198,45 @@ def _join_scores(trainings: Sequence[Training], name: str, notes: Notes) -> Scor
     return joined.model_copy(update={"conventions": first.conventions})
 
 
+def _read_candidates(places: Places, experiment: Experiment | None) -> dict[str, Scores]:
+    """Scores of every candidate on the held-out cases."""
+    names = () if experiment is None else tuple(experiment.candidates)
+    paths = {name: places.candidate(name) / SCORES for name in names}
+    return {name: found for name, path in paths.items() if (found := _read_optional(Scores, path)) is not None}
+
+
 def _choose_shown(
-    trainings: Sequence[Training],
-    summaries: Mapping[str, Scores],
-    experiment: Experiment | None,
-    configuration: str | None,
-    notes: Notes,
+    trainings: Sequence[Training], summaries: Mapping[str, Scores], target: str, configuration: str | None, notes: Notes
 ) -> ShownScores | None:
-    """Whose cases are gone through: those asked for, the winner's, or those with the best mean."""
+    """The configuration that is gone through case by case: the one asked for, or the one with the best mean."""
     if not summaries:
         return None
-    first = next(iter(summaries.values()))
-    target = experiment.target_metric if experiment is not None else TARGET
-    target = target if target in first.conventions else next(iter(first.conventions))
-    if configuration is not None:
-        if configuration not in summaries:
-            notes["cases"] = (f"No fold of {configuration} has scores of held-out cases.",)
-            return None
-        name = configuration
-    elif experiment is not None and experiment.winner in summaries:
-        name = experiment.winner
-    else:
-        sign = 1.0 if METRICS[target].higher_is_better else -1.0
-        name = max(summaries, key=lambda each: (_mean(summaries[each], target) or 0.0) * sign)
-        if experiment is not None:
-            sentence = f"{experiment.winner} was chosen; case by case, this shows its best member {name} by itself."
-            notes["cases"] = notes["scores"] = (sentence,)
+    if configuration is not None and configuration not in summaries:
+        notes["cases"] = (f"No fold of {configuration} has scores of held-out cases.",)
+        return None
+    sign = 1.0 if METRICS[target].higher_is_better else -1.0
+    name = configuration or max(summaries, key=lambda each: (_mean(summaries[each], target) or 0.0) * sign)
     folds = {
         case.case: t.facts.fold
         for t in trainings
         if t.configuration == name and t.scores is not None
         for case in t.scores.cases
     }
-    return ShownScores(name=name, scores=summaries[name], folds=folds, target=target)
+    return ShownScores(name=name, scores=summaries[name], folds=folds, target=_fit_target(target, summaries[name]))
+
+
+def _show_winner(places: Places, experiment: Experiment, trainings: Sequence[Training]) -> ShownScores | None:
+    """The masks that the experiment finished, each with what was chosen on the other folds."""
+    scores = _read_optional(Scores, places.held_out / SCORES)
+    if scores is None:
+        return None
+    folds = {case: t.facts.fold for t in trainings for case in t.facts.validation}
+    name = f"{experiment.winner} (finished)"
+    return ShownScores(name=name, scores=scores, folds=folds, target=_fit_target(experiment.target_metric, scores))
+
+
+def _fit_target(target: str, scores: Scores) -> str:
+    return target if target in scores.conventions else next(iter(scores.conventions))
 
 
 def _mean(scores: Scores, metric: str) -> float | None:
@@ -228,7 +246,7 @@ def _mean(scores: Scores, metric: str) -> float | None:
 
 
 def _take_pictures(
-    store: Store, name: str, home: Path, shown: ShownScores | None, notes: Notes, progress: Progress
+    store: Store, name: str, masks: Path, shown: ShownScores | None, notes: Notes, progress: Progress
 ) -> tuple[Picture, ...]:
     """The worst, the median and the best case; a case that cannot be shown has a note."""
     if shown is None:
@@ -246,7 +264,7 @@ def _take_pictures(
     for number, (role, scores) in enumerate(chosen):
         progress(number, len(chosen), "drawing cases")
         try:
-            pictures.append(_take_picture(dataset, home / shown.name, shown, role, scores))
+            pictures.append(_take_picture(dataset, masks, shown, role, scores))
         except AutosegError as error:
             log.warning("%s", error)
             notes["pictures"] = (*notes.get("pictures", ()), f"The {role.lower()} case is not shown: {error}.")
@@ -275,7 +293,9 @@ def _target(shown: ShownScores, case: CaseScores) -> float | None:
 def _take_picture(dataset: Dataset, folder: Path, shown: ShownScores, role: str, scores: CaseScores) -> Picture:
     case = _find_case(dataset, scores.case)
     image, label = read_case(dataset, case)
-    path = mask_path(fold_folder(folder, shown.folds[case.id]), case.id)
+    path = folder / f"{case.id}.nii.gz"  # of the experiment
+    if not path.exists():
+        path = mask_path(fold_folder(folder, shown.folds[case.id]), case.id)
     mask, grid = read_voxels(path)
     if label is None or not grid.matches(image.grid):
         raise DataError(f"case {case.id}: {path} lies on another grid than its scan, or there is no label any more")

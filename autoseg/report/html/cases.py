@@ -6,10 +6,8 @@ from autoseg.core.records import CaseScores
 from autoseg.report.html.content import ReportContent, ShownScores
 from autoseg.report.html.markup import Markup, element, join
 from autoseg.report.html.numbers import count, show_value, show_volume, unit_of
-from autoseg.report.html.page import paragraph
+from autoseg.report.html.page import paragraph, wrap_table
 from autoseg.report.html.viewer import draw_key, draw_viewer
-
-SCROLLS_FROM = 20  # rows
 
 
 def show_cases(content: ReportContent) -> Markup:
@@ -40,11 +38,10 @@ def show_cases(content: ReportContent) -> Markup:
         class_="sorts",
         id="cases-table",
     )
-    kind = "scroll long" if len(rows) > SCROLLS_FROM else "scroll"
     field = element("input", type="search", data_filters="cases-table", placeholder="part of its name")
     found = element("span", id="cases-table-found", role="status")
     search = element("div", element("label", "find a case", field), found, class_="controls needs-script")
-    return join([search, element("div", table, class_=kind, role="region", aria_label=caption, tabindex="0")])
+    return join([search, wrap_table(table, caption, rows=len(rows))])
 
 
 def _show_row(
@@ -72,7 +69,7 @@ def show_pictures(content: ReportContent) -> Markup:
         return join(notes or [paragraph("There is no case to show.")])
     assert content.shown is not None  # pictures are of shown cases
     intro = paragraph(
-        f"Held-out cases of {content.shown.name} by {content.shown.target}, mean over labels. The slice with most "
+        f"Held-out cases of {content.shown.name} in the order of {content.shown.target}, mean over labels. The slice with most "
         "lesion is open; the slider, also with the arrow keys or the wheel with Alt, leafs through the slices with "
         "lesion and some of the others. As radiologists see it, the patient's right is at the left.",
     )

@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from autoseg.report.html.markup import Child, Markup, element, join
 
+SCROLLS_FROM = 20  # rows
 WARNING = "autoseg is research software. It is not a medical device and must not be used for diagnosis or treatment."
 
 
@@ -93,12 +94,13 @@ def build_table(heads: Sequence[str], rows: Sequence[Sequence[Child]], *, captio
     table = element(
         "table", element("caption", caption), element("thead", element("tr", names)), element("tbody", cells)
     )
-    return wrap_table(table, caption)
+    return wrap_table(table, caption, rows=len(rows))
 
 
-def wrap_table(table: Markup, caption: str) -> Markup:
-    """A place for a table that can be scrolled with the keyboard, too."""
-    return element("div", table, class_="scroll", role="region", aria_label=caption, tabindex="0")
+def wrap_table(table: Markup, caption: str, *, rows: int) -> Markup:
+    """A place for a table that can be scrolled with the keyboard, too; a long one gets a window of its own."""
+    kind = "scroll long" if rows > SCROLLS_FROM else "scroll"
+    return element("div", table, class_=kind, role="region", aria_label=caption, tabindex="0")
 
 
 def fold_away(summary: str, *children: Child, opened: bool = False) -> Markup:

@@ -27,7 +27,7 @@ def show_settings(content: ReportContent) -> Markup:
         ("Seed", ", ".join(seeds)),
         ("Trained with", ", ".join(list_versions(content.trainings))),
         ("On", ", ".join(devices)),
-        ("Time", f"{show_duration(sum(t.facts.elapsed_s for t in content.trainings))} of training in all"),
+        ("Time", _describe_time(content)),
         ("Report by", f"autoseg {content.version}"),
     ]
     listed = element("dl", [(element("dt", name), element("dd", value)) for name, value in facts])
@@ -45,6 +45,13 @@ def _describe_dataset(content: ReportContent) -> str:
     if found is None:
         return content.plan.dataset
     return f"{content.plan.dataset}, {len(found.cases)} cases; key of its files {found.dataset_key}"
+
+
+def _describe_time(content: ReportContent) -> str:
+    training = f"{show_duration(sum(t.facts.elapsed_s for t in content.trainings))} of training in all"
+    if content.experiment is None:
+        return training
+    return f"{training}; autoseg_run took {show_duration(content.experiment.elapsed_s)} with everything else"
 
 
 def _say_how(content: ReportContent) -> str:
@@ -66,8 +73,10 @@ def list_commands(content: ReportContent) -> list[str]:
     if content.experiment is not None:
         names = list(dict.fromkeys(training.configuration for training in content.trainings))
         folds = " ".join(content.experiment.folds)
+        target = content.experiment.target_metric
         commands.append(
             f"autoseg_run -d {dataset} --configurations {' '.join(map(shlex.quote, names))} --folds {folds}"
+            + (f" --target {shlex.quote(target)}" if target != "dice" else "")
         )
     return [*commands, f"autoseg_report -d {dataset}"]
 

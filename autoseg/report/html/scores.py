@@ -23,7 +23,7 @@ def show_scores(content: ReportContent) -> Markup:
         )
     shown = content.shown.name if content.shown is not None else ""
     names = sorted(content.summaries, key=lambda name: name != shown)
-    parts = [_draw_comparison(content)] if len(names) > 1 else []
+    parts: list[Markup | None] = [_draw_comparison(content)] if len(names) > 1 and content.experiment is None else []
     for name in names:
         scores = content.summaries[name]
         table = _tabulate(name, scores)
