@@ -69,7 +69,7 @@ def show_pictures(content: ReportContent) -> Markup:
         return join(notes or [paragraph("There is no case to show.")])
     assert content.shown is not None  # pictures are of shown cases
     intro = paragraph(
-        f"Held-out cases of {content.shown.name} in the order of {content.shown.target}, mean over labels. The slice with most "
+        f"Held-out cases of {content.shown.name}, by {content.shown.target}, mean over labels. The slice with most "
         "lesion is open; the slider, also with the arrow keys or the wheel with Alt, leafs through the slices with "
         "lesion and some of the others. As radiologists see it, the patient's right is at the left.",
     )
