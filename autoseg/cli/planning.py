@@ -47,6 +47,7 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
             args.device,
             compat=args.compat,
             networks=args.network,
+            class_weights=args.class_weights,
             probe=args.probe,
             keep=args.keep,
         )
@@ -88,6 +89,12 @@ def _add_budget(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="also plan dynunet, attention_unet, segresnet, residual_unet, unetr or swin_unetr, each as 3d_NAME and "
         "2d_NAME; those planned before stay, none drops them",
+    )
+    parser.add_argument(
+        "--class-weights",
+        choices=("frequency", "none"),
+        help="frequency: classes count in the loss by the inverse of their share of the voxels; none: no longer. "
+        "Left out: as planned before",
     )
     parser.add_argument(
         "--probe",

@@ -10,7 +10,7 @@ from typing import Literal, cast
 from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.records import Plan
 from autoseg.core.store import Store, read_record
-from autoseg.planning.presets import find_preset
+from autoseg.planning.presets import check_weighing, find_preset
 
 log = logging.getLogger(__name__)
 Preset = Literal["pocket", "standard", "large", "residual_m", "residual_l", "residual_xl"]
@@ -35,6 +35,7 @@ class Wanted:
         memory_gb: GPU memory that patch and batch must fit.
         compat: ``nnunet`` makes every choice as nnU-Net makes it.
         networks: further networks, each with configurations of its own.
+        class_weights: ``frequency`` weighs the classes of every loss by it.
         probe: the device (``cpu``, ``cuda``) to try training steps on, or None.
     """
 
@@ -42,6 +43,7 @@ class Wanted:
     memory_gb: float
     compat: Compat | None = None
     networks: tuple[str, ...] = ()
+    class_weights: Literal["frequency"] | None = None
     probe: str | None = None
 
 
@@ -54,6 +56,7 @@ def choose_preset(
     *,
     compat: str | None = None,
     networks: Sequence[str] = (),
+    class_weights: str | None = None,
     probe: bool | None = None,
     keep: bool = False,
 ) -> Wanted:
@@ -64,12 +67,13 @@ def choose_preset(
         device: ``auto``, ``cpu`` or ``cuda``.
         compat: ``nnunet``, ``none``, or None for as before.
         networks: beside those planned before; ``none`` drops these.
+        class_weights: ``frequency``, ``none``, or None for as before.
         probe: whether to try training steps; None does on a GPU that the plan is for.
         keep: the plan on disk will be used as it is.
 
     Raises:
         UsageError: ``--device cuda`` where torch sees no GPU and no ``--memory`` says what to plan for, nnU-Net has
-            no such preset, or there is no such network.
+            no such preset, there is no such network, or classes are to be weighed in a plan as nnU-Net makes it.
     """
     # These import torch, which workers of a plan never need.
     from autoseg.networks import network_traits
@@ -84,7 +88,12 @@ def choose_preset(
     for network in added:
         network_traits(network)  # known and installed, or an error before anything is measured
     tried = choose_probe(probe, device, memory_gb=wanted.memory_gb, found_gb=found_gb)
-    return replace(wanted, networks=tuple(dict.fromkeys([*kept, *added])), probe=tried)
+    if class_weights is None and before is not None:
+        class_weights = before.class_weights
+    weighing: Literal["frequency"] | None = "frequency" if class_weights == "frequency" else None
+    if not keep:
+        check_weighing(weighing, wanted.compat)
+    return replace(wanted, networks=tuple(dict.fromkeys([*kept, *added])), class_weights=weighing, probe=tried)
 
 
 def _choose(
@@ -140,4 +149,10 @@ def _planned_before(store: Store, name: str) -> Wanted | None:
         plan = read_record(Plan, store.preprocessed(name) / "plan.json", remedy="")
     except PlanError:
         return None
-    return Wanted(preset=plan.preset, memory_gb=plan.memory_gb, compat=plan.compat, networks=plan.networks)
+    return Wanted(
+        preset=plan.preset,
+        memory_gb=plan.memory_gb,
+        compat=plan.compat,
+        networks=plan.networks,
+        class_weights=plan.class_weights,
+    )

@@ -3,6 +3,7 @@
 from autoseg.planning.explain import explain_plan
 from autoseg.planning.fitting import relieve
 from autoseg.planning.folds import (
+    check_sites,
     describe_rule,
     find_split_groups,
     labelled_groups,
@@ -16,6 +17,7 @@ from autoseg.planning.training import weigh_classes
 
 __all__ = [
     "DEVICE_GB",
+    "check_sites",
     "describe_rule",
     "explain_plan",
     "find_prepared_shape",

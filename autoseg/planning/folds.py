@@ -158,19 +158,32 @@ def _deal(groups: Groups, count: int, seed: int) -> list[list[str]]:
 
 def _by_site(groups: Groups, dataset: str) -> list[list[str]]:
     """The groups of each site, sites sorted by name."""
-    homeless = sorted(case.case for cases in groups.values() for case in cases if case.site is None)
+    seen = {case.case: case.site and _site(cases) for cases in groups.values() for case in cases}
+    check_sites(seen, dataset)
     sites: dict[str, list[str]] = defaultdict(list)
     for name in groups:
         sites[_site(groups[name])].append(name)
-    if homeless or len(sites) < 2:
-        found = (
-            f"{len(homeless)} cases without one ({_list_some(homeless)})" if homeless else f"only {next(iter(sites))}"
-        )
+    return [sites[site] for site in sorted(sites)]
+
+
+def check_sites(sites: Mapping[str, str | None], dataset: str) -> None:
+    """Whether one site at a time can be left out.
+
+    Args:
+        sites: case id -> site, or None where it is not known; of the cases with a label.
+        dataset: its name, for the message.
+
+    Raises:
+        DataError: a case has no site, or there are fewer than 2.
+    """
+    homeless = sorted(case for case, site in sites.items() if site is None)
+    if homeless or len(set(sites.values())) < 2:
+        named = next(iter(sites.values()), "none")
+        found = f"{len(homeless)} cases without one ({_list_some(homeless)})" if homeless else f"only {named}"
         raise DataError(
             f"leaving out one site at a time needs every case's site and at least 2 sites, but dataset {dataset} has "
             f"{found}; name the sites in dataset.json, or make folds without it"
         )
-    return [sites[site] for site in sorted(sites)]
 
 
 def _is_list_of_ids(value: Any) -> bool:

@@ -6,11 +6,12 @@ import math
 from typing import Literal
 
 from autoseg.core.errors import DataError, UsageError
-from autoseg.core.records import Fingerprint, Plan
+from autoseg.core.records import Configuration, Fingerprint, Plan
 from autoseg.planning.configurations import Budget, plan_configurations
-from autoseg.planning.presets import NNUNET_PLANNERS, Preset, find_preset
+from autoseg.planning.presets import NNUNET_PLANNERS, Preset, check_weighing, find_preset
 from autoseg.planning.pricing import Cost
 from autoseg.planning.spacing import TargetGrid, join, plan_grid
+from autoseg.planning.training import weigh_loss
 
 
 def make_plan(
@@ -21,6 +22,7 @@ def make_plan(
     seed: int = 12345,
     compat: Literal["nnunet"] | None = None,
     networks: tuple[str, ...] = (),
+    class_weights: Literal["frequency"] | None = None,
     cost: Cost | None = None,
 ) -> Plan:
     """Decide everything, each value with its reason; the same fingerprint and budget give the same plan.
@@ -32,22 +34,27 @@ def make_plan(
         seed: of every random stream of training.
         compat: ``nnunet`` makes every choice as nnU-Net's planner does, on the axes as they are stored.
         networks: further networks; each adds ``3d_<network>`` and ``2d_<network>``, and needs ``cost``.
+        class_weights: ``frequency`` weighs the classes of every loss by the inverse of their share of the voxels.
         cost: prices a training step (``price_step``): what is too dear for the budget is made cheaper, and the plan
             holds the prediction. None plans by nnU-Net's rules alone, which hold from 4 GB on.
 
     Raises:
         UsageError: no such preset (or nnU-Net has none like it) or network, or a budget that is not positive.
+        PlanError: class weights are asked for, and a label was measured nowhere.
         DataError: the fingerprint has no case or no labelled voxel.
         MemoryShortageError: nothing fits the budget.
     """
     numbers = find_preset(preset, compat)
+    check_weighing(class_weights, compat)
     if not (math.isfinite(memory_gb) and memory_gb > 0):
         raise UsageError(f"a budget of {memory_gb:g} GB cannot hold a network; give a positive number of GB")
     _check_labels(fingerprint)
     grid = plan_grid(fingerprint, numbers.orientation)
     budget = Budget(memory_gb=memory_gb, cost=cost, networks=networks)
     planned = plan_configurations(fingerprint, grid, numbers, budget)
-    reasons = dict(planned.reasons)
+    configurations, reasons = planned.configurations, dict(planned.reasons)
+    if class_weights is not None:
+        configurations = _weigh_losses(fingerprint, configurations, reasons)
     reasons["memory_gb"] = _explain_budget(numbers, memory_gb)
     if compat is not None:
         reasons["compat"] = (
@@ -66,11 +73,24 @@ def make_plan(
         compat=compat,
         seed=seed,
         networks=networks,
+        class_weights=class_weights,
         recommended=recommended,
         reasons=reasons,
         memory=planned.memory,
-        configurations=planned.configurations,
+        configurations=configurations,
     )
+
+
+def _weigh_losses(
+    fingerprint: Fingerprint, configurations: dict[str, Configuration], reasons: dict[str, str]
+) -> dict[str, Configuration]:
+    """Every configuration with class weights in its loss, and a clause more in its reason."""
+    weighed = {}
+    for name, configuration in configurations.items():
+        loss, why = weigh_loss(fingerprint, configuration.loss)
+        weighed[name] = configuration.model_copy(update={"loss": loss})
+        reasons[f"{name}.loss"] = f"{reasons[f'{name}.loss']} {why}"
+    return weighed
 
 
 def _check_labels(fingerprint: Fingerprint) -> None:

@@ -162,6 +162,21 @@ NNUNET_PLANNERS = {
 }
 
 
+def check_weighing(class_weights: str | None, compat: str | None) -> None:
+    """Whether classes can be weighed so.
+
+    Raises:
+        UsageError: there is no such way, or the plan is to be nnU-Net's, which weighs no classes.
+    """
+    if class_weights not in (None, "frequency"):
+        raise UsageError(f"classes can be weighed by 'frequency', not by '{class_weights}'")
+    if class_weights is not None and compat is not None:
+        raise UsageError(
+            "nnU-Net weighs no classes, so a plan cannot be as nnU-Net makes it and have class weights; use "
+            "--class-weights none, or --compat none"
+        )
+
+
 def find_preset(name: str, compat: str | None = None) -> Preset:
     """The preset of that name, with our departures from nnU-Net or, with ``compat="nnunet"``, without them.
 

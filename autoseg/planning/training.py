@@ -63,6 +63,19 @@ def weigh_classes(fingerprint: Fingerprint) -> tuple[float, ...]:
     return tuple(float(f"{weight / sum(inverse):.4g}") for weight in inverse)
 
 
+def weigh_loss(fingerprint: Fingerprint, loss: LossSettings) -> tuple[LossSettings, str]:
+    """The planned loss with class weights by frequency, and why.
+
+    Raises:
+        PlanError: as ``weigh_classes``.
+    """
+    weights = weigh_classes(fingerprint)
+    outputs = Outputs.of(fingerprint.labels, fingerprint.regions, fingerprint.ignore_label)
+    named = ", ".join(f"{name} {weight:g}" for name, weight in zip(outputs.names, weights, strict=True))
+    why = f"Classes weigh the inverse of their share of the voxels, as asked for by --class-weights: {named}."
+    return loss.model_copy(update={"options": {**loss.options, "class_weights": list(weights)}}), why
+
+
 def weigh_heads(heads: int) -> tuple[float, ...]:
     """Weights 1, 1/2, 1/4, ... with the coarsest 0, summing to 1 (rule 11)."""
     raw = [0.5**i for i in range(heads)]

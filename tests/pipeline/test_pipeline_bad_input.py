@@ -214,6 +214,10 @@ def test_folds_with_unknown_cases(run, planned):
         (lambda p: p.update(channels=["FLAIR", "T2"]), "'channels' is ('FLAIR', 'T2'), but the dataset has"),
         (lambda p: p.update(labels={"background": 0, "stroke": 1}), "'labels' is {'background': 0, 'stroke': 1}, but"),
         (
+            lambda p: p["memory"].update({"3d_old": p["memory"]["3d"]}),
+            "memory names '3d_old', which is no configuration; take that entry out, or give it the name of one: 2d, 3d",
+        ),
+        (
             lambda p: p["configurations"]["3d"]["network"].update(name="unett"),
             "'configurations.3d.network': there is no network 'unett'; known are: unet",
         ),

@@ -120,9 +120,32 @@ def test_a_site_at_a_time_lasts(run, planned):
 
 
 def test_a_site_at_a_time_needs_sites(run, planned):
+    (planned / "autoseg_preprocessed" / "Tiny" / "facts.jsonl").unlink()
     code, _, err = run(*PLAN, "--leave-one-site-out", "--root", planned)
     assert code == 2
+    assert "measuring" not in err
     assert "dataset Tiny has 6 cases without one (case0, case1, case2, ...); name the sites in dataset.json" in err
+
+
+def test_class_weights_by_frequency_last_until_they_are_dropped(run, planned):
+    plan = planned / "autoseg_preprocessed" / "Tiny" / "plan.json"
+
+    def read_weights():
+        return [
+            c["loss"]["options"].get("class_weights") for c in json.loads(plan.read_text())["configurations"].values()
+        ]
+
+    assert read_weights() == [None] * len(read_weights())
+    assert run(*PLAN, "--class-weights", "frequency", "--root", planned)[0] == 0
+    weighed = read_weights()
+    assert all(len(weights) == 2 and weights[0] < weights[1] for weights in weighed)
+    assert run(*PLAN, "--root", planned)[0] == 0
+    assert read_weights() == weighed
+    code, _, err = run("plan", "-d", "Tiny", "--compat", "nnunet", "--root", planned)
+    assert code == 2
+    assert "nnU-Net weighs no classes" in err
+    assert run(*PLAN, "--class-weights", "none", "--root", planned)[0] == 0
+    assert read_weights() == [None] * len(weighed)
 
 
 def test_imported_folds_last_and_what_they_lack_is_said(run, planned, tmp_path):

@@ -2,9 +2,10 @@
 
 import pytest
 
-from autoseg.core.errors import PlanError
+from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.records import LabelSummary
-from autoseg.planning import weigh_classes
+from autoseg.losses import build_loss
+from autoseg.planning import make_plan, weigh_classes
 
 LABELS = {"background": 0, "edema": 1, "core": 2, "enhancing": 3}
 SHARES = {"edema": 0.05, "core": 0.02, "enhancing": 0.03}
@@ -46,3 +47,23 @@ def test_an_ignored_label_has_no_weight(measured):
 def test_a_label_that_never_occurs_is_named(measured):
     with pytest.raises(PlanError, match="'core' has no voxel in any label file of Made"):
         weigh_classes(measured({**SHARES, "core": 0.0}))
+
+
+def test_a_plan_by_frequency_weighs_every_loss_and_says_why(measured):
+    found = measured(SHARES)
+    plain = make_plan(found, preset="pocket", memory_gb=4.0)
+    weighed = make_plan(found, preset="pocket", memory_gb=4.0, class_weights="frequency")
+    assert weighed.class_weights == "frequency"
+    for name, configuration in weighed.configurations.items():
+        assert configuration.loss.options["class_weights"] == list(weigh_classes(found))
+        assert plain.reasons[f"{name}.loss"] in weighed.reasons[f"{name}.loss"]
+        assert "as asked for by --class-weights: background 0.01064, edema 0.1915" in weighed.reasons[f"{name}.loss"]
+        build_loss(configuration.loss, outputs=4)
+    unweighed = {name: c.model_copy(update={"loss": plain.configurations[name].loss}) for name, c in
+                 weighed.configurations.items()}  # fmt: skip
+    assert unweighed == plain.configurations
+
+
+def test_nnunet_weighs_no_classes(measured):
+    with pytest.raises(UsageError, match=r"nnU-Net weighs no classes.*use --class-weights none, or --compat none"):
+        make_plan(measured(SHARES), preset="standard", memory_gb=8.0, compat="nnunet", class_weights="frequency")

@@ -160,6 +160,8 @@ class TrainingSettings(Record):
             model is made of the last ones: choosing by the held-out cases would flatter their scores.
         ema_decay: decay per step of the averaged weights that are validated and kept; 0 uses the weights themselves.
         precision: ``auto`` is bfloat16 or float16 on a GPU and float32 on a CPU.
+        acceleration: how the network is computed: ``none`` as it is written, ``channels_last`` in memory, ``compile``
+            by torch.compile; ``auto`` times them on a GPU and takes the fastest, and is ``none`` on a CPU.
         accumulation: parts that a batch goes through the network in, one after the other; the gradients are added up,
             so that the step is the same but needs the memory of one part. It must divide the batch size.
         stop_patience: validations in a row without improvement after which the training ends early, with the weights it
@@ -174,6 +176,7 @@ class TrainingSettings(Record):
     validation_interval: PositiveInt = 5
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    acceleration: Literal["auto", "none", "channels_last", "compile"] = "auto"
     accumulation: PositiveInt = 1
     stop_patience: PositiveInt | None = None
     min_improvement: NonNegativeFloat = 0.0

@@ -21,6 +21,7 @@ class TrainedFold(Record):
         elapsed_s: seconds of training, over all resumes.
         time_budget_s: as asked for, or None.
         planned_epochs, steps_per_epoch: the length that was asked for, which does not count with a time budget.
+        acceleration: how the network is computed (``none``, ``channels_last``, ``compile``); None before a step.
         finished: whether the planned training was completed.
         train, validation: case ids.
         versions: of autoseg and torch.
@@ -36,6 +37,7 @@ class TrainedFold(Record):
     time_budget_s: float | None
     planned_epochs: int | None = None
     steps_per_epoch: int | None = None
+    acceleration: str | None = None
     finished: bool
     train: tuple[str, ...]
     validation: tuple[str, ...]

@@ -17,7 +17,7 @@ from autoseg.pipeline.planning.preparing import prepare_arrays
 from autoseg.pipeline.planning.raw import case_key, open_raw
 from autoseg.pipeline.planning.splitting import FoldsWanted, import_folds, settle_folds
 from autoseg.pipeline.presets import Wanted
-from autoseg.planning import make_plan, price_step
+from autoseg.planning import check_sites, make_plan, price_step
 
 log = logging.getLogger(__name__)
 AS_BEFORE = FoldsWanted()
@@ -62,6 +62,8 @@ def plan_dataset(
     dataset = open_raw(store, name)
     folder = store.preprocessed(name)
     imported = import_folds(folds.file, {case.id for case in dataset.cases if case.labels}) if folds.file else None
+    if folds.leave_one_site_out:  # before anything long begins
+        check_sites({case.id: case.site for case in dataset.cases if case.labels}, name)
     keys = {case.id: case_key(dataset, case) for case in dataset.cases}
     fingerprint = measure_dataset(dataset, folder, keys, workers, progress, write=not dry_run)
     planned = _settle_plan(dataset, fingerprint, folder / "plan.json", wanted, edited, seed, progress)
@@ -146,6 +148,7 @@ def _make_plan(fingerprint: Fingerprint, wanted: Wanted, seed: int, progress: Pr
         preset=wanted.preset,
         compat=wanted.compat,
         networks=wanted.networks,
+        class_weights=wanted.class_weights,
         seed=seed,
         cost=price_step,
     )
