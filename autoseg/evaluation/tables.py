@@ -55,9 +55,10 @@ def render_comparison(comparison: ScoresComparison) -> str:
     lines = [line for pair in _group_pairs(comparison.pairs) for line in _render_pair(pair)]
     if comparison.ranking:
         lines += [*_render_ranking(comparison.ranking), ""]
-    left_out = len(comparison.left_out)
+    count = len(comparison.left_out)
+    left_out = f"{count} cases are" if count > 1 else f"{count} case is"
     notes = [
-        *([f"{left_out} cases are left out, which not all folders hold"] if left_out else []),
+        *([f"{left_out} left out, which not all folders hold"] if count else []),
         "difference: mean of second - first over the cases that both define, with its 95 % bootstrap interval",
         "p: Wilcoxon signed-rank test; p (Holm): corrected for every line above; wins: cases in which second is better",
         *(["rank: in each case, label and metric, then the mean; 1 is the best"] if comparison.ranking else []),

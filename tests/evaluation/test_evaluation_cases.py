@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from autoseg.core.errors import DataError, UsageError
-from autoseg.evaluation import DEFAULT_METRICS, score_case
+from autoseg.evaluation import DEFAULT_METRICS, score_case, score_missing
 from autoseg.metrics import METRICS
 
 SHAPE = (10, 20, 30)
@@ -93,3 +93,32 @@ def test_probabilities_are_refused(masks):
 def test_unknown_metric_is_refused(masks):
     with pytest.raises(UsageError, match="there is no metric 'dise'"):
         score_case("a", *masks, **OPTIONS | {"metrics": ("dise",)})
+
+
+def test_a_case_without_a_prediction_gets_the_worst_of_every_metric(masks):
+    """The grid is 30 x 20 x 60 mm; core holds 4 voxels of 6 mm3."""
+    options = OPTIONS | {"metrics": ("dice", "hd95", "volume_difference_ml")}
+    found = score_missing("a", masks[1], **options)
+
+    assert found.missing
+    assert found.scores["core"] == pytest.approx({"dice": 0.0, "hd95": 70.0, "volume_difference_ml": 0.024})
+    assert found.prediction_volume_ml == {"core": 0.0, "oedema": 0.0}
+    assert score_missing("a", masks[1], **options, penalty_mm=374.0).scores["core"]["hd95"] == 374.0
+
+
+def test_a_metric_that_ranks_voxels_asks_for_probabilities(masks):
+    options = OPTIONS | {"metrics": ("dice", "average_precision")}
+    with pytest.raises(UsageError, match="average_precision needs the probabilities of case a; predict it with --prob"):
+        score_case("a", *masks, **options)
+
+
+def test_probabilities_of_ignored_voxels_do_not_count(masks):
+    """The likeliest voxel is wrong, and ignored."""
+    prediction, reference = masks
+    probability = (reference == 1) * 0.5
+    probability[9, 19, 29], reference[9, 19, 29] = 0.9, 9
+    options = OPTIONS | {"labels": LABELS | {"ignore": 9}, "metrics": ("average_precision",)}
+    probabilities = {"core": probability, "oedema": probability}
+
+    counted = score_case("a", prediction, reference, **options | {"ignore_label": 9}, probabilities=probabilities)
+    assert counted.scores["core"]["average_precision"] == 1.0

@@ -8,7 +8,7 @@ import pytest
 
 from autoseg.core.errors import DataError
 from autoseg.core.records import CaseScores, Scores, parse_record, render_record
-from autoseg.evaluation import render_csv, render_table, summarize
+from autoseg.evaluation import render_csv, render_summary_csv, render_table, summarize
 
 
 def case(name, **dice):
@@ -84,8 +84,22 @@ def test_table_shows_mean_median_counts_and_conventions():
     table = render_table(summarize([case("a", core=0.25), case("b", core=0.5), case("c", core=None)], ["dice"]))
     lines = table.splitlines()
 
-    assert lines[0].split() == ["label", "metric", "mean", "median", "n", "undefined"]
-    assert lines[2].split() == ["core", "dice", "0.375", "0.375", "2", "1"]
+    assert " ".join(lines[0].split()) == "label metric mean 95 % interval std median quartiles n undefined"
+    assert lines[2].split() == [
+        "core",
+        "dice",
+        "0.375",
+        "0.250",
+        "to",
+        "0.500",
+        "0.177",
+        "0.375",
+        "0.312",
+        "to",
+        "0.438",
+        "2",
+        "1",
+    ]
     assert "core: the reference is empty in 1 of 3 cases" in lines
     assert any(line.startswith("dice: ratio, higher is better, both masks empty: undefined") for line in lines)
 
@@ -99,15 +113,56 @@ def test_table_shows_undefined_as_a_dash_and_lengths_with_their_unit():
     )
     lines = render_table(summarize([lengths], ["dice", "hd95"])).splitlines()
 
-    assert lines[2].split() == ["core", "dice", "-", "-", "0", "1"]
-    assert lines[3].split() == ["hd95", "2.50", "mm", "2.50", "mm", "1", "0"]
+    assert lines[2].split() == ["core", "dice", "-", "-", "-", "-", "-", "0", "1"]
+    assert lines[3].split() == ["hd95", "2.50", "mm", "-", "-", "2.50", "mm", "2.50", "to", "2.50", "1", "0"]
 
 
 def test_csv_has_one_row_per_case_and_label_and_leaves_undefined_empty():
     rows = list(csv.reader(io.StringIO(render_csv(summarize([case("a,1", core=0.2, oedema=None)], ["dice"])))))
 
     assert rows == [
-        ["case", "label", "reference_volume_ml", "prediction_volume_ml", "dice"],
-        ["a,1", "core", "1.5", "1.5", "0.2"],
-        ["a,1", "oedema", "0.0", "0.0", ""],
+        ["case", "label", "reference_volume_ml", "prediction_volume_ml", "missing", "dice"],
+        ["a,1", "core", "1.5", "1.5", "0", "0.2"],
+        ["a,1", "oedema", "0.0", "0.0", "0", ""],
     ]
+
+
+def test_summary_csv_has_a_row_per_label_volume_and_metric():
+    scores = summarize([case("a", core=0.25), case("b", core=0.5), case("c", core=None)], ["dice"])
+    rows = list(csv.DictReader(io.StringIO(render_summary_csv(scores))))
+
+    assert [row["reference_volume"] for row in rows] == ["all", "empty", "1 to 10 ml"]
+    assert (rows[0]["mean"], rows[0]["count"], rows[0]["undefined"]) == ("0.375", "2", "1")
+    assert (rows[0]["interval_lower"], rows[0]["interval_upper"]) == ("0.25", "0.5")
+    assert (rows[1]["mean"], rows[1]["interval_lower"]) == ("", "")
+
+
+def test_table_shows_means_by_volume_where_references_differ():
+    lines = render_table(summarize([case("a", core=0.25), case("c", core=None)], ["dice"])).splitlines()
+    start = next(number for number, line in enumerate(lines) if "where the reference holds" in line)
+
+    assert lines[start].split("  ")[-2:] == ["empty", "1 to 10 ml"]
+    assert lines[start + 2].split() == ["core", "(cases)", "1", "1"]
+    assert lines[start + 3].split() == ["dice", "-", "0.250"]
+
+
+def test_cases_without_a_prediction_are_named_with_what_they_got():
+    absent = case("b", core=0.0).model_copy(update={"missing": True})
+    scores = summarize([case("a", core=0.25), absent], ["dice", "hd95"], penalty_mm=374.0)
+
+    assert scores.missing == ("b",)
+    assert scores.worst == {"dice": "0", "hd95": "374 mm"}
+    assert "1 of 2 cases without a prediction got the worst score there is: dice 0; hd95 374 mm" in render_table(scores)
+
+
+def test_scores_of_older_files_are_still_read():
+    older = (
+        Path("scores.json"),
+        """{"schema": 1, "conventions": {}, "empty_references": {}, "cases": [{"case": "a",
+        "scores": {}, "reference_volume_ml": {}, "prediction_volume_ml": {}}], "summary": {"core": {"dice": {"count": 0,
+        "undefined": 1, "mean": null, "std": null, "median": null, "lower_quartile": null, "upper_quartile": null,
+        "minimum": null, "maximum": null}}}}""",
+    )
+
+    found = parse_record(Scores, older[1], path=older[0], remedy="score again")
+    assert (found.preset, found.missing, found.summary["core"]["dice"].interval) == (None, (), None)
