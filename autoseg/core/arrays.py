@@ -108,6 +108,15 @@ def is_prepared(folder: Path, case_id: str, source_key: str) -> bool:
         return False
 
 
+def read_placement(folder: Path, case_id: str, *, remedy: str) -> Placement:
+    """How a preprocessed case sits in its scan, without its arrays.
+
+    Raises:
+        PlanError: its record is missing or damaged; the message ends with ``remedy``.
+    """
+    return read_record(PreparedFacts, _facts_path(folder, case_id), remedy=remedy).placement
+
+
 def read_prepared(folder: Path, case_ids: Iterable[str], *, remedy: str) -> list[PreparedCase]:
     """Open preprocessed cases: in memory when all are small together, else mapped from disk.
 

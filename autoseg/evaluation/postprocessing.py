@@ -171,6 +171,18 @@ def choose_settings(
     return final, without
 
 
+def describe_setting(setting: PostProcessing) -> str:
+    """What is done to a mask, in words."""
+    parts = []
+    if setting.threshold is not None:
+        parts.append(f"a probability of {setting.threshold:g} or more")
+    if setting.smallest_lesion_ml:
+        parts.append(f"no lesion below {setting.smallest_lesion_ml:g} ml")
+    if setting.fill_holes:
+        parts.append("holes filled")
+    return ", ".join(parts) or "as it is"
+
+
 def _pick(scores: np.ndarray) -> int:
     """The setting with the best mean over the cases that are scored without any; higher is better.
 

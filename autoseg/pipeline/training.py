@@ -15,11 +15,12 @@ from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Case, Configuration, Dataset, Fold, Plan, PreparedCase, Scores
 from autoseg.core.store import Store, hash_settings
+from autoseg.evaluation.boxed import BoxedProbabilities
 from autoseg.model import PLAN, fold_folder, load_model, load_plan, save_plan, trained_folds
 from autoseg.pipeline.cascade import add_priors, check_source, copy_source
 from autoseg.pipeline.evaluating import score_masks, write_scores
 from autoseg.pipeline.fold_run import FoldRun, probabilities_path
-from autoseg.pipeline.held_out import BoxedProbabilities, write_probabilities
+from autoseg.pipeline.held_out import write_probabilities
 from autoseg.pipeline.machine import choose_device, choose_rank_device, name_device, use_cores
 from autoseg.pipeline.planning import arrays_folder, case_key, check_folds, open_raw, read_folds, read_plan
 from autoseg.pipeline.relief import CHECKPOINTING, adopt_relief, fit_within_memory
@@ -220,7 +221,7 @@ def _identity(plan: Plan, name: str) -> str:
     """What must be equal for folds to belong to one model: all but length, seed, checkpoints and who does the work."""
     configuration = plan.configurations[name]
     training = configuration.training.model_copy(
-        update={"epochs": 1, "steps_per_epoch": 1, "accumulation": 1, "checkpoint_minutes": 1.0}
+        update={"epochs": 1, "steps_per_epoch": 1, "accumulation": 1, "acceleration": "auto", "checkpoint_minutes": 1.0}
     )
     options = {name: value for name, value in configuration.network.options.items() if name != CHECKPOINTING}
     network = configuration.network.model_copy(update={"options": options})

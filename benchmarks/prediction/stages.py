@@ -30,6 +30,7 @@ from autoseg.pipeline.predicting.overlapping import predict_cases
 from autoseg.pipeline.presets import Wanted
 from autoseg.pipeline.training import train
 from autoseg.prediction import case_rows, mask_restorer, prepare_scan
+from autoseg.prediction.ensembles import Ensemble
 
 CPU = torch.device("cpu")
 NAME, NEW = "Bench", "Bench_new"
@@ -120,7 +121,8 @@ def predict_overlapped(model: Model, cases: tuple[Case, ...], output: Path) -> N
     def keep(case: Case, mask: Label, probabilities: np.ndarray | None) -> None:
         write(case, mask, output)
 
-    with closing(predict_cases(model, cases, CPU, read=lambda case: read(model, case), write=keep)) as outcomes:
+    alone = Ensemble(name=model.name, members=(model,))
+    with closing(predict_cases(alone, cases, CPU, read=lambda case: read(model, case), write=keep)) as outcomes:
         for outcome in outcomes:
             assert outcome.failure is None, outcome.failure
 

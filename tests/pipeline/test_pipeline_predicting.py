@@ -23,6 +23,7 @@ from autoseg.pipeline.predicting.choosing import choose_part
 from autoseg.pipeline.predicting.options import adapt_model
 from autoseg.pipeline.predicting.overlapping import predict_cases
 from autoseg.prediction import predict_scan
+from autoseg.prediction.ensembles import Ensemble
 
 CPU = torch.device("cpu")
 NAMES = [f"case{number}.nii.gz" for number in range(6)]
@@ -36,6 +37,11 @@ def scans(trained):
 @pytest.fixture
 def model(trained):
     return load_model(trained / "autoseg_results" / "Tiny" / "3d", None, CPU)
+
+
+@pytest.fixture
+def alone(model):
+    return Ensemble(name=model.name, members=(model,))
 
 
 @pytest.fixture
@@ -66,7 +72,7 @@ def assert_same_masks(one, other):
 # ------------------------------------------------------------------------------------------- overlapping
 
 
-def test_overlapped_cases_give_what_one_after_the_other_gives(model, scans):
+def test_overlapped_cases_give_what_one_after_the_other_gives(model, alone, scans):
     cases, _ = find_scans(scans, model.plan.channels)
 
     def read(case):
@@ -75,7 +81,7 @@ def test_overlapped_cases_give_what_one_after_the_other_gives(model, scans):
     written = {}
     outcomes = list(
         predict_cases(
-            model,
+            alone,
             cases,
             CPU,
             read=read,
@@ -94,7 +100,7 @@ def test_overlapped_cases_give_what_one_after_the_other_gives(model, scans):
     assert any(mask.voxels.any() for mask, _ in written.values())
 
 
-def test_one_case_is_read_ahead_and_one_written_behind_in_threads_of_their_own(model, scans, monkeypatch):
+def test_one_case_is_read_ahead_and_one_written_behind_in_threads_of_their_own(model, alone, scans, monkeypatch):
     cases, _ = find_scans(scans, model.plan.channels)
     events, threads = [], {"main": threading.get_ident()}
 
@@ -114,7 +120,7 @@ def test_one_case_is_read_ahead_and_one_written_behind_in_threads_of_their_own(m
         return rows(model, case, device)
 
     monkeypatch.setattr(overlapping, "case_rows", compute)
-    assert len(list(predict_cases(model, cases, CPU, read=read, write=write))) == 6
+    assert len(list(predict_cases(alone, cases, CPU, read=read, write=write))) == 6
     assert len(set(threads.values())) == 3
     for number, case in enumerate(cases):
         computing = events.index(("computing", case.id))
@@ -125,7 +131,7 @@ def test_one_case_is_read_ahead_and_one_written_behind_in_threads_of_their_own(m
             assert events.index(("written", cases[number - 2].id)) < computing  # at most one behind
 
 
-def test_a_case_that_fails_anywhere_is_said_in_its_place_and_the_others_are_done(model, scans, monkeypatch):
+def test_a_case_that_fails_anywhere_is_said_in_its_place_and_the_others_are_done(model, alone, scans, monkeypatch):
     cases, _ = find_scans(scans, model.plan.channels)
     rows = overlapping.case_rows
 
@@ -147,7 +153,7 @@ def test_a_case_that_fails_anywhere_is_said_in_its_place_and_the_others_are_done
             raise DataError("case5: disk")
 
     monkeypatch.setattr(overlapping, "case_rows", compute)
-    outcomes = list(predict_cases(model, cases, CPU, read=read, write=write))
+    outcomes = list(predict_cases(alone, cases, CPU, read=read, write=write))
     assert [outcome.failure for outcome in outcomes] == [
         "case0: unreadable",
         "case case1: the machine ran out of memory; close other programs and run the same command again",
@@ -158,7 +164,7 @@ def test_a_case_that_fails_anywhere_is_said_in_its_place_and_the_others_are_done
     ]
 
 
-def test_a_bug_is_not_swallowed_and_leaves_no_thread(model, scans):
+def test_a_bug_is_not_swallowed_and_leaves_no_thread(model, alone, scans):
     cases, _ = find_scans(scans, model.plan.channels)
     before = threading.active_count()
 
@@ -169,20 +175,20 @@ def test_a_bug_is_not_swallowed_and_leaves_no_thread(model, scans):
         return read_image(case.id, case.channels, model.plan.channels)
 
     with pytest.raises(KeyError, match="bug"):
-        list(predict_cases(model, cases, CPU, read=read, write=write))
+        list(predict_cases(alone, cases, CPU, read=read, write=write))
     assert threading.active_count() == before
 
 
-def test_what_does_not_fit_is_not_read_ahead(model, scans, monkeypatch):
+def test_what_does_not_fit_is_not_read_ahead(model, alone, scans, monkeypatch):
     cases, _ = find_scans(scans, model.plan.channels)
     grid = 12 * 20 * 16
     finer = 2.0 / np.prod(list(model.configuration.preprocessing.spacing))
     needed = 4 * overlapping.COPIES * 2 * grid * max(1.0, finer)
     for free, fits in ((needed * 1.01 / overlapping.SHARE, True), (needed * 0.99 / overlapping.SHARE, False)):
         monkeypatch.setattr(overlapping, "free_bytes", lambda device, free=free: free)
-        assert overlapping._fits(model, cases[0]) is fits
+        assert overlapping._fits(alone, cases[0]) is fits
     read = lambda case: read_image(case.id, case.channels, model.plan.channels)  # noqa: E731
-    outcomes = list(predict_cases(model, cases[:3], CPU, read=read, write=lambda *files: None))
+    outcomes = list(predict_cases(alone, cases[:3], CPU, read=read, write=lambda *files: None))
     assert [outcome.failure for outcome in outcomes] == [None] * 3
 
 

@@ -12,8 +12,7 @@ from autoseg.core.records import BestModel, PostProcessing
 from autoseg.core.store import explain_write_error, write_record
 from autoseg.model import copy_model, load_plan
 from autoseg.pipeline.experiment.records import Places
-
-BEST_RECORD = "best.json"
+from autoseg.prediction.ensembles import BEST_RECORD
 
 
 def write_best(

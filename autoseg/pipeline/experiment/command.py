@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 import autoseg
 from autoseg.core.durations import format_seconds
 from autoseg.core.errors import TrainingError
@@ -16,17 +18,18 @@ from autoseg.core.store import Store, hash_settings, read_record, write_record
 from autoseg.evaluation.selection import list_candidates
 from autoseg.metrics import METRICS
 from autoseg.model import WEIGHTS, fold_folder
-from autoseg.pipeline.experiment.best import BEST_RECORD, write_best
+from autoseg.pipeline.experiment.best import write_best
 from autoseg.pipeline.experiment.comparing import EMPTY_SCORE, Field, Stopped, compare, list_held_out
-from autoseg.pipeline.experiment.estimate import estimate_training
+from autoseg.pipeline.experiment.estimate import estimate_predicting, estimate_training
 from autoseg.pipeline.experiment.finishing import finish
 from autoseg.pipeline.experiment.jobs import Job, choose_configurations, choose_folds, list_jobs
 from autoseg.pipeline.experiment.records import Places, RunState
 from autoseg.pipeline.experiment.training import Course, Length, Work, train_jobs, work_here
 from autoseg.pipeline.fold_run import probabilities_path
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
-from autoseg.pipeline.planning import open_raw, plan_dataset, read_folds, read_plan
+from autoseg.pipeline.planning import arrays_folder, open_raw, plan_dataset, read_folds, read_plan
 from autoseg.pipeline.presets import choose_preset
+from autoseg.prediction.ensembles import BEST_RECORD
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +114,10 @@ def run(
             raise _failed(failures, course.jobs, "; nothing can be compared yet")
         experiment = _conclude(setup, complete, options, should_stop, progress)
     except Stopped:
-        log.info("stopped; run the same command again to go on")
+        left = sum(not standing.is_predicted for standing in course.standings().values())
+        log.info(
+            "%d of %d folds are done; the same command goes on from here", len(course.jobs) - left, len(course.jobs)
+        )
         return None
     finally:
         course.save(course.state)
@@ -164,15 +170,10 @@ def _say_how_long(setup: Setup, options: ExperimentOptions) -> None:
     )
     if not left:
         return
-    if length.time_budget_s is not None:
-        rest = max(0.0, length.time_budget_s - course.elapsed_s())
-        log.info(
-            "a time budget of %s for all of it, %s of which are left",
-            format_seconds(length.time_budget_s),
-            format_seconds(rest),
-        )
-        return
     use_all_cores()
+    if length.time_budget_s is not None:
+        _say_budget(setup, length.time_budget_s, device)
+        return
     estimates = estimate_training(
         setup.plan, standings, device, epochs=length.epochs, steps_per_epoch=length.steps_per_epoch
     )
@@ -182,6 +183,31 @@ def _say_how_long(setup: Setup, options: ExperimentOptions) -> None:
         total = format_seconds(sum(seconds for seconds, _ in estimates.values()))
         log.info(
             "all trainings together about %s; predicting and comparing come on top; --time-budget limits it", total
+        )
+
+
+def _say_budget(setup: Setup, budget_s: float, device: torch.device) -> None:
+    """Divide a time budget, say how, and keep what the division rests on."""
+    course, plan = setup.course, setup.plan
+    unknown = [job for job in course.jobs if job.name not in course.state.expected_s]
+    if unknown:
+        folder = course.preprocessed
+        arrays = {name: arrays_folder(folder, plan.configurations[name].preprocessing) for name in setup.configurations}
+        found = estimate_predicting(plan, unknown, setup.folds, arrays, device)
+        course.save(course.state.model_copy(update={"expected_s": {**course.state.expected_s, **found}}))
+    share, rest = course.share(budget_s), max(0.0, budget_s - course.elapsed_s())
+    log.info(
+        "a time budget of %s for all of it, %s of which are left; each training that is not begun gets %s",
+        format_seconds(budget_s),
+        format_seconds(rest),
+        format_seconds(share),
+    )
+    predicting = sum(course.state.expected_s[job.name] for job in course.jobs)
+    if predicting > budget_s / 2:
+        log.warning(
+            "predicting the held-out cases alone will take about %s of the budget; give more time, or choose fewer "
+            "configurations or folds",
+            format_seconds(predicting),
         )
 
 

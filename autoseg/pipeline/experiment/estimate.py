@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 
+from autoseg.core.arrays import read_placement
 from autoseg.core.errors import AutosegError
-from autoseg.core.records import Plan
+from autoseg.core.records import Folds, Plan
 from autoseg.losses import build_loss
 from autoseg.model import planned_network
 from autoseg.pipeline.experiment.jobs import Job, Standing
+from autoseg.prediction.sliding import count_calls
 from autoseg.training import NoiseBatches, train_fold
 
 log = logging.getLogger(__name__)
 
+BESIDE = 1.3  # reading, restoring, writing and scoring beside the network itself
+TRIES = 5
 STEPS = 4  # of noise, the first of which does not count
 
 
@@ -55,6 +60,49 @@ def estimate_training(
         except (AutosegError, RuntimeError) as error:
             log.warning("how long %s takes is not known (%s)", name, str(error).splitlines()[0])
     return estimates
+
+
+def estimate_predicting(
+    plan: Plan, jobs: Sequence[Job], folds: Folds, arrays: Mapping[str, Path], device: torch.device
+) -> dict[str, float]:
+    """Job -> seconds that predicting its held-out cases will take, by the tiles that they have.
+
+    Args:
+        plan: of the dataset.
+        jobs: all.
+        folds: of the dataset.
+        arrays: configuration -> folder of its preprocessed cases.
+        device: where networks will be computed.
+    """
+    remedy = f"make it with: autoseg_plan -d {plan.dataset} --keep"
+    seconds: dict[str, float] = {}
+    for name in dict.fromkeys(job.configuration for job in jobs):
+        call_s, tiling = time_tile(plan, name, device), plan.configurations[name].tiling
+        for job in jobs:
+            if job.configuration == name:
+                shapes = (
+                    read_placement(arrays[name], case, remedy=remedy).shape
+                    for case in folds.folds[int(job.fold)].validation
+                )
+                calls = sum(count_calls(shape, tiling, networks=1) for shape in shapes)
+                seconds[job.name] = round(calls * call_s * BESIDE, 1)
+    return seconds
+
+
+@torch.inference_mode()
+def time_tile(plan: Plan, name: str, device: torch.device) -> float:
+    """Seconds that a tile takes on its way through a network, the shortest of some tries."""
+    network = planned_network(plan, name, seed=plan.seed).eval().to(device)
+    network.deep_supervision = False  # type: ignore[assignment]
+    tile = torch.zeros((1, plan.count_inputs(name), *plan.configurations[name].tiling.tile_size), device=device)
+    tries = []
+    for _ in range(TRIES):
+        began = time.monotonic()
+        network(tile)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        tries.append(time.monotonic() - began)
+    return min(tries)
 
 
 def time_step(plan: Plan, name: str, device: torch.device) -> float:

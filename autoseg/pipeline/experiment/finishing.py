@@ -15,7 +15,7 @@ from autoseg.core.records import Calibration, CaseScores, Doubt, PostProcessing,
 from autoseg.evaluation import summarize
 from autoseg.evaluation.calibration import calibrate
 from autoseg.evaluation.doubt import rank_doubts
-from autoseg.evaluation.postprocessing import choose_settings
+from autoseg.evaluation.postprocessing import choose_settings, describe_setting
 from autoseg.metrics import METRICS
 from autoseg.pipeline.evaluating import write_scores
 from autoseg.pipeline.experiment.comparing import EMPTY_SCORE, Field, stop_if_asked
@@ -185,15 +185,3 @@ def _say_gain(field: Field, final: Settings, before: float | None, after: float 
     log.info(
         "mean %s %.4f without and %.4f with it, each fold with what the others spoke for", field.target, before, after
     )
-
-
-def describe_setting(setting: PostProcessing) -> str:
-    """What is done to a mask, in words."""
-    parts = []
-    if setting.threshold is not None:
-        parts.append(f"a probability of {setting.threshold:g} or more")
-    if setting.smallest_lesion_ml:
-        parts.append(f"no lesion below {setting.smallest_lesion_ml:g} ml")
-    if setting.fill_holes:
-        parts.append("holes filled")
-    return ", ".join(parts) or "as it is"

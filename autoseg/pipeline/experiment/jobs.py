@@ -13,8 +13,8 @@ from autoseg.model import WEIGHTS, fold_folder
 from autoseg.pipeline.experiment.records import RESERVED
 from autoseg.pipeline.fold_run import FACTS, mask_path, probabilities_path
 
-RESERVE = 0.05  # of a time budget, for comparing; and for predicting as long as nothing was predicted yet
-FLOOR = 0.1  # of an equal part of the budget; what a fold gets where others took longer than they should
+RESERVE = 0.05  # of a time budget, for comparing
+FLOOR = 0.1  # of an equal part of the budget; what a fold gets where predicting leaves less
 
 
 @dataclass(frozen=True, order=True)
@@ -112,29 +112,35 @@ def look_at(results: Path, job: Job, validation: Sequence[str]) -> Standing:
 
 
 def share_budget(
-    budget_s: float, spent_s: float, standings: Mapping[Job, Standing], beside_s: Mapping[str, float]
+    budget_s: float,
+    spent_s: float,
+    standings: Mapping[Job, Standing],
+    *,
+    expected_s: Mapping[str, float],
+    beside_s: Mapping[str, float],
 ) -> float:
     """Seconds of training for each fold that is not begun: what is left, less what comes on top, in equal parts.
 
-    A fold that was begun keeps the length it began with. For comparing, a twentieth of the budget is kept; for
-    predicting each fold that is still to come, what the finished folds took, or of all together another twentieth as
-    long as none is finished.
+    A fold that was begun keeps the length it began with. A twentieth of the budget is kept for comparing, and for
+    every fold that is still to be predicted what that is expected to take, scaled by how the finished ones kept to it.
 
     Args:
         budget_s: of everything.
         spent_s: so far.
         standings: of all jobs.
-        beside_s: job -> seconds that finished ones took beside their training.
+        expected_s: job -> seconds that it should take beside its training.
+        beside_s: job -> seconds that it took, of finished ones.
     """
     new = [job for job, standing in standings.items() if standing.facts is None and not standing.is_trained]
     if not new:
         return 0.0
-    coming = [job for job, standing in standings.items() if not standing.is_predicted]
-    known = list(beside_s.values())
-    beside = sum(known) / len(known) if known else RESERVE * budget_s / len(standings)
+    coming = sum(expected_s.get(job.name, 0.0) for job, standing in standings.items() if not standing.is_predicted)
+    known = [name for name in beside_s if expected_s.get(name)]
+    if known:
+        coming *= sum(beside_s[name] for name in known) / sum(expected_s[name] for name in known)
     begun = 0.0
     for standing in standings.values():
         if standing.facts is not None and not standing.is_trained and standing.facts.time_budget_s is not None:
             begun += max(0.0, standing.facts.time_budget_s - standing.facts.elapsed_s)
-    left = budget_s * (1 - RESERVE) - spent_s - begun - beside * len(coming)
+    left = budget_s * (1 - RESERVE) - spent_s - begun - coming
     return max(left / len(new), FLOOR * budget_s / len(standings))

@@ -23,12 +23,14 @@ class RunState(Record):
         schema_version: format version (``schema`` on disk).
         elapsed_s: seconds of all runs of the command so far.
         beside_s: job -> seconds that it took beside its training: reading, predicting and scoring its held-out cases.
+        expected_s: job -> seconds that this was expected to take, from trying the network before anything was trained.
         concluded: hash of all that the outcome rests on, once it is written.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     elapsed_s: float = 0.0
     beside_s: dict[str, float] = Field(default_factory=dict)
+    expected_s: dict[str, float] = Field(default_factory=dict)
     concluded: str = ""
 
 

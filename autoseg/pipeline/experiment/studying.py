@@ -15,13 +15,14 @@ from autoseg.core.images import read_voxels, write_voxels
 from autoseg.core.records import Case, CaseScores, Dataset, Doubt, Label, Outputs, PostProcessing
 from autoseg.datasets import read_label
 from autoseg.evaluation import score_case
+from autoseg.evaluation.boxed import join_boxes
 from autoseg.evaluation.calibration import draw_voxels, temper
 from autoseg.evaluation.cases import name_targets
 from autoseg.evaluation.doubt import doubt_case
 from autoseg.evaluation.postprocessing import SearchCase, finish_mask, score_settings
 from autoseg.evaluation.summary import mean_over_labels
 from autoseg.metrics import EmptyScore
-from autoseg.pipeline.held_out import join_boxes, read_probabilities
+from autoseg.pipeline.held_out import read_probabilities
 
 MARGIN = 4  # voxels around all that is not background, of which some are drawn to calibrate with
 Members = tuple[str, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autoseg.core.durations import format_seconds
 from autoseg.core.records import Experiment
-from autoseg.pipeline.experiment.finishing import describe_setting
+from autoseg.evaluation.postprocessing import describe_setting
 
 DOUBTS = 5
 

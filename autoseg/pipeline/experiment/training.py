@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from autoseg.core.errors import AutosegError, StorageError
 from autoseg.core.parallel import Progress
 from autoseg.core.records import Folds
-from autoseg.core.store import Store
+from autoseg.core.store import Store, write_record
 from autoseg.pipeline.experiment.jobs import Job, Standing, look_at, share_budget
 from autoseg.pipeline.experiment.records import Places, RunState
 from autoseg.pipeline.training import train
@@ -70,7 +70,7 @@ class Course:
     """
 
     def __init__(self, store: Store, dataset: str, folds: Folds, jobs: tuple[Job, ...], state: RunState) -> None:
-        self.places = Places.of(store, dataset)
+        self.places, self.preprocessed = Places.of(store, dataset), store.preprocessed(dataset)
         self.folds, self.jobs, self.state = folds, jobs, state
         self.before_s, self.began = self._spent(), time.monotonic()
 
@@ -93,8 +93,17 @@ class Course:
             return Order(job=job, time_budget_s=standing.facts.time_budget_s)
         if length.time_budget_s is None or standing.is_trained:
             return Order(job=job, time_budget_s=None)
-        share = share_budget(length.time_budget_s, self.elapsed_s(), self.standings(), self.state.beside_s)
-        return Order(job=job, time_budget_s=round(share, 1))
+        return Order(job=job, time_budget_s=round(self.share(length.time_budget_s), 1))
+
+    def share(self, time_budget_s: float) -> float:
+        """Seconds of training for each fold that is not begun."""
+        return share_budget(
+            time_budget_s,
+            self.elapsed_s(),
+            self.standings(),
+            expected_s=self.state.expected_s,
+            beside_s=self.state.beside_s,
+        )
 
     def close(self, report: Report) -> None:
         """Note what a job took beside its training, if it is done."""
@@ -106,8 +115,6 @@ class Course:
 
     def save(self, state: RunState) -> None:
         """Keep what cannot be told from the folds' own files."""
-        from autoseg.core.store import write_record
-
         self.state = state.model_copy(update={"elapsed_s": round(self.elapsed_s(), 1)})
         write_record(self.places.state, self.state)
 

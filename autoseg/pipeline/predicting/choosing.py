@@ -9,10 +9,11 @@ from autoseg.core.errors import UsageError
 from autoseg.core.records import Case
 from autoseg.core.store import Store, subfolders
 from autoseg.model import trained_folds
+from autoseg.prediction.ensembles import BEST_RECORD
 
 
 def choose_model(store: Store, dataset: str | None, configuration: str | None) -> Path:
-    """The only trained model that fits what was said.
+    """The best model of an experiment where no configuration is said, else the only one that fits what was said.
 
     Raises:
         UsageError: none or several fit; the message lists the choices.
@@ -21,9 +22,12 @@ def choose_model(store: Store, dataset: str | None, configuration: str | None) -
         (name, kind)
         for name in subfolders(store.results_root)
         for kind in subfolders(store.results_root / name)
-        if trained_folds(store.results(name, kind))
+        if trained_folds(store.results(name, kind)) or (store.results(name, kind) / BEST_RECORD).exists()
     ]
     fitting = [(n, c) for n, c in trained if dataset in (None, n) and configuration in (None, c)]
+    if len({name for name, _ in fitting}) == 1:
+        winners = [(n, c) for n, c in fitting if (store.results(n, c) / BEST_RECORD).exists()]
+        fitting = winners or fitting
     if len(fitting) == 1:
         return store.results(*fitting[0])
     choices = "; ".join(f"-d {n} -c {c}" for n, c in (fitting or trained))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,16 @@ from autoseg.core.parallel import Progress, map_cases, no_progress
 from autoseg.core.records import Case, Image, Label
 from autoseg.core.store import Store, replacing
 from autoseg.datasets import find_scans, read_image
-from autoseg.model import Model, load_model
+from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.pipeline.machine import choose_device, choose_devices, name_device, use_cores
 from autoseg.pipeline.planning import source_key
 from autoseg.pipeline.predicting.choosing import choose_model, choose_part, describe_expected
 from autoseg.pipeline.predicting.options import PredictionOptions, adapt_model
-from autoseg.pipeline.predicting.overlapping import predict_cases
-from autoseg.pipeline.predicting.records import MaskPlace, MaskRecord, model_key
+from autoseg.pipeline.predicting.overlapping import Prepared, predict_cases
+from autoseg.pipeline.predicting.records import MaskPlace, MaskRecord, ensemble_key
 from autoseg.pipeline.predicting.tuning import tune_model
 from autoseg.prediction.engines import check_engine
+from autoseg.prediction.ensembles import Ensemble, load_ensemble
 
 log = logging.getLogger(__name__)
 
@@ -132,16 +133,17 @@ def _predict_side_by_side(works: Sequence[_Work], progress: Progress) -> _Done:
 def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
     options, target = work.options, choose_device(work.device)
     use_cores(share=work.parts[-1][1])
-    model = adapt_model(load_model(work.folder, work.folds, target), options, target)
-    channels = model.plan.channels
+    loaded = load_ensemble(work.folder, work.folds, target)
+    ensemble = replace(loaded, members=tuple(adapt_model(member, options, target) for member in loaded.members))
+    channels = ensemble.plan.channels
     found, failed = find_scans(work.scans, channels)
     if not found and not failed:
         raise UsageError(f"{work.scans} holds no scan; {describe_expected(channels)}")
     cases, failures = choose_part(found, failed, work.parts)
     done = _Done(failures=dict(failures))
-    key = model_key(model, work.folder)
-    todo, records, others = _choose_todo(work, model, key, cases, done)
-    _say_what_is_done(work, model, target, done, len(cases) + len(failures), others)
+    key = ensemble_key(ensemble, work.folder)
+    todo, records, others = _choose_todo(work, ensemble, key, cases, done)
+    _say_what_is_done(work, ensemble, target, done, len(cases) + len(failures), others)
 
     def read(case: Case) -> Image:
         return read_image(case.id, case.channels, channels, resample_channels=options.resample_channels)
@@ -150,18 +152,24 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
         place = MaskPlace.of(work.output, case)
         place.clear()
         if probabilities is not None:
-            _write_probabilities(place.probabilities, probabilities, model)
+            _write_probabilities(place.probabilities, probabilities, ensemble)
         write_voxels(place.mask, mask.voxels, mask.grid, like=case.channels[0].path)
         place.close(records[case.id])
 
     progress(0, len(todo), "predicting")
+
+    def tune(ensemble: Ensemble, prepared: Prepared) -> Ensemble:
+        pairs = zip(ensemble.members, prepared, strict=True)
+        tuned = [tune_model(member, scan, options.engine, target, cases=len(todo)) for member, scan in pairs]
+        return replace(ensemble, members=tuple(tuned))
+
     outcomes = predict_cases(
-        model,
+        ensemble,
         todo,
         target,
         read=read,
         write=write,
-        tune=lambda model, prepared: tune_model(model, prepared, options.engine, target, cases=len(todo)),
+        tune=tune,
         probabilities=options.probabilities,
     )
     with closing(outcomes):
@@ -176,7 +184,7 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
 
 
 def _choose_todo(
-    work: _Work, model: Model, key: str, cases: Sequence[Case], done: _Done
+    work: _Work, ensemble: Ensemble, key: str, cases: Sequence[Case], done: _Done
 ) -> tuple[list[Case], dict[str, MaskRecord], int]:
     """Cases that still need a mask, what will be recorded of each, and how many have one that was made otherwise."""
     todo: list[Case] = []
@@ -185,7 +193,7 @@ def _choose_todo(
     for case in cases:
         place = MaskPlace.of(work.output, case)
         try:
-            record = MaskRecord(model=key, name=model.name, scan=source_key(case))
+            record = MaskRecord(model=key, name=ensemble.name, scan=source_key(case))
             if place.is_made(record, probabilities=work.options.probabilities):
                 done.masks.append(place.mask)
                 continue
@@ -199,12 +207,17 @@ def _choose_todo(
     return todo, records, others
 
 
-def _say_what_is_done(work: _Work, model: Model, target: torch.device, done: _Done, total: int, others: int) -> None:
-    log.info(
-        "predicting %d scans with %s, folds %s, on %s", total, model.name, ", ".join(model.folds), name_device(target)
-    )
-    if model.source is not None:
-        log.info("each scan first with its source %s, folds %s", model.source.name, ", ".join(model.source.folds))
+def _say_what_is_done(
+    work: _Work, ensemble: Ensemble, target: torch.device, done: _Done, total: int, others: int
+) -> None:
+    log.info("predicting %d scans with %s on %s", total, ensemble.name, name_device(target))
+    for member in ensemble.members:
+        mean = "mean of " if len(ensemble.members) > 1 else ""
+        log.info("%s%s, folds %s", mean, member.name, ", ".join(member.folds))
+        if member.source is not None:
+            log.info("each scan first with its source %s, folds %s", member.source.name, ", ".join(member.source.folds))
+    for label, setting in ensemble.postprocessing.items():
+        log.info("post-processing of %s: %s", label, describe_setting(setting))
     if others:
         log.info(
             "%s holds %d masks of another model, or made with other options; they are predicted again",
@@ -215,9 +228,9 @@ def _say_what_is_done(work: _Work, model: Model, target: torch.device, done: _Do
         log.info("%d of the masks are there already", len(done.masks))
 
 
-def _write_probabilities(path: Path, probabilities: np.ndarray, model: Model) -> None:
+def _write_probabilities(path: Path, probabilities: np.ndarray, ensemble: Ensemble) -> None:
     """One compressed ``.npz``, whole or not at all: (K,Z,Y,X) float16, and the name and label value of each of K."""
-    outputs = model.plan.outputs
+    outputs = ensemble.plan.outputs
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file, probabilities=probabilities, names=np.array(outputs.names), values=np.array(outputs.values)

@@ -20,38 +20,38 @@ from autoseg.core.parallel import Outcome
 from autoseg.core.records import Case, Image, Label, PreparedCase
 from autoseg.model import Model
 from autoseg.prediction import add_prior, case_rows, mask_restorer, prepare_scan
+from autoseg.prediction.ensembles import Ensemble, Mixer
 from autoseg.prediction.memory import SHARE, free_bytes
-from autoseg.preprocessing import LogitRestorer
 
 T = TypeVar("T")
 Read = Callable[[Case], Image]
 Write = Callable[[Case, Label, np.ndarray | None], None]
-Tune = Callable[[Model, tuple[PreparedCase, ...]], Model]
-Prepared = tuple[PreparedCase, ...]
+Prepared = tuple[tuple[PreparedCase, ...], ...]  # for each member what ``prepare_scan`` gives
+Tune = Callable[[Ensemble, Prepared], Ensemble]
 
 WAITING = 4  # slabs of logits that wait to be restored, at most
 COPIES = 4  # of a scan in float32 while it is preprocessed: as read, turned and cropped, normalised, resampled
 
 
 def predict_cases(
-    model: Model,
+    ensemble: Ensemble,
     cases: Sequence[Case],
     device: torch.device,
     *,
     read: Read,
     write: Write,
-    tune: Tune = lambda model, prepared: model,
+    tune: Tune = lambda ensemble, prepared: ensemble,
     probabilities: bool = False,
 ) -> Generator[Outcome[None], None, None]:
     """Predict cases in order; at most one is read ahead, and at most one still being written.
 
-    What is written is what ``predict_scan`` gives for each case.
+    What is written of a model by itself is what ``predict_scan`` gives for each case.
 
     Args:
-        model: on ``device``.
+        ensemble: on ``device``.
         read: a case's scan; in a thread of its own.
         write: mask and probabilities of a case; in a thread of its own.
-        tune: given the first case that was read, the model to compute with.
+        tune: given the first case that was read, the ensemble to compute with.
         probabilities: keep and write them.
 
     Yields:
@@ -59,32 +59,33 @@ def predict_cases(
     """
 
     def prepare(case: Case) -> Prepared:
-        return prepare_scan(model, case.id, read(case))
+        image = read(case)
+        return tuple(prepare_scan(member, case.id, image) for member in ensemble.members)
 
-    def finish(case: Case, restorer: LogitRestorer) -> None:
-        write(case, restorer.finish(), restorer.probabilities)
+    def finish(case: Case, mixer: Mixer) -> None:
+        write(case, *mixer.finish())
 
     reader, writer = _Worker(waiting=2), _Worker(waiting=WAITING)
     behind: tuple[Case, list[Future[Any]]] | None = None
     ahead: Future[Prepared] | None = None
-    tuned: Model | None = None
+    tuned: Ensemble | None = None
     try:
         for number, case in enumerate(cases):
             following = cases[number + 1] if number + 1 < len(cases) else None
             current = ahead or reader.submit(prepare, case)
             prepared, failure = _settle(case, (current,))
             del current
-            ahead = reader.submit(prepare, following) if following and _fits(model, following) else None
+            ahead = reader.submit(prepare, following) if following and _fits(ensemble, following) else None
             steps: list[Future[Any]] = []
             if prepared is not None:
                 try:
-                    tuned = tuned or tune(model, prepared)
-                    own = add_prior(tuned, prepared, device)
-                    restorer = mask_restorer(tuned, own.placement, probabilities=probabilities)
-                    del prepared
-                    steps = [writer.submit(restorer.add, rows) for rows in case_rows(tuned, own, device)]
-                    steps.append(writer.submit(finish, case, restorer))
-                    del own, restorer
+                    tuned = tuned or tune(ensemble, prepared)
+                    mixer = Mixer(tuned, prepared[0][0].placement.grid, keep=probabilities)
+                    for member, scan in zip(tuned.members, prepared, strict=True):
+                        steps += _submit(member, scan, mixer, device, writer)
+                    del prepared, scan
+                    steps.append(writer.submit(finish, case, mixer))
+                    del mixer
                 except (AutosegError, MemoryError) as error:
                     failure = _explain(case, error)
             if behind is not None:
@@ -99,6 +100,17 @@ def predict_cases(
     finally:
         reader.close()
         writer.close()
+
+
+def _submit(
+    member: Model, scan: tuple[PreparedCase, ...], mixer: Mixer, device: torch.device, writer: _Worker
+) -> list[Future[Any]]:
+    """Compute a member's logits here, and let the writer restore them as they come and mix them in."""
+    own = add_prior(member, scan, device)
+    wanted = mixer.keep or mixer.ensemble.needs_probabilities
+    restorer = mask_restorer(member, own.placement, probabilities=wanted)
+    steps = [writer.submit(restorer.add, rows) for rows in case_rows(member, own, device)]
+    return [*steps, writer.submit(mixer.add, restorer)]
 
 
 class _Worker:
@@ -140,14 +152,16 @@ def _explain(case: Case, error: AutosegError | MemoryError) -> str:
     return f"case {case.id}: the machine ran out of memory; close other programs and run the same command again"
 
 
-def _fits(model: Model, case: Case) -> bool:
+def _fits(ensemble: Ensemble, case: Case) -> bool:
     """Whether a case can be read while another is in memory, by its header."""
     try:
         grid, _ = read_grid(case.channels[0].path)
     except DataError:
         return True  # there will be nothing to keep
     voxels = math.prod(grid.shape)
-    spacing = model.configuration.preprocessing.spacing
-    finer = math.prod(grid.spacing) / math.prod(target for target in spacing if target) if all(spacing) else 1.0
-    needed = 4 * COPIES * len(case.channels) * voxels * max(1.0, finer)
+    needed = 0.0
+    for member in ensemble.members:
+        spacing = member.configuration.preprocessing.spacing
+        finer = math.prod(grid.spacing) / math.prod(target for target in spacing if target) if all(spacing) else 1.0
+        needed += 4 * COPIES * len(case.channels) * voxels * max(1.0, finer)
     return needed <= SHARE * free_bytes(torch.device("cpu"))

@@ -10,6 +10,7 @@ from autoseg.core.images import file_ending, strip_ending
 from autoseg.core.records import Case, Record
 from autoseg.core.store import explain_write_error, hash_settings, read_record, write_record
 from autoseg.model import WEIGHTS, Model, fold_folder
+from autoseg.prediction.ensembles import BEST_RECORD, Ensemble
 
 RECORDS = "predictions"
 
@@ -74,6 +75,14 @@ class MaskPlace:
     def close(self, record: MaskRecord) -> None:
         """After the mask is written."""
         write_record(self.record, record)
+
+
+def ensemble_key(ensemble: Ensemble, folder: Path) -> str:
+    """A hash of all members' keys, and of what is done to their mask; of a model by itself its own key."""
+    if not (folder / BEST_RECORD).exists():
+        return model_key(ensemble.members[0], folder)
+    keys = [model_key(member, folder / member.name.rpartition("/")[2]) for member in ensemble.members]
+    return hash_settings(keys, sorted(ensemble.postprocessing.items()), ensemble.temperature)
 
 
 def model_key(model: Model, folder: Path) -> str:
