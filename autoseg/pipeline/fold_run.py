@@ -276,6 +276,7 @@ class FoldRun:
                 time_budget_s=self.time_budget_s,
                 planned_epochs=self.configuration.training.epochs,
                 steps_per_epoch=self.configuration.training.steps_per_epoch,
+                acceleration=None if state is None else state.acceleration,
                 finished=state is not None and state.finished,
                 train=self.fold.train,
                 validation=self.fold.validation,

@@ -13,6 +13,7 @@ from torch import nn
 from autoseg.core.errors import MemoryShortageError, TrainingError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Configuration
+from autoseg.training.acceleration import Bench, accelerate
 from autoseg.training.distributed import ALONE, Ranks
 from autoseg.training.run import BatchSource, DeepLoss, Length, Run
 from autoseg.training.state import EpochFacts, TrainingState
@@ -79,12 +80,24 @@ def train_fold(
         ModelError: the state is of another network.
         MemoryShortageError: the device or the machine has too little memory; the network keeps its weights.
     """
-    length = Length.of(configuration.training, time_budget_s, epochs, steps_per_epoch)
-    run = Run(network, configuration, loss, device, length, seed, ranks, clock, validates=validate is not None)
-    if state is not None:
-        run.restore(state)
+    began, length = clock(), Length.of(configuration.training, time_budget_s, epochs, steps_per_epoch)
     hooks = _Hooks(validate, on_epoch, on_pause, on_failure, should_stop, progress)
+    bench = Bench(
+        network=network.train(),
+        configuration=configuration,
+        loss=loss,
+        device=device,
+        draw=lambda: batches.batch(0 if state is None else state.step),
+        total_s=length.total_s,
+    )
     with _reproducible(device):
+        forward = accelerate(bench, before=None if state is None else state.acceleration, ranks=ranks)
+        run = Run(
+            network, forward, configuration, loss, device, length, seed, ranks, clock, began,
+            validates=validate is not None,
+        )  # fmt: skip
+        if state is not None:
+            run.restore(state)
         _go_on(run, batches, hooks)
     return run.capture()
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from autoseg.core.errors import MemoryShortageError, ModelError, TrainingError
 from autoseg.core.records import Configuration, TrainingSettings
 from autoseg.networks.devices import choose_precision, is_memory_shortage
+from autoseg.training.acceleration import LEAST_S, SHARE, TRIAL_STEPS, Acceleration
 from autoseg.training.distributed import Ranks
 from autoseg.training.optimisation import Watch, build_optimiser, learning_rate, move_average
 from autoseg.training.state import EpochFacts, EpochSums, TrainingState, copy_tensors
@@ -60,6 +61,14 @@ class Length:
         total = (epochs or settings.epochs) * steps
         return cls(steps=total, steps_per_epoch=steps, time_budget_s=time_budget_s)
 
+    @property
+    def total_s(self) -> Callable[[float], float] | None:
+        """Seconds of the whole training, given those of a step; None where it is too short to time steps first."""
+        if self.time_budget_s is not None:
+            budget_s = self.time_budget_s
+            return None if budget_s < LEAST_S else lambda _: budget_s
+        return None if self.steps * SHARE < 2 * TRIAL_STEPS else lambda step_s: self.steps * step_s
+
 
 def choose_watched(configuration: Configuration, *, validates: bool) -> str:
     """What the ``plateau`` schedule watches; without any validation, only the loss is left, and a line says so."""
@@ -78,6 +87,7 @@ class Run:
     def __init__(
         self,
         network: nn.Module,
+        forward: Acceleration,
         configuration: Configuration,
         loss: DeepLoss,
         device: torch.device,
@@ -85,10 +95,12 @@ class Run:
         seed: int,
         ranks: Ranks,
         clock: Callable[[], float],
+        began: float,
         *,
         validates: bool,
     ) -> None:
         self.network, self.loss, self.device = network.train(), loss, device
+        self.forward = forward
         self.settings, self.optimiser_settings = configuration.training, configuration.optimiser
         self.length, self.seed, self.ranks, self.clock = length, seed, ranks, clock
         self.watched = choose_watched(configuration, validates=validates)
@@ -109,7 +121,7 @@ class Run:
         self.sums = EpochSums()
         self.plateau, self.stopping = Watch(), Watch()
         self.loss_average: float | None = None
-        self.began = self.epoch_began = self.captured = self.now = clock()
+        self.began = self.epoch_began = self.captured = self.now = began
         self.share = 0.0  # of the training behind; looked up once a step, so that all who ask agree
 
     def restore(self, state: TrainingState) -> None:
@@ -153,6 +165,7 @@ class Run:
             plateau=self.plateau,
             stopping=self.stopping,
             loss_average=self.loss_average,
+            acceleration=self.forward.way,
         )
 
     @property
@@ -269,7 +282,7 @@ class Run:
         target = target.to(self.device, non_blocking=True)
         half = self.precision is not torch.float32
         with torch.autocast(self.device.type, dtype=self.precision if half else None, enabled=half):
-            outputs = self.network(image)
+            outputs = self.forward(image)
         loss = self.loss(outputs, target) / parts
         value = self.ranks.mean(float(loss.detach()))  # not finite in one is not finite in all
         if math.isfinite(value):

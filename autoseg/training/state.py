@@ -83,6 +83,7 @@ class TrainingState:
         plateau: of the number that the ``plateau`` schedule watches.
         stopping: of the validation Dice, for stopping early.
         loss_average: moving average of the epochs' losses.
+        acceleration: how the network was computed; None in states of before there was a choice.
     """
 
     epoch: int
@@ -101,6 +102,7 @@ class TrainingState:
     plateau: Watch = NEW
     stopping: Watch = NEW
     loss_average: float | None = None
+    acceleration: str | None = None
 
     def final_weights(self) -> Weights:
         """What to predict with at the end: the moving average if there is one."""
