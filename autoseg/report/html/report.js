@@ -62,7 +62,7 @@ document.querySelectorAll(".viewer").forEach((viewer) => {
     const slice = slices[Number(slider.value)];
     slider.setAttribute("aria-valuetext", slice.querySelector("figcaption").textContent);
     for (const picture of slice.querySelectorAll("image")) {
-      picture.style.display = !channel || picture.dataset.channel === channel.value ? "" : "none";
+      picture.style.display = !channel || picture.dataset.channel === channel.value ? "inline" : "none";
     }
     const drawing = slice.querySelector("svg");
     drawing.setAttribute("viewBox", magnify && magnify.checked && drawing.dataset.field || drawing.dataset.whole);
