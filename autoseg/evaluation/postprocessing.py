@@ -136,7 +136,8 @@ def choose_settings(
 ) -> tuple[dict[str, PostProcessing], dict[str, dict[str, PostProcessing]]]:
     """The setting of each label that the cases speak for, and what they speak for without each fold.
 
-    A label is changed only if settings chosen without a fold's cases are better on these, over all folds together.
+    A label is changed only if settings chosen without a fold's cases are better on these, over all folds together. A
+    setting that leaves any case without a score is not chosen.
 
     Args:
         tables: label -> (N,S) float, the score of each case with each of ``SETTINGS``, NaN where undefined.
@@ -152,7 +153,7 @@ def choose_settings(
     if len(without) < 2:
         return {}, without
     for name, table in tables.items():
-        scores = table if higher_is_better else -table
+        scores = _leave_out_lost(table if higher_is_better else -table)
         chosen = _pick(scores)
         honest = np.empty(len(scores))
         picks = {}
@@ -161,9 +162,8 @@ def choose_settings(
             picks[fold] = _pick(scores[~held_out])
             honest[held_out] = scores[held_out, picks[fold]]
         plain = scores[:, 0]
-        both = ~np.isnan(plain) & ~np.isnan(honest)
-        lost = np.isnan(honest) & ~np.isnan(plain)
-        if chosen == 0 or lost.any() or not both.any() or honest[both].mean() <= plain[both].mean():
+        scored = ~np.isnan(plain)
+        if chosen == 0 or honest[scored].mean() <= plain[scored].mean():
             continue
         final[name] = SETTINGS[chosen]
         for fold, pick in picks.items():
@@ -183,17 +183,19 @@ def describe_setting(setting: PostProcessing) -> str:
     return ", ".join(parts) or "as it is"
 
 
-def _pick(scores: np.ndarray) -> int:
-    """The setting with the best mean over the cases that are scored without any; higher is better.
+def _leave_out_lost(scores: np.ndarray) -> np.ndarray:
+    """(N,S) without the settings that leave a case unscored: a mask that became empty must not pass for a good one."""
+    lost = (np.isnan(scores) & ~np.isnan(scores[:, :1])).any(axis=0)
+    return np.where(lost, -np.inf, scores)
 
-    A setting that leaves one of these without a score is out: a mask that became empty must not pass for a good one.
-    """
+
+def _pick(scores: np.ndarray) -> int:
+    """The setting with the best mean over the cases that are scored without any; higher is better."""
     rows = scores[~np.isnan(scores[:, 0])]
     if not len(rows):
         return 0
-    means = np.where(np.isnan(rows).any(axis=0), -np.inf, np.nan_to_num(rows).mean(axis=0))
-    best = float(means.max())
-    return int(np.flatnonzero(means >= best - 1e-12)[0])
+    means = rows.mean(axis=0)
+    return int(np.flatnonzero(means >= means.max() - 1e-12)[0])
 
 
 def _reaches(shares: np.ndarray, threshold: float | None) -> np.ndarray:

@@ -1,0 +1,122 @@
+"""Temperature and calibration error: numbers worked by hand."""
+
+import numpy as np
+import pytest
+
+from autoseg.evaluation.boxed import BoxedProbabilities, join_boxes
+from autoseg.evaluation.calibration import (
+    calibrate,
+    draw_voxels,
+    expected_error,
+    fit_temperature,
+    make_bins,
+    temper,
+)
+
+
+def softmax(logits):
+    shares = np.exp(logits - logits.max(axis=0))
+    return shares / shares.sum(axis=0)
+
+
+def test_tempering_classes_divides_their_logits():
+    logits = np.array([[2.0, 0.0], [1.0, 0.5], [0.0, -1.0]])
+    assert temper(softmax(logits), 2.0, overlap=False) == pytest.approx(softmax(logits / 2), abs=1e-6)
+    assert temper(softmax(logits), 1.0, overlap=False) == pytest.approx(softmax(logits), abs=1e-6)
+
+
+def test_tempering_regions_divides_each_logit():
+    logits = np.array([[2.0, -3.0], [0.0, 4.0]])
+    found = temper(1 / (1 + np.exp(-logits)), 0.5, overlap=True)
+    assert found == pytest.approx(1 / (1 + np.exp(-2 * logits)), abs=1e-6)
+
+
+def test_what_is_certain_stays_so_and_the_winner_too():
+    shares = np.array([[1.0, 0.99995, 0.3], [0.0, 0.00005, 0.7]])
+    found = temper(shares, 3.0, overlap=False)
+    assert found[:, :2].tolist() == [[1.0, 1.0], [0.0, 0.0]]
+    assert found[1, 2] > 0.5
+    assert temper(shares[1:], 3.0, overlap=True)[0, :2].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_of_overconfident_probabilities_is_found(overlap, temperature):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (2, 40_000))
+    if overlap:
+        honest = 1 / (1 + np.exp(-logits))
+        truth = rng.random(honest.shape) < honest
+        claimed = 1 / (1 + np.exp(-logits * temperature))
+    else:
+        honest = softmax(logits)
+        first = rng.random(40_000) < honest[0]
+        truth = np.stack([first, ~first])
+        claimed = softmax(logits * temperature)
+    found = fit_temperature(claimed.T, truth.T, overlap=overlap)
+    assert found == pytest.approx(temperature, rel=0.05)
+    calibration = calibrate(claimed.T.astype(np.float32), truth.T, overlap=overlap)
+    assert calibration.error_after < 0.01
+    assert calibration.error_after <= calibration.error_before + 1e-3
+
+
+def test_calibration_error_by_hand():
+    probability = np.array([0.9, 0.9, 0.9, 0.9, 0.1, 0.1])
+    truth = np.array([True, True, True, False, False, True])
+    bins = make_bins(probability, truth)
+    assert len(bins) == 15
+    upper, lower = bins[13], bins[1]
+    assert (upper.voxels, upper.confidence, upper.frequency) == (4, pytest.approx(0.9), 0.75)
+    assert (lower.voxels, lower.confidence, lower.frequency) == (2, pytest.approx(0.1), 0.5)
+    assert bins[5].confidence is None
+    assert expected_error(bins) == pytest.approx((4 * 0.15 + 2 * 0.4) / 6)
+
+
+def test_the_last_bin_holds_what_is_certain():
+    bins = make_bins(np.array([1.0, 0.0]), np.array([True, False]))
+    assert (bins[14].voxels, bins[0].voxels) == (1, 1)
+    assert expected_error(bins) == 0
+
+
+def test_ignored_voxels_are_never_drawn():
+    shares = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
+    counted = np.zeros((2, 2, 2), bool)
+    counted[0, 0] = True
+    drawn, truth = draw_voxels(shares, shares > 0, counted, count=5, generator=np.random.default_rng(0))
+    assert drawn.ravel().tolist() == [0.0, 1.0]
+    assert truth.ravel().tolist() == [False, True]
+    drawn, _ = draw_voxels(shares, shares > 0, None, count=3, generator=np.random.default_rng(0))
+    assert len(set(drawn.ravel().tolist())) == 3
+
+
+# --------------------------------------------------------------------------------------------------- boxes
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_box_gives_back_what_is_worth_keeping(overlap):
+    whole = np.zeros((2, 5, 6, 7), np.float16)
+    if not overlap:
+        whole[0] = 1
+    whole[:, 2:4, 1, 3:5] = 0.5
+    whole[1, 0, 0, 0] = 5e-5  # negligible
+    boxed = BoxedProbabilities.of(whole, overlap=overlap)
+    assert boxed.box == ((2, 4), (1, 2), (3, 5))
+    assert boxed.voxels.shape == (2, 2, 1, 2)
+    again = boxed.within(((0, 5), (0, 6), (0, 7)))
+    whole[1, 0, 0, 0] = 0
+    assert np.array_equal(again, whole)
+
+
+def test_nothing_at_all_is_an_empty_box():
+    whole = np.zeros((2, 3, 3, 3), np.float16)
+    whole[0] = 1
+    boxed = BoxedProbabilities.of(whole, overlap=False)
+    assert boxed.voxels.size == 0
+    assert boxed.within(((0, 1), (0, 1), (0, 1))).ravel().tolist() == [1, 0]
+
+
+def test_boxes_are_joined_with_a_margin_within_the_scan():
+    empty = ((0, 0), (0, 0), (0, 0))
+    assert join_boxes([empty, empty], (4, 4, 4)) == ((0, 1), (0, 1), (0, 1))
+    joined = join_boxes([empty, ((1, 2), (3, 4), (0, 1)), ((2, 3), (1, 2), (0, 1))], (4, 9, 9), margin=2)
+    assert joined == ((0, 4), (0, 6), (0, 3))
