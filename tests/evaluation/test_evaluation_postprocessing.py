@@ -138,7 +138,7 @@ def test_the_search_scores_what_the_finished_mask_scores(outputs, labels, region
     case = make_case(rng, outputs, ignore_label=ignore)
     targets = regions or {name: (value,) for name, value in labels.items() if value not in (0, ignore)}
     tables = score_settings(case, outputs, targets, metric=metric, empty_score="one")
-    assert len({round(float(score), 6) for score in tables[next(iter(targets))]}) > 3  # settings differ
+    assert len({round(float(score), 6) for score in tables[next(iter(targets))]}) > 1  # settings differ
     for label in targets:
         for number in rng.choice(len(SETTINGS), 25, replace=False):
             mask = finish_mask(case.probabilities, outputs, {label: SETTINGS[number]}, voxel_volume_ml=0.006)

@@ -129,13 +129,14 @@ def share_budget(
         spent_s: so far.
         standings: of all jobs.
         expected_s: job -> seconds that it should take beside its training.
-        beside_s: job -> seconds that it took, of finished ones.
+        beside_s: job -> seconds that it took so far.
     """
     new = [job for job, standing in standings.items() if standing.facts is None and not standing.is_trained]
     if not new:
         return 0.0
     coming = sum(expected_s.get(job.name, 0.0) for job, standing in standings.items() if not standing.is_predicted)
-    known = [name for name in beside_s if expected_s.get(name)]
+    done = (job.name for job, standing in standings.items() if standing.is_predicted)
+    known = [name for name in done if name in beside_s and expected_s.get(name)]
     if known:
         coming *= sum(beside_s[name] for name in known) / sum(expected_s[name] for name in known)
     begun = 0.0

@@ -47,12 +47,19 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What became of a job; ``failure`` is one sentence, ``stopped`` says that it is to go on another time."""
+    """What became of a job.
+
+    Attributes:
+        job: which.
+        failure: one sentence, where it failed.
+        stopped: it is to go on another time.
+        beside_s: what it took beside its training, this time.
+    """
 
     job: Job
     failure: str | None = None
     stopped: bool = False
-    seconds: float = 0.0
+    beside_s: float = 0.0
 
 
 Work = Callable[[Iterable[Order]], Iterator[Report]]
@@ -105,12 +112,15 @@ class Course:
             beside_s=self.state.beside_s,
         )
 
+    def trained_s(self, job: Job) -> float:
+        """Seconds that a job was trained, over all runs."""
+        facts = self.standing(job).facts
+        return 0.0 if facts is None else facts.elapsed_s
+
     def close(self, report: Report) -> None:
-        """Note what a job took beside its training, if it is done."""
-        standing = self.standing(report.job)
-        beside = dict(self.state.beside_s)
-        if standing.is_predicted and standing.facts is not None and report.job.name not in beside:
-            beside[report.job.name] = round(max(0.0, report.seconds - standing.facts.elapsed_s), 1)
+        """Note what a job took beside its training."""
+        beside, name = dict(self.state.beside_s), report.job.name
+        beside[name] = round(beside.get(name, 0.0) + max(0.0, report.beside_s), 1)
         self.save(self.state.model_copy(update={"beside_s": beside}))
 
     def save(self, state: RunState) -> None:
@@ -181,7 +191,7 @@ def work_here(
             share = "" if budget is None else f", trained for {budget:.0f} s"
             log.info("%d of %d: %s %s%s", numbers[job], len(numbers), dataset, job.name, share)
             failure = None
-            began, trained = time.monotonic(), course.standing(job).facts
+            began, trained_s = time.monotonic(), course.trained_s(job)
             try:
                 train(
                     store,
@@ -201,7 +211,7 @@ def work_here(
                 raise  # the next job would not be written either
             except AutosegError as error:
                 failure = str(error)
-            seconds = time.monotonic() - began + (0.0 if trained is None else trained.elapsed_s)
-            yield Report(job=job, failure=failure, stopped=should_stop(), seconds=seconds)
+            beside_s = time.monotonic() - began - (course.trained_s(job) - trained_s)
+            yield Report(job=job, failure=failure, stopped=should_stop(), beside_s=beside_s)
 
     return work
