@@ -40,7 +40,7 @@ class Table(Generic[T]):
         return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._all()
+        return name in self.entries or name in self._all()  # ours without asking what other packages add
 
     def __getitem__(self, name: str) -> T:
         """The extension of that name.
