@@ -47,11 +47,29 @@ def test_seeds_differ(make, cases):
     assert not torch.equal(images[0], images[2])
 
 
-def test_no_two_of_200_samples_are_alike(make, cases):
+@pytest.mark.parametrize("device", [None, torch.device("cpu")], ids=["loops", "torch"])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_no_two_of_200_samples_are_alike(make, cases, ranks, device):
+    # Forked workers that share one random stream draw the same changes over and over; here no two may be the same.
     configuration = make.configured(augmentation=make.everything(), batch_size=4)
-    batches = collect(cases, configuration, range(50), workers=4)
-    samples = {sample.numpy().tobytes() for image, _ in batches.values() for sample in image}
-    assert len(samples) == 200
+    patches = set()
+    for rank in range(ranks):
+        options = {"seed": 1, "workers": 4, "share": (rank, ranks), "device": device}
+        with Batches(cases, configuration, **options) as batches:
+            patches |= {sample.numpy().tobytes() for step in range(50) for sample in batches.batch(step)[0]}
+    assert len(patches) == 200
+
+
+def test_no_two_of_200_samples_are_drawn_alike(make, cases):
+    changes = make.everything(noise_variance=(0.01, 0.1))
+    configuration = make.configured(augmentation=changes, batch_size=4)
+    with Batches(cases, configuration, seed=1, workers=4) as batches:
+        drawn = [batches.draw(step, sample).change for step in range(50) for sample in range(4)]
+        assert batches.draw(49, 3).change.noise_seed == drawn[-1].noise_seed
+    for name in ("matrix", "elastic", "blur", "brightness", "contrast", "low_resolution", "bias", "gamma"):
+        assert len({getattr(change, name).tobytes() for change in drawn}) == 200, name
+    for name in ("noise_std", "noise_seed"):
+        assert len({getattr(change, name) for change in drawn}) == 200, name
 
 
 def test_2d_patches_are_slices(make, cases):
