@@ -1,6 +1,18 @@
 """Planned settings -> a network with weights drawn from a seed; one architecture per file, named in ``NETWORKS``."""
 
-from autoseg.networks.build import NETWORKS, build_network, fit_settings, network_traits
+from autoseg.networks.build import NETWORKS, build_network, fit_settings, load_initial_weights, network_traits
+from autoseg.networks.parts import NetworkParts, Part, find_parts
 from autoseg.networks.traits import Architecture, NetworkTraits
 
-__all__ = ["NETWORKS", "Architecture", "NetworkTraits", "build_network", "fit_settings", "network_traits"]
+__all__ = [
+    "NETWORKS",
+    "Architecture",
+    "NetworkParts",
+    "NetworkTraits",
+    "Part",
+    "build_network",
+    "find_parts",
+    "fit_settings",
+    "load_initial_weights",
+    "network_traits",
+]

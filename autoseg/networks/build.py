@@ -10,7 +10,14 @@ from torch import nn
 from autoseg.core.errors import UsageError
 from autoseg.core.records import NetworkSettings
 from autoseg.core.registry import Table
-from autoseg.networks.traits import Architecture, NetworkTraits, check_input_size, check_settings, complete_settings
+from autoseg.networks.traits import (
+    WEIGHTS,
+    Architecture,
+    NetworkTraits,
+    check_input_size,
+    check_settings,
+    complete_settings,
+)
 
 NETWORKS: Table[Architecture] = Table(
     "network",
@@ -22,6 +29,15 @@ NETWORKS: Table[Architecture] = Table(
         "dynunet": "autoseg.networks.dynunet:DYNUNET",
         "unetr": "autoseg.networks.unetr:UNETR",
         "swin_unetr": "autoseg.networks.swin_unetr:SWIN_UNETR",
+        "ratlesnetv2": "autoseg.networks.ratlesnetv2:RATLESNETV2",
+        "inception_unet": "autoseg.networks.inception_unet:INCEPTION_UNET",
+        "aspp_net": "autoseg.networks.aspp_net:ASPP_NET",
+        "pyramid_net": "autoseg.networks.pyramid_net:PYRAMID_NET",
+        "unet_resnet": "autoseg.networks.encoders:UNET_RESNET",
+        "unet_efficientnet": "autoseg.networks.encoders:UNET_EFFICIENTNET",
+        "deeplabv3": "autoseg.networks.encoders:DEEPLABV3",
+        "deeplabv3plus": "autoseg.networks.encoders:DEEPLABV3PLUS",
+        "pspnet": "autoseg.networks.encoders:PSPNET",
     },
 )
 
@@ -57,6 +73,24 @@ def network_traits(name: str) -> NetworkTraits:
         UsageError: no network of that name, or a package that it needs is not installed.
     """
     return _find(name).traits
+
+
+def load_initial_weights(network: nn.Module, settings: NetworkSettings) -> str | None:
+    """Put the weights that the option ``weights`` names, if any, into a fresh network, in place.
+
+    Args:
+        network: as ``build_network`` made it from the settings.
+
+    Returns:
+        One clause on what was loaded; None where the settings name nothing.
+
+    Raises:
+        ModelError: the weights cannot be had, or are those of another network.
+    """
+    architecture = _find(settings.name)
+    if architecture.begin is None or settings.options.get(WEIGHTS) is None:
+        return None
+    return architecture.begin(network, settings).describe()
 
 
 def fit_settings(settings: NetworkSettings, *, dimensions: int, patch: Sequence[int]) -> NetworkSettings:

@@ -8,7 +8,7 @@ from torch import nn
 
 from autoseg.core.records import NetworkSettings
 from autoseg.networks.stages import run_stage
-from autoseg.networks.traits import CHECKPOINTING, TOPOLOGY, Architecture, NetworkTraits
+from autoseg.networks.traits import CHECKPOINTING, TOPOLOGY, Architecture, NetworkTraits, encoder_named
 
 
 def build_dynunet(settings: NetworkSettings, dimensions: int, input_channels: int, output_channels: int) -> nn.Module:
@@ -70,6 +70,9 @@ class DynamicUNet(nn.Module):
 DYNUNET = Architecture(
     build=build_dynunet,
     traits=NetworkTraits(
-        follows=TOPOLOGY - {"encoder_blocks", "decoder_blocks"}, least_stages=3, options=("residual",)
+        follows=TOPOLOGY - {"encoder_blocks", "decoder_blocks"},
+        least_stages=3,
+        options=("residual",),
+        encoder=encoder_named("input_block.", "downsamples.", "bottleneck."),
     ),
 )

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from autoseg.core.records import NetworkSettings
 from autoseg.networks.stages import initialise_convolutions, run_stage
-from autoseg.networks.traits import CHECKPOINTING, Architecture, NetworkTraits
+from autoseg.networks.traits import CHECKPOINTING, Architecture, NetworkTraits, encoder_named
 
 GROUPS = 8
 _CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -146,4 +146,7 @@ def _head(dimensions: int, features: int, outputs: int) -> nn.Module:
     return nn.Sequential(SlimGroupNorm(features), nn.ReLU(inplace=True), last)
 
 
-SEGRESNET = Architecture(build=build_segresnet, traits=NetworkTraits(usual_blocks=((1, 2, 2, 4), (1,))))
+SEGRESNET = Architecture(
+    build=build_segresnet,
+    traits=NetworkTraits(usual_blocks=((1, 2, 2, 4), (1,)), encoder=encoder_named("convInit.", "down_layers.")),
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -13,15 +14,39 @@ LEAKY_SLOPE = 0.01
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def run_stage(stage: Callable[..., torch.Tensor], *inputs: Any, checkpointing: bool) -> torch.Tensor:
+def run_stage(
+    stage: Callable[..., torch.Tensor], *inputs: Any, checkpointing: bool, norms: Sequence[nn.Module] = ()
+) -> torch.Tensor:
     """Apply a stage; with checkpointing only its inputs are kept, and the way back computes it again.
+
+    Args:
+        norms: batch norms inside the stage; computed again, they must not count the same batch twice.
 
     Source: Chen et al. 2016, arXiv 1604.06174.
     """
     if not (checkpointing and torch.is_grad_enabled()):
         return stage(*inputs)
-    # No network here has random layers, so there is no random state to bring back.
-    return checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False)
+    # No network with this option has random layers, so there is no random state to bring back.
+    return checkpoint(
+        stage,
+        *inputs,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), _keep_statistics(norms)),
+    )
+
+
+@contextmanager
+def _keep_statistics(norms: Sequence[Any]) -> Iterator[None]:
+    """Within, batch norms scale by the batch as ever and leave their running statistics alone."""
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, batches in before:
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 def initialise_convolutions(network: nn.Module) -> None:

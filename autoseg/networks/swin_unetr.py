@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from autoseg.core.records import NetworkSettings
 from autoseg.networks.stages import run_stage
-from autoseg.networks.traits import CHECKPOINTING, TOPOLOGY, Architecture, NetworkTraits
+from autoseg.networks.traits import CHECKPOINTING, TOPOLOGY, Architecture, NetworkTraits, encoder_named
 
 WINDOW = 7
 HEAD_FEATURES = 16
@@ -184,5 +184,6 @@ SWIN_UNETR = Architecture(
         least_stages=3,
         options=("window_size",),
         usual_features=_usual_features,
+        encoder=encoder_named("swinViT.", "encoder"),
     ),
 )

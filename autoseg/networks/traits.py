@@ -10,6 +10,7 @@ from torch import nn
 
 from autoseg.core.errors import PlanError
 from autoseg.core.records import NetworkSettings
+from autoseg.networks.initial import Coverage
 
 # A builder makes a network and draws its weights; ``forward(x: (B,C,*spatial)) -> list[logits]`` finest first, one
 # per decoder stage, and a settable ``deep_supervision`` that, when False, gives a list of one without computing the
@@ -18,11 +19,23 @@ Builder = Callable[[NetworkSettings, int, int, int], nn.Module]
 
 TOPOLOGY = frozenset({"features", "kernels", "strides", "encoder_blocks", "decoder_blocks"})
 CHECKPOINTING = "checkpointing"  # the option that every network with ``supports_checkpointing`` knows
+WEIGHTS = "weights"  # the option that names weights to begin with, of networks that have a ``begin``
 
 
 def total_strides(settings: NetworkSettings) -> tuple[int, ...]:
     """The product of all strides per axis."""
     return tuple(math.prod(axis) for axis in zip(*settings.strides, strict=True))
+
+
+Encoder = Callable[[NetworkSettings], tuple[str, ...]]
+
+
+def encoder_named(*beginnings: str) -> Encoder:
+    """An encoder whose parameters' names begin so, whatever the settings."""
+    return lambda settings: beginnings
+
+
+USUAL_ENCODER = encoder_named("encoder")  # with a number where there is one per stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +55,12 @@ class NetworkTraits:
         options: names of its own options.
         most_halvings: how often an axis may be halved at most; None knows no limit.
         usual_features: of the features that a plain U-Net would have per stage, those of this network as published.
+        usual_strides: of the strides that a plain U-Net would have per stage, those of this network.
         usual_blocks: blocks per stage as published, of encoder and decoder, finest first; the last number goes on.
+        normalises_batch: it has batch norm: while training, samples are scaled by the statistics of all that go
+            through together, so that a batch in parts is another training; in prediction by those gathered meanwhile.
+        fixed: settings -> the same with what its architecture leaves no choice of; None leaves the plan all choices.
+        encoder: settings -> what the names of its encoder's parameters begin with.
     """
 
     dimensions: tuple[int, ...] = (2, 3)
@@ -56,15 +74,26 @@ class NetworkTraits:
     options: tuple[str, ...] = ()
     most_halvings: int | None = None
     usual_features: Callable[[tuple[int, ...]], tuple[int, ...]] = tuple
+    usual_strides: Callable[[tuple[tuple[int, ...], ...]], tuple[tuple[int, ...], ...]] = tuple
     usual_blocks: tuple[tuple[int, ...], tuple[int, ...]] = ((2,), (2,))
+    normalises_batch: bool = False
+    fixed: Callable[[NetworkSettings], NetworkSettings] | None = None
+    encoder: Encoder = USUAL_ENCODER
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """An entry of the table of networks: how it is built and what it can do."""
+    """An entry of the table of networks.
+
+    Attributes:
+        build: how it is built.
+        traits: what it can do.
+        begin: puts the weights that the option ``weights`` names into a fresh network.
+    """
 
     build: Builder
     traits: NetworkTraits
+    begin: Callable[[nn.Module, NetworkSettings], Coverage] | None = None
 
 
 def complete_settings(settings: NetworkSettings, traits: NetworkTraits, patch: Sequence[int]) -> NetworkSettings:
@@ -81,7 +110,8 @@ def complete_settings(settings: NetworkSettings, traits: NetworkTraits, patch: S
     if not traits.supports_checkpointing:
         options.pop(CHECKPOINTING, None)
     deep = settings.deep_supervision and traits.supports_deep_supervision
-    return settings.model_copy(update={"options": options, "deep_supervision": deep})
+    completed = settings.model_copy(update={"options": options, "deep_supervision": deep})
+    return completed if traits.fixed is None else traits.fixed(completed)
 
 
 def check_settings(settings: NetworkSettings, traits: NetworkTraits, dimensions: int) -> None:
@@ -94,6 +124,7 @@ def check_settings(settings: NetworkSettings, traits: NetworkTraits, dimensions:
     if dimensions not in traits.dimensions:
         exists = " and ".join(f"{n}D" for n in traits.dimensions)
         raise PlanError(f"{name} exists in {exists} only; plan another network for the {dimensions}D configuration")
+    _check_fixed(settings, traits, name)
     stages = len(settings.features)
     if stages < traits.least_stages:
         raise PlanError(
@@ -128,6 +159,17 @@ def check_input_size(settings: NetworkSettings, traits: NetworkTraits, size: Seq
             f"{name} is built for {tuple(settings.options['patch_size'])} voxels and cannot take {tuple(size)}; "
             f"set patch_size, tiling.tile_size and network.options.patch_size to the same numbers"
         )
+
+
+def _check_fixed(settings: NetworkSettings, traits: NetworkTraits, name: str) -> None:
+    """The plan must not say what the network is not."""
+    if traits.fixed is None:
+        return
+    true = traits.fixed(settings)
+    for field in sorted(TOPOLOGY):
+        said, is_so = getattr(settings, field), getattr(true, field)
+        if said != is_so:
+            raise PlanError(f"{name} has {field} {list(said)}, but its encoder makes them {list(is_so)}; write these")
 
 
 def _check_sizes(settings: NetworkSettings, name: str, dimensions: int) -> None:

@@ -16,6 +16,7 @@ from autoseg.networks.traits import (
     Architecture,
     NetworkTraits,
     check_input_size,
+    encoder_named,
     total_strides,
 )
 
@@ -173,5 +174,6 @@ UNETR = Architecture(
         options=("layers",),
         most_halvings=4,  # a token of 16 voxels along an axis; of 32, a patch would be a handful of tokens
         usual_features=_usual_features,
+        encoder=encoder_named("vit.", "encoder"),
     ),
 )

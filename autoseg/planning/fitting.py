@@ -7,8 +7,10 @@ speed (stages computed twice), samples at once (the batch in parts), and last th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from autoseg.core.errors import MemoryShortageError
 from autoseg.core.records import Configuration, NetworkSettings
@@ -17,6 +19,9 @@ from autoseg.planning.presets import MIN_BATCH, Preset
 from autoseg.planning.pricing import DEVICE_GB, Cost, Price, Step
 from autoseg.planning.spacing import join
 from autoseg.planning.topology import NO_LIMIT, Topology, describe_network, plan_topology
+
+if TYPE_CHECKING:
+    from autoseg.networks import NetworkTraits
 
 WIDTHS = (1.0, 0.75, 0.5)  # shares of the preset's filters; narrower networks lose more than a slower step costs
 GFLOP_TOLERANCE = 1.05
@@ -70,10 +75,24 @@ def plan_variant(task: Task, fit: Fit, name: str, preset: Preset, *, budget_gb: 
 
     def describe(topology: Topology, width: int) -> NetworkSettings:
         settings = describe_network(own, topology, width)
-        settings = settings.model_copy(update={"features": traits.usual_features(settings.features)})
-        return fit_settings(settings, dimensions=axes, patch=topology.patch)
+        usual = {
+            "features": traits.usual_features(settings.features),
+            "strides": traits.usual_strides(settings.strides),
+        }
+        return fit_settings(settings.model_copy(update=usual), dimensions=axes, patch=topology.patch)
 
-    search = _Search(task, own, budget_gb, cost, describe, limits=limits)
+    fixed = _fix_topology(describe_network(own, fit.topology, own.base_features), traits, axes)
+    search = _Search(
+        task,
+        own,
+        budget_gb,
+        cost,
+        describe,
+        limits=limits,
+        fixed=fixed,
+        in_parts=not traits.normalises_batch,
+        checkpoints=traits.supports_checkpointing,
+    )
     planned = _Trial(topology=search.limit(fit.topology), width=own.base_features, batch=fit.batch)
     if preset.step_gflop is not None:
         planned = search.lighten(planned, preset.step_gflop * GFLOP_TOLERANCE)
@@ -89,12 +108,13 @@ def relieve(configuration: Configuration) -> tuple[Configuration, str] | None:
     from autoseg.networks import network_traits
 
     network, training = configuration.network, configuration.training
-    if network_traits(network.name).supports_checkpointing and not network.options.get("checkpointing", False):
+    traits = network_traits(network.name)
+    if traits.supports_checkpointing and not network.options.get("checkpointing", False):
         slower = network.model_copy(update={"options": {**network.options, "checkpointing": True}})
         return configuration.model_copy(update={"network": slower}), "stages are computed twice (checkpointing)"
     more = range(training.accumulation + 1, configuration.batch_size + 1)
     parts = next((n for n in more if configuration.batch_size % n == 0), None)
-    if parts is None:
+    if parts is None or traits.normalises_batch:  # which parts would change
         return None
     divided = training.model_copy(update={"accumulation": parts})
     return configuration.model_copy(update={"training": divided}), f"batches go through in {parts} parts (accumulation)"
@@ -126,6 +146,9 @@ class _Search:
         task, preset, budget_gb, cost: as for ``settle``.
         describe: topology and width -> settings.
         limits: the most halvings per axis.
+        fixed: the topology of a network that has no other, whatever the patch; its width is no choice either.
+        in_parts: batches may go through in parts; they may not where samples are scaled by all of their batch.
+        checkpoints: stages may be computed twice.
     """
 
     def __init__(
@@ -137,9 +160,12 @@ class _Search:
         describe: Describe,
         *,
         limits: list[int] | None = None,
+        fixed: Topology | None = None,
+        in_parts: bool = True,
+        checkpoints: bool = True,
     ) -> None:
         self.task, self.preset, self.budget_gb, self.cost, self.describe = task, preset, budget_gb, cost, describe
-        self.limits = limits
+        self.limits, self.fixed, self.in_parts, self.checkpoints = limits, fixed, in_parts, checkpoints
         self.prices: dict[_Trial, Price] = {}
 
     def settle(self, planned: _Trial, fit: Fit) -> Fit:
@@ -187,7 +213,10 @@ class _Search:
         return self.price(trial).gigabytes <= self.budget_gb
 
     def limit(self, topology: Topology) -> Topology:
-        """The topology again, with no axis halved more often than this network allows."""
+        """The topology again, with no axis halved more often than this network allows; or its own, a little larger."""
+        if self.fixed is not None:
+            sizes = zip(topology.patch, self.fixed.divisors, strict=True)
+            return replace(self.fixed, patch=tuple(math.ceil(n / divisor) * divisor for n, divisor in sizes))
         return topology if self.limits is None else plan_topology(self.task.spacing, topology.patch, self.limits)
 
     def lighten(self, trial: _Trial, limit_gflop: float) -> _Trial:
@@ -217,7 +246,7 @@ class _Search:
                 return replace(trial, batch=batch)
         # 16d. In parts, a batch needs the memory of one part; two samples are then taken one by one.
         trial = replace(trial, batch=least)
-        for parts in (n for n in range(2, least + 1) if least % n == 0):
+        for parts in (n for n in range(2, least + 1) if self.in_parts and least % n == 0):
             trial = replace(trial, accumulation=parts)
             if self.fits(trial):
                 return trial
@@ -237,10 +266,13 @@ class _Search:
         """16a-16c: as planned (with a smaller batch), with fewer filters, and then with every stage computed twice."""
         for width in self.widths():
             yield (trial := replace(planned, width=width))
-        yield replace(trial, checkpointing=True)
+        if self.checkpoints:
+            yield replace(trial, checkpointing=True)
 
     def widths(self) -> list[int]:
         """Filters of the finest stage, in multiples of 4."""
+        if self.fixed is not None:
+            return [self.preset.base_features]
         return [max(4, round(self.preset.base_features * share / 4) * 4) for share in WIDTHS]
 
     def largest_batch(self, trial: _Trial, least: int) -> int:
@@ -259,8 +291,19 @@ class _Search:
 
     def shorten(self, trial: _Trial) -> _Trial | None:
         """The trial on a patch one step smaller, or None where it cannot be."""
+        if self.fixed is not None:
+            return self.shorten_fixed(trial)
         smaller, _ = shorten(self.task, trial.topology, self.preset.least_edge)
         return None if smaller is None else replace(trial, topology=self.limit(smaller))
+
+    def shorten_fixed(self, trial: _Trial) -> _Trial | None:
+        """The trial with the axis that is longest against the median case shortened by what its halvings divide."""
+        patch, divisors = list(trial.topology.patch), trial.topology.divisors
+        axis = max(range(len(patch)), key=lambda a: (patch[a] > 2 * divisors[a], patch[a] / self.task.shape[a]))
+        if patch[axis] <= 2 * divisors[axis]:  # a single voxel of the coarsest stage would have no neighbours
+            return None
+        patch[axis] -= divisors[axis]
+        return replace(trial, topology=replace(trial.topology, patch=tuple(patch)))
 
     def explain(self, planned: _Trial, chosen: _Trial, fit: Fit) -> dict[str, str]:
         """Why the memory is what it is, and what the other reasons must say now."""
@@ -279,7 +322,18 @@ class _Search:
         share = chosen.width / self.preset.base_features
         reasons = {"memory": f"{why}."}
         reasons["network"] = explain_network(self.task, chosen.topology, network, share=share)
-        if chosen.topology.patch != fit.topology.patch:
+        if self.fixed is not None:
+            halvings = ", ".join(map(str, chosen.topology.pools))
+            reasons["network"] = (
+                f"{network.name} on the encoder {network.options['encoder']}, which halves the axes {halvings} times; "
+                f"the plan has no say in its stages and features."
+            )
+        if math.prod(chosen.topology.patch) > math.prod(fit.topology.patch):
+            reasons["patch_size"] = (
+                f"{join(chosen.topology.patch)} voxels: {join(fit.topology.patch)}, which the rules chose, made "
+                f"multiples of {join(chosen.topology.divisors)}, as {network.name} needs."
+            )
+        elif chosen.topology.patch != fit.topology.patch:
             reasons["patch_size"] = (
                 f"{join(chosen.topology.patch)} voxels: {join(fit.topology.patch)}, which the rules chose, is too dear "
                 f"for {network.name}."
@@ -290,6 +344,14 @@ class _Search:
                 f"step ({price.gigabytes:.2f} GB, {price.step_gflop:.3g} GFLOP)."
             )
         return reasons
+
+
+def _fix_topology(settings: NetworkSettings, traits: NetworkTraits, axes: int) -> Topology | None:
+    """The topology of a network that leaves the plan no choice; None of one that follows it."""
+    if traits.fixed is None or axes not in traits.dimensions:
+        return None
+    own = traits.fixed(settings)
+    return Topology(kernels=own.kernels, strides=own.strides, patch=(0,) * axes)
 
 
 def _list_sacrifices(planned: _Trial, chosen: _Trial) -> Iterator[str]:

@@ -4,11 +4,11 @@ from functools import cache
 
 import pytest
 import torch
-from test_networks_contract import settings
+from test_networks_contract import NETWORKS_IN_2D_AND_3D, ON_ENCODERS, settings
 from torch.profiler import ProfilerActivity, profile
 
 from autoseg.core.errors import PlanError
-from autoseg.networks import NETWORKS, build_network, fit_settings
+from autoseg.networks import NETWORKS, build_network, fit_settings, network_traits
 from autoseg.networks.memory import count_flops, estimate_training_memory, measure_step, stand_in_loss
 from autoseg.networks.metering import Meter
 
@@ -17,18 +17,22 @@ PATCH = (8, 16, 24)
 FEATURES = (8, 16, 32)
 
 
+def size(name, dimensions):
+    """Voxels per axis."""
+    return (64, 96) if name in ON_ENCODERS else PATCH[-dimensions:]
+
+
 def fitted(name="unet", dimensions=3, **changes):
     if name == "unetr":
         changes["options"] = {"layers": 3, **changes.get("options", {})}
     planned = settings(name, dimensions, **{"features": FEATURES, **changes})
-    return fit_settings(planned, dimensions=dimensions, patch=PATCH[-dimensions:])
+    return fit_settings(planned, dimensions=dimensions, patch=size(name, dimensions))
 
 
 def estimate(planned=None, dimensions=3, **changes):
-    values = {"patch": PATCH[-dimensions:], "batch": 2, "optimiser": "sgd", "half": False} | changes
-    return estimate_training_memory(
-        planned or fitted(dimensions=dimensions), dimensions=dimensions, input_channels=2, output_channels=3, **values
-    )
+    planned = planned or fitted(dimensions=dimensions)
+    values = {"patch": size(planned.name, dimensions), "batch": 2, "optimiser": "sgd", "half": False} | changes
+    return estimate_training_memory(planned, dimensions=dimensions, input_channels=2, output_channels=3, **values)
 
 
 @cache
@@ -42,8 +46,8 @@ class Training:
 
     def __init__(self, planned, dimensions):
         self.network = build_network(planned, dimensions=dimensions, input_channels=2, output_channels=3, seed=1)
-        self.image = torch.randn(2, 2, *PATCH[-dimensions:])
-        self.target = torch.zeros(2, *PATCH[-dimensions:], dtype=torch.int16)
+        self.image = torch.randn(2, 2, *size(planned.name, dimensions))
+        self.target = torch.zeros(2, *size(planned.name, dimensions), dtype=torch.int16)
         # As on a GPU: all weights at once.
         self.optimiser = torch.optim.SGD(
             self.network.parameters(), 1e-3, momentum=0.9, weight_decay=1e-5, nesterov=True, foreach=True
@@ -63,7 +67,10 @@ class Training:
         return [*self.network.parameters(), *self.network.buffers(), *momenta, self.image, self.target]
 
 
-@pytest.mark.parametrize(("name", "dimensions"), [("unet", 2), *((name, 3) for name in NETWORKS)])
+@pytest.mark.parametrize(
+    ("name", "dimensions"),
+    [pair for pair in NETWORKS_IN_2D_AND_3D if pair[1] == 3 or pair[0] in ("unet", *ON_ENCODERS)],
+)
 def test_the_estimate_is_what_lives_at_once_in_a_real_step(name, dimensions):
     predicted = usual(name, dimensions)
     training = Training(fitted(name, dimensions), dimensions)
@@ -76,8 +83,9 @@ def test_the_estimate_is_what_lives_at_once_in_a_real_step(name, dimensions):
 
 @pytest.mark.parametrize("name", NETWORKS.names())
 def test_the_estimate_is_what_the_allocator_gives_out(name):
-    predicted = usual(name)
-    training = Training(fitted(name), 3)
+    dimensions = 2 if name in ON_ENCODERS else 3
+    predicted = usual(name, dimensions)
+    training = Training(fitted(name, dimensions), dimensions)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         training.step()
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -101,7 +109,7 @@ def test_mixed_precision_is_estimated_as_it_is(name):
     assert predicted.total == pytest.approx(real, rel=0.02)
 
 
-@pytest.mark.parametrize("name", NETWORKS.names())
+@pytest.mark.parametrize("name", [name for name in NETWORKS if network_traits(name).supports_checkpointing])
 def test_checkpointing_saves_activations_and_costs_arithmetic(name):
     before, slim = usual(name), estimate(fitted(name, options={"checkpointing": True}))
     assert slim.activations_peak < 0.9 * before.activations_peak

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 import torch
-from test_networks_contract import NETWORKS_IN_2D_AND_3D, build, image, patch, settings
+from test_networks_contract import NETWORKS_IN_2D_AND_3D, ON_ENCODERS, PLANNED, build, image, patch, settings
 
 from autoseg.core.errors import PlanError
-from autoseg.networks import NETWORKS, build_network, fit_settings, network_traits
+from autoseg.networks import build_network, fit_settings, network_traits
 from autoseg.networks.traits import NetworkTraits, check_settings, complete_settings
 
 TWO_STAGES = {
@@ -21,14 +21,15 @@ TWO_STAGES = {
 
 @pytest.mark.parametrize(("name", "dimensions"), NETWORKS_IN_2D_AND_3D)
 def test_the_least_multiples_are_enough(name, dimensions):
-    divisor = network_traits(name).divisor(settings(name, dimensions))
+    made = fit_settings(settings(name, dimensions), dimensions=dimensions, patch=patch(dimensions, name))
+    divisor = network_traits(name).divisor(made)
     size = (divisor[0] * 3, *divisor[1:-1], divisor[-1] * 2)
     fitted = fit_settings(settings(name, dimensions), dimensions=dimensions, patch=size)
     net = build_network(fitted, dimensions=dimensions, input_channels=1, output_channels=2, seed=1)
     assert net(torch.zeros(1, 1, *size))[0].shape == (1, 2, *size)
 
 
-@pytest.mark.parametrize("name", NETWORKS.names())
+@pytest.mark.parametrize("name", PLANNED)
 def test_the_fields_that_a_network_says_it_follows_change_its_weights(name):
     changed = {
         "features": (6, 8, 10),
@@ -46,7 +47,7 @@ def test_the_fields_that_a_network_says_it_follows_change_its_weights(name):
     assert follows | {"strides"} == network_traits(name).follows | {"strides"}
 
 
-@pytest.mark.parametrize("name", NETWORKS.names())
+@pytest.mark.parametrize("name", PLANNED)
 def test_too_few_stages_are_refused_and_the_least_are_not(name):
     least = network_traits(name).least_stages
     if least == 2:
@@ -84,7 +85,7 @@ def test_unetr_takes_no_other_tile_than_its_patch():
 @pytest.mark.parametrize(("name", "dimensions"), NETWORKS_IN_2D_AND_3D)
 def test_a_network_without_fixed_input_takes_another_tile(name, dimensions):
     if not network_traits(name).fixed_input_size:
-        tile = (8, 16, 8)[-dimensions:]
+        tile = (64, 32) if name in ON_ENCODERS else (8, 16, 8)[-dimensions:]
         assert build(name, dimensions)(torch.zeros(1, 2, *tile))[0].shape[2:] == tile
 
 
@@ -111,3 +112,19 @@ def test_what_a_network_cannot_do_is_refused(traits, message):
 def test_traits_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         network_traits("unet").least_stages = 1
+
+
+def test_a_network_that_leaves_no_choice_is_planned_as_it_is():
+    made = fit_settings(settings("unet_resnet", 2), dimensions=2, patch=(64, 64))
+    assert made.strides == ((1, 1), *((2, 2),) * 5)
+    assert made.options["encoder"] == "tu-test_efficientnet"
+    with pytest.raises(
+        PlanError, match=r"has features \[4, 6, 8\], but its encoder makes them \[16, 16, 24, 32, 48, 64\]"
+    ):
+        check_settings(settings("unet_resnet", 2), network_traits("unet_resnet"), 2)
+
+
+def test_strides_beyond_a_limit_become_dilation():
+    strides = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2))
+    assert network_traits("aspp_net").usual_strides(strides) == strides
+    assert network_traits("pyramid_net").usual_strides((*strides, (2, 2, 2))) == (*strides, (2, 1, 1))

@@ -1,0 +1,316 @@
+"""The door to segmentation-models-pytorch and timm: image encoders with or without ImageNet weights, in 2D.
+
+Networks here keep that package's parameter names, so that its checkpoints load. The plan's topology is not a choice: it
+says what the encoder is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoseg.core.errors import ModelError, PlanError, UsageError
+from autoseg.core.records import NetworkSettings
+from autoseg.networks.initial import Coverage, Tensors, adapt_input, cover, read_tensors
+from autoseg.networks.traits import WEIGHTS, Architecture, NetworkTraits
+
+ENCODER, RATES, OUTPUT_STRIDE = "encoder", "rates", "output_stride"
+IMAGENET = "imagenet"
+TIMM = "tu-"  # begins the name of an encoder that timm makes
+_RGB = 3
+_HALVINGS = 5
+_UP_FEATURES = (256, 128, 64, 32, 16)
+_ASPP_FEATURES = 256
+_PYRAMID_FEATURES = 512
+_PYRAMID_HALVINGS = 3
+_PROBE = 64  # pixels per axis
+# Files of the same weights name them with or without what holds them; timm's lists of features rename some.
+_HOLDERS = ("module.", "model.", "encoder.", "backbone.", "encoder.model.")
+_NUMBERED = re.compile(r"^(stem|stages|layers|features)\.(\d+)")
+_KEPT: list[torch.library.Library] = []  # operators are gone when their library is
+
+
+class EncoderNetwork(nn.Module):
+    """An encoder, decoder and head of segmentation-models-pytorch under our contract.
+
+    Args:
+        name: of the network, for messages.
+        architecture: one of its networks, taken apart.
+    """
+
+    def __init__(self, name: str, architecture: Any) -> None:
+        super().__init__()
+        self.name = name
+        self.encoder = architecture.encoder
+        self.decoder = architecture.decoder
+        self.segmentation_head = architecture.segmentation_head
+        self.deep_supervision = False
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """(B,C,Y,X) float -> [logits (B,K,Y,X)].
+
+        Raises:
+            PlanError: one sample alone, while training, where its norm needs two.
+        """
+        try:
+            return [self.segmentation_head(self.decoder(self.encoder(x)))]
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise PlanError(
+                f"network '{self.name}' scales samples by all that go through together and cannot learn from one "
+                f"alone; make batch_size at least 2 * training.accumulation"
+            ) from error
+
+
+def build_encoder_network(
+    settings: NetworkSettings, dimensions: int, input_channels: int, output_channels: int, *, kind: str
+) -> nn.Module:
+    """A network on an image encoder, with random weights.
+
+    Args:
+        kind: the class of segmentation-models-pytorch.
+
+    Sources: U-Net: Ronneberger et al. 2015, arXiv:1505.04597; DeepLabV3: Chen et al. 2017, arXiv:1706.05587;
+    DeepLabV3+: Chen et al. 2018, arXiv:1802.02611; PSPNet: Zhao et al. 2017, arXiv:1612.01105.
+    """
+    arguments: dict[str, Any] = {
+        "Unet": {"decoder_channels": _UP_FEATURES},
+        "PSPNet": {"encoder_depth": _PYRAMID_HALVINGS, "psp_out_channels": _PYRAMID_FEATURES},
+    }.get(kind, {})
+    if kind.startswith("DeepLab"):
+        arguments = {
+            "encoder_output_stride": settings.options.get(OUTPUT_STRIDE, _DEEPLAB_STRIDES[kind]),
+            "decoder_atrous_rates": tuple(settings.options.get(RATES, _DEEPLAB_RATES)),
+            "decoder_channels": _ASPP_FEATURES,
+        }
+    made = getattr(open_door(), kind)(
+        encoder_name=_encoder(settings),
+        encoder_weights=None,
+        in_channels=input_channels,
+        classes=output_channels,
+        **arguments,
+    )
+    network = EncoderNetwork(settings.name, made)
+    _drop_unused(network, input_channels)
+    return network
+
+
+def describe_encoder(settings: NetworkSettings, *, kind: str) -> NetworkSettings:
+    """The settings with the topology that the encoder has; stage 0 is the input's own resolution.
+
+    Raises:
+        PlanError: there is no such encoder, or an option is of the wrong kind.
+        UsageError: segmentation-models-pytorch is not installed.
+    """
+    halvings, finest, stride = _HALVINGS, _UP_FEATURES[-1], 2**_HALVINGS
+    if kind == "PSPNet":
+        halvings, finest = _PYRAMID_HALVINGS, _PYRAMID_FEATURES
+    if kind.startswith("DeepLab"):
+        finest, stride = _ASPP_FEATURES, settings.options.get(OUTPUT_STRIDE, _DEEPLAB_STRIDES[kind])
+        _check_deeplab(settings, stride)
+    name = _encoder(settings)
+    channels = _encoder_channels(name, halvings)
+    steps = [2 if 2 ** (i + 1) <= stride else 1 for i in range(halvings)]
+    return settings.model_copy(
+        update={
+            # An encoder of timm may have nothing at a resolution, and then passes on nothing.
+            "features": (finest, *(max(1, n) for n in channels)),
+            "kernels": ((3, 3),) * (halvings + 1),
+            "strides": ((1, 1), *((n, n) for n in steps)),
+            "encoder_blocks": (1,) * (halvings + 1),
+            "decoder_blocks": (1,) * halvings,
+            "options": {ENCODER: name, **settings.options},
+        }
+    )
+
+
+def load_encoder(network: nn.Module, settings: NetworkSettings) -> Coverage:
+    """Put the encoder's ImageNet weights, from the hub or a file, into a fresh network, in place.
+
+    The first convolution takes the mean of its three kernels for any other number of channels.
+
+    Args:
+        network: built from the settings.
+        settings: their option ``weights`` is ``imagenet`` or a file: a state_dict of timm, torchvision or
+            segmentation-models-pytorch for that encoder.
+
+    Raises:
+        ModelError: the hub cannot be reached, or the weights are those of another encoder.
+    """
+    name, source = _encoder(settings), settings.options[WEIGHTS]
+    found = _fetch(name) if source == IMAGENET else read_tensors(Path(source))
+    wanted = network.get_submodule("encoder").state_dict()
+    found = _rename(found, wanted)
+    first = next(key for key, tensor in wanted.items() if tensor.ndim == 4)
+    if first in found and found[first].ndim == 4:
+        found[first] = adapt_input(found[first], wanted[first].shape[1])
+    where = f"{name} of ImageNet" if source == IMAGENET else str(source)
+    return cover(
+        network,
+        {f"encoder.{key}": tensor for key, tensor in found.items()},
+        optional=("decoder.", "segmentation_head."),
+        where=where,
+    )
+
+
+@lru_cache(maxsize=1)
+def open_door() -> ModuleType:
+    """segmentation-models-pytorch, imported when first asked for.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        try:
+            importlib.import_module("torchvision")
+        except RuntimeError as error:
+            if "torchvision::nms" not in str(error):
+                raise
+            _declare_operators()
+        return importlib.import_module("segmentation_models_pytorch")
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"networks on image encoders need the package {error.name}, which is not installed; "
+            f"install it with: pip install autoseg[encoders]"
+        ) from error
+
+
+def _declare_operators() -> None:
+    """A torchvision made for another torch lacks operators that it describes as it is imported, and we never call."""
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _KEPT.append(library)
+
+
+def _encoder(settings: NetworkSettings) -> str:
+    name = settings.options.get(ENCODER, _USUAL_ENCODERS[settings.name])
+    if not isinstance(name, str):
+        raise PlanError(f"network '{settings.name}' has the encoder {name!r}; give a name, such as resnet50")
+    return name
+
+
+def _check_deeplab(settings: NetworkSettings, stride: Any) -> None:
+    rates = settings.options.get(RATES, _DEEPLAB_RATES)
+    if stride not in (8, 16):
+        raise PlanError(f"network '{settings.name}' has the output_stride {stride!r}; give 8 or 16")
+    if not isinstance(rates, list | tuple) or len(rates) != 3 or not all(isinstance(n, int) and n > 0 for n in rates):
+        raise PlanError(f"network '{settings.name}' has the rates {rates!r}; give three whole numbers, as [6, 12, 18]")
+
+
+@lru_cache(maxsize=32)
+def _encoder_channels(name: str, halvings: int) -> tuple[int, ...]:
+    """Channels after each halving, asked of an encoder without numbers."""
+    door = open_door()
+    known = door.encoders.encoders
+    if name in known:
+        return tuple(known[name]["params"]["out_channels"][1 : halvings + 1])
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    message = (
+        f"there is no encoder '{name}' ({hint}known are those of segmentation-models-pytorch, such as resnet50 and "
+        f"efficientnet-b0, and tu- with a name of timm); edit network.options.encoder"
+    )
+    if not name.startswith(TIMM):
+        raise PlanError(message)
+    try:
+        with torch.device("meta"):
+            made = door.encoders.get_encoder(name, depth=halvings, weights=None)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise PlanError(f"{message} ({str(error).splitlines()[0]})") from error
+    return tuple(made.out_channels[1 : halvings + 1])
+
+
+class _Passed(nn.Module):
+    """In the place of what has no part in the logits."""
+
+    def forward(self, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        return x
+
+
+def _drop_unused(network: nn.Module, channels: int) -> None:
+    """Take out what no gradient reaches, as stages of an encoder beyond the last that its decoder looks at."""
+    with torch.enable_grad():
+        logits = network.eval()(torch.zeros(1, channels, _PROBE, _PROBE))[0]
+        logits.sum().backward()
+    network.train()
+    learning = {id(weight) for weight in network.parameters() if weight.grad is not None}
+    network.zero_grad(set_to_none=True)
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            weights = list(child.parameters())
+            if weights and not any(id(weight) in learning for weight in weights):
+                setattr(parent, name, _Passed())
+
+
+def _fetch(name: str) -> Tensors:
+    """The encoder's ImageNet weights from the hub, or from what an earlier fetch left on this machine."""
+    door = open_door()
+    remedy = "or give a file of them, fetched elsewhere, as network.options.weights"
+    known = door.encoders.encoders.get(name, {}).get("pretrained_settings", {})
+    if not name.startswith(TIMM) and IMAGENET not in known:
+        raise ModelError(f"the hub has no ImageNet weights of encoder '{name}'; choose another encoder, {remedy}")
+    where = (
+        "timm's place on huggingface.co" if name.startswith(TIMM) else f"huggingface.co/{known[IMAGENET]['repo_id']}"
+    )
+    try:
+        made = door.encoders.get_encoder(name, weights=True if name.startswith(TIMM) else IMAGENET)
+    except Exception as error:  # whatever a network that is away makes the hub's client raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelError(
+            f"the ImageNet weights of encoder '{name}' are not on this machine, and {where} cannot be reached "
+            f"({reason[:120]}); connect it once, {remedy}"
+        ) from error
+    return dict(made.state_dict())
+
+
+def _rename(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> Tensors:
+    """The tensors under the encoder's own names: of all ways to name them the one that meets most of these."""
+    ways = [dict(found), {_NUMBERED.sub(r"\1_\2", name): tensor for name, tensor in found.items()}]
+    ways += [{k.removeprefix(h): v for k, v in found.items() if k.startswith(h)} for h in _HOLDERS]
+    ways += [{f"model.{name}": tensor for name, tensor in way.items()} for way in list(ways)]
+    return max(ways, key=lambda way: len(way.keys() & wanted.keys()))
+
+
+_DEEPLAB_STRIDES = {"DeepLabV3": 8, "DeepLabV3Plus": 16}
+_DEEPLAB_RATES = (6, 12, 18)
+_USUAL_ENCODERS = {
+    "unet_resnet": "resnet50",
+    "unet_efficientnet": "efficientnet-b0",
+    "deeplabv3": "resnet101",
+    "deeplabv3plus": "efficientnet-b0",
+    "pspnet": "resnext50_32x4d",
+}
+
+
+def _declare(kind: str, *options: str) -> Architecture:
+    return Architecture(
+        build=partial(build_encoder_network, kind=kind),
+        traits=NetworkTraits(
+            dimensions=(2,),
+            follows=frozenset(),
+            supports_deep_supervision=False,
+            supports_checkpointing=False,  # their random layers would not draw the same again
+            normalises_batch=True,
+            options=(ENCODER, WEIGHTS, *options),
+            fixed=partial(describe_encoder, kind=kind),
+        ),
+        begin=load_encoder,
+    )
+
+
+UNET_RESNET = _declare("Unet")
+UNET_EFFICIENTNET = _declare("Unet")
+DEEPLABV3 = _declare("DeepLabV3", RATES, OUTPUT_STRIDE)
+DEEPLABV3PLUS = _declare("DeepLabV3Plus", RATES, OUTPUT_STRIDE)
+PSPNET = _declare("PSPNet")

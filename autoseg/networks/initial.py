@@ -1,0 +1,117 @@
+"""Weights to begin with, from a file: read without running code, fitted by name, and what was loaded is said."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from autoseg.core.errors import ModelError
+
+Tensors = dict[str, Tensor]
+_NESTS = ("state_dict", "model", "model_state_dict", "network_weights")  # keys under which checkpoints hold weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What was loaded into a network.
+
+    Attributes:
+        loaded, total: numbers in weights and biases.
+        where: what they came from.
+    """
+
+    loaded: int
+    total: int
+    where: str
+
+    def describe(self) -> str:
+        """One clause for the log."""
+        return f"{self.loaded / self.total:.1%} of {self.total} weights begin as in {self.where}, the others at random"
+
+
+def read_tensors(path: Path) -> Tensors:
+    """The named tensors of a safetensors or torch file, opened without running code; a checkpoint's are taken out.
+
+    Raises:
+        ModelError: the file is missing, cannot be read so, or holds no tensors.
+    """
+    remedy = "give a file of named tensors as network.options.weights: safetensors, or a torch state_dict"
+    if not path.is_file():
+        raise ModelError(f"the weights {path} do not exist; {remedy}")
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path, device="cpu")
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+        raise ModelError(
+            f"the weights {path} cannot be opened without running code ({str(error).splitlines()[0]}); {remedy}"
+        ) from error
+    nest = next((key for key in _NESTS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)), None)
+    content = content if nest is None else content[nest]
+    tensors = (
+        {str(name): value for name, value in dict(content).items() if isinstance(value, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
+    if not tensors:
+        raise ModelError(f"the weights {path} hold no named tensors; {remedy}")
+    return tensors
+
+
+def adapt_input(kernel: Tensor, channels: int) -> Tensor:
+    """A first convolution for another number of input channels: the mean kernel for each, scaled to the same sum.
+
+    Args:
+        kernel: (out,in,*size) float.
+        channels: wanted.
+
+    Source: Carreira & Zisserman 2017, arXiv:1705.07750, whose inflation keeps the response to a constant.
+    """
+    before = kernel.shape[1]
+    if before == channels:
+        return kernel
+    mean = kernel.mean(1, keepdim=True) * (before / channels)
+    return mean.expand(-1, channels, *kernel.shape[2:]).clone()
+
+
+def cover(network: nn.Module, weights: Mapping[str, Tensor], *, optional: Sequence[str] = (), where: str) -> Coverage:
+    """Load weights by name into a network, in place; all that is not optional must be there and fit.
+
+    Args:
+        network: fresh.
+        weights: name -> tensor; those that it does not know are left.
+        optional: beginnings of names that may keep their random values.
+        where: the weights come from, for messages.
+
+    Raises:
+        ModelError: a tensor is missing, of another shape, or not finite.
+    """
+    wanted = network.state_dict()
+    needed = [name for name in wanted if not name.startswith(tuple(optional)) and wanted[name].is_floating_point()]
+    missing = [name for name in needed if name not in weights]
+    if missing:
+        raise ModelError(
+            f"{where} lacks {len(missing)} of {len(needed)} tensors that the network needs ({missing[0]}); it has "
+            f"{len(weights)} others ({min(weights)} ...), so these are the weights of another network"
+        )
+    for name in needed:
+        if weights[name].shape != wanted[name].shape:
+            raise ModelError(
+                f"{where} has {name} of shape {tuple(weights[name].shape)}, but the network's is "
+                f"{tuple(wanted[name].shape)}; these are the weights of another network"
+            )
+        if not bool(torch.isfinite(weights[name]).all()):
+            raise ModelError(f"{where} has values in {name} that are NaN or infinite; get the file again")
+    chosen = {name: weights[name] for name in wanted if name in needed or (name in weights and not wanted[name].ndim)}
+    network.load_state_dict(chosen, strict=False)
+    parameters = {name for name, _ in network.named_parameters()}
+    total = sum(parameter.numel() for parameter in network.parameters())
+    return Coverage(loaded=sum(wanted[n].numel() for n in needed if n in parameters), total=total, where=where)
