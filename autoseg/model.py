@@ -89,8 +89,24 @@ def load_plan(folder: Path) -> Plan:
 
 def save_weights(folder: Path, fold: str, weights: Mapping[str, torch.Tensor]) -> None:
     """Write a fold's weights as safetensors: tensors and nothing else."""
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    write_bytes(fold_folder(folder, fold) / WEIGHTS, save_tensors(tensors))
+    write_bytes(fold_folder(folder, fold) / WEIGHTS, pack_weights(weights))
+
+
+def pack_weights(weights: Mapping[str, torch.Tensor]) -> bytes:
+    """Weights as the bytes of a safetensors file; equal weights give equal bytes."""
+    return save_tensors({name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(weights.items())})
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    try:
+        return load_tensors(path.read_bytes())
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"{path} is damaged ({error}); copy it again, or make it again") from error
 
 
 def copy_model(source: Path, target: Path) -> None:
@@ -190,9 +206,7 @@ def _load_network(folder: Path, fold: str, plan: Plan, name: str, device: torch.
     path = fold_folder(folder, fold) / WEIGHTS
     network = planned_network(plan, name, seed=0)
     try:
-        network.load_state_dict(load_tensors(path.read_bytes()))
-    except safetensors.SafetensorError as error:
-        raise ModelError(f"{path} is damaged ({error}); copy it again, or train the fold again") from error
+        network.load_state_dict(read_weights(path))
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         message = f"{path} does not fit the network in {folder / PLAN} ({first}); they do not belong together"

@@ -17,11 +17,9 @@ from autoseg.core.errors import ModelError, StorageError
 from autoseg.core.parallel import Progress
 from autoseg.core.records import Fold, Plan, PreparedCase, TrainedFold
 from autoseg.core.store import hash_settings, read_record, write_bytes, write_record, write_text
-from autoseg.losses import DeepLoss, build_loss
-from autoseg.model import WEIGHTS, fold_folder, planned_network, save_plan, save_weights
-from autoseg.pipeline.feeding import open_batches
+from autoseg.model import WEIGHTS, fold_folder, save_plan, save_weights
+from autoseg.pipeline.lessons import Lesson
 from autoseg.pipeline.machine import name_device
-from autoseg.pipeline.quick_validation import quick_validation
 from autoseg.pipeline.writing import BackgroundWriter
 from autoseg.planning import relieve
 from autoseg.report import Tracker, draw_progress, open_tracker
@@ -50,13 +48,14 @@ class FoldRun:
         folder: Path,
         device: torch.device,
         time_budget_s: float | None,
+        lesson: Lesson,
         trackers: Sequence[str] = (),
         ranks: Ranks = ALONE,
     ) -> None:
         self.plan, self.name, self.fold_name, self.fold = plan, name, fold_name, fold
         self.configuration = plan.configurations[name]
         self.folder, self.here = folder, fold_folder(folder, fold_name)
-        self.device, self.time_budget_s = device, time_budget_s
+        self.device, self.time_budget_s, self.lesson = device, time_budget_s, lesson
         self.rows: list[Row] = []
         self.former: TrainedFold | None = None
         self.writer: BackgroundWriter
@@ -129,12 +128,12 @@ class FoldRun:
         state = self._resume()
         if self.ranks.leads:
             self._write_facts(state)  # before the first checkpoint, so that every resume can be checked
-        validate = quick_validation(self.plan, self.name, self.fold.validation, prepared, self.device, should_stop)
-        network = planned_network(self.plan, self.name, seed=self.plan.seed).to(self.device)
+        validate = self.lesson.validate(self.plan, self.name, self.fold, prepared, self.device, should_stop)
+        network = self.lesson.network(self.plan, self.name, fresh=state is None).to(self.device)
         with (
             self._tracked(),
             BackgroundWriter() as self.writer,
-            open_batches(
+            self.lesson.batches(
                 self.plan,
                 self.name,
                 [prepared[case] for case in self.fold.train],
@@ -147,7 +146,7 @@ class FoldRun:
                 network,
                 self.configuration,
                 batches,
-                loss=self._loss(),
+                loss=self.lesson.loss(self.plan, self.name),
                 device=self.device,
                 time_budget_s=self.time_budget_s,
                 state=state,
@@ -159,6 +158,7 @@ class FoldRun:
                 progress=progress,
                 seed=self.plan.seed,
                 ranks=self.ranks,
+                parts=self.lesson.parts(self.plan, self.name),
             )
         if not self.ranks.leads:
             return
@@ -179,13 +179,6 @@ class FoldRun:
         self.plan = self.plan.model_copy(update={"configurations": configurations})
         save_plan(self.folder, self.plan)
         return how
-
-    def _loss(self) -> DeepLoss:
-        return build_loss(
-            self.configuration.loss,
-            regions=tuple(self.plan.regions.values()),
-            ignore_label=self.plan.ignore_label,
-        )
 
     def _resume(self) -> TrainingState | None:
         """The last checkpoint, and the history up to it."""

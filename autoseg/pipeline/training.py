@@ -21,9 +21,11 @@ from autoseg.pipeline.cascade import add_priors, check_source, copy_source
 from autoseg.pipeline.evaluating import score_masks, write_scores
 from autoseg.pipeline.fold_run import FoldRun, probabilities_path
 from autoseg.pipeline.held_out import write_probabilities
+from autoseg.pipeline.lessons import Segmentation
 from autoseg.pipeline.machine import choose_device, choose_rank_device, name_device, use_cores
 from autoseg.pipeline.planning import arrays_folder, case_key, check_folds, open_raw, read_folds, read_plan
 from autoseg.pipeline.relief import CHECKPOINTING, adopt_relief, fit_within_memory
+from autoseg.pipeline.starting import starts_folder
 from autoseg.prediction import predict_mask, predict_probabilities
 from autoseg.training import ALONE, Ranks, joined
 
@@ -74,7 +76,8 @@ def train(
     dataset = open_raw(store, name)
     fold = _choose_fold(store, name, dataset, fold_name)
     prepared = _read_arrays(store, dataset, configuration, configuration_name, fold)
-    run = FoldRun(plan, configuration_name, fold_name, fold, folder, target, time_budget_s, trackers, ranks)
+    lesson = Segmentation(starts_folder(store, name))
+    run = FoldRun(plan, configuration_name, fold_name, fold, folder, target, time_budget_s, lesson, trackers, ranks)
     with joined(ranks, target):
         if ranks.leads:
             prepared = _make_ready(store, run, prepared, restart, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from torch import nn
 from autoseg.core.errors import MemoryShortageError, TrainingError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Configuration
+from autoseg.networks import Part
 from autoseg.training.acceleration import Bench, accelerate
 from autoseg.training.distributed import ALONE, Ranks
 from autoseg.training.run import BatchSource, DeepLoss, Length, Run
@@ -41,6 +42,7 @@ def train_fold(
     progress: Progress = no_progress,
     seed: int = 0,
     ranks: Ranks = ALONE,
+    parts: Mapping[str, Part] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainingState:
     """Train a network until the planned length, the time budget or a stop; the network keeps its last weights.
@@ -70,6 +72,7 @@ def train_fold(
         seed: of random layers.
         ranks: of this process among those that train together; only the first one calls the functions above, except
             ``should_stop``, where any one's word counts.
+        parts: name of every parameter and buffer -> its part of the network, needed with ``configuration.transfer``.
         clock: seconds.
 
     Returns:
@@ -94,7 +97,7 @@ def train_fold(
         forward = accelerate(bench, before=None if state is None else state.acceleration, ranks=ranks)
         run = Run(
             network, forward, configuration, loss, device, length, seed, ranks, clock, began,
-            validates=validate is not None,
+            validates=validate is not None, parts=parts or {},
         )  # fmt: skip
         if state is not None:
             run.restore(state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,10 @@ class Watch:
         return type(self)(best=self.best, drops=self.drops + 1)
 
 
-def build_optimiser(parameters: Iterable[nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """The optimiser of the plan; its learning rate is set before every step."""
+def build_optimiser(
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], settings: OptimiserSettings
+) -> torch.optim.Optimizer:
+    """The optimiser of the plan, of parameters or of groups of them; its learning rate is set before every step."""
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.name == "sgd":
         nesterov = settings.momentum > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from autoseg.core.errors import MemoryShortageError, ModelError, TrainingError
 from autoseg.core.records import Configuration, TrainingSettings
+from autoseg.networks import Part
 from autoseg.networks.devices import choose_precision, is_memory_shortage
 from autoseg.training.acceleration import LEAST_S, SHARE, TRIAL_STEPS, Acceleration
 from autoseg.training.distributed import Ranks
+from autoseg.training.freezing import FACTOR, Freezing
 from autoseg.training.optimisation import Watch, build_optimiser, learning_rate, move_average
 from autoseg.training.state import EpochFacts, EpochSums, TrainingState, copy_tensors
 
@@ -98,14 +100,15 @@ class Run:
         began: float,
         *,
         validates: bool,
+        parts: Mapping[str, Part],
     ) -> None:
         self.network, self.loss, self.device = network.train(), loss, device
         self.forward = forward
         self.settings, self.optimiser_settings = configuration.training, configuration.optimiser
         self.length, self.seed, self.ranks, self.clock = length, seed, ranks, clock
         self.watched = choose_watched(configuration, validates=validates)
-        self.parameters = [weight for weight in network.parameters() if weight.requires_grad]
-        self.optimiser = build_optimiser(self.parameters, self.optimiser_settings)
+        self.freezing = Freezing(network, configuration.transfer, parts)
+        self._begin_phase(0)
         self.precision = choose_precision(self.settings, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision is torch.float16)
         self.averaged = (
@@ -124,8 +127,17 @@ class Run:
         self.began = self.epoch_began = self.captured = self.now = began
         self.share = 0.0  # of the training behind; looked up once a step, so that all who ask agree
 
+    def _begin_phase(self, phase: int) -> None:
+        """Let the weights of a phase move, with an optimiser that remembers nothing."""
+        self.phase = phase
+        self.freezing.begin(phase)
+        self.parameters = self.freezing.parameters()
+        self.optimiser = build_optimiser(self.freezing.groups(), self.optimiser_settings)
+
     def restore(self, state: TrainingState) -> None:
         """Go on where a state stands."""
+        if state.phase != self.phase:
+            self._begin_phase(state.phase)
         try:
             self.network.load_state_dict(state.network)
             self.optimiser.load_state_dict(copy_tensors(state.optimiser))
@@ -165,6 +177,7 @@ class Run:
             plateau=self.plateau,
             stopping=self.stopping,
             loss_average=self.loss_average,
+            phase=self.phase,
             acceleration=self.forward.way,
         )
 
@@ -208,12 +221,15 @@ class Run:
 
     def take_step(self, batches: BatchSource) -> None:
         """One batch, one move of the weights, or none where the loss is not finite."""
+        if (phase := self.freezing.phase_at(self.share)) > self.phase:
+            log.info("step %d: the encoder is trained from here on, with a new optimiser", self.step + 1)
+            self._begin_phase(phase)
         started = self.clock()
         image, target = batches.batch(self.step)
         loaded = self.clock()
         rate = learning_rate(self.optimiser_settings, self.share, drops=self.plateau.drops)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(FACTOR, 1.0)
         torch.manual_seed((self.seed * 1_000_003 + self.step + (self.ranks.rank << 40)) % 2**63)
         buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]  # running statistics, if any
         try:
@@ -360,6 +376,7 @@ class Run:
                 score = validate(self.network)
         finally:
             self.network.train()
+            self.freezing.rest()
             if current is not None:
                 self.network.load_state_dict(current)
         if score is None or not math.isfinite(score):

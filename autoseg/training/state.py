@@ -83,6 +83,7 @@ class TrainingState:
         plateau: of the number that the ``plateau`` schedule watches.
         stopping: of the validation Dice, for stopping early.
         loss_average: moving average of the epochs' losses.
+        phase: of the weights that move; 1 once ``gradual`` trains the encoder, too.
         acceleration: how the network was computed; None in states of before there was a choice.
     """
 
@@ -102,6 +103,7 @@ class TrainingState:
     plateau: Watch = NEW
     stopping: Watch = NEW
     loss_average: float | None = None
+    phase: int = 0
     acceleration: str | None = None
 
     def final_weights(self) -> Weights:

@@ -1,0 +1,183 @@
+"""A planned configuration made to fit the model that it begins with: network, spacing, normalisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoseg.core.errors import MemoryShortageError, PlanError
+from autoseg.core.records import (
+    ChannelNormalization,
+    Configuration,
+    MemoryFacts,
+    NetworkSettings,
+    Plan,
+    PreprocessingSettings,
+)
+from autoseg.networks import fit_settings, network_traits
+from autoseg.planning import relieve
+from autoseg.planning.presets import find_preset
+from autoseg.planning.pricing import Cost, Step
+from autoseg.planning.training import weigh_heads
+from autoseg.transfer.kernels import match_channels
+from autoseg.transfer.origins import Origin
+
+WARMUP_SHARE = 0.05
+LARGEST_STRETCH = 2.0  # how far spacings may differ for the source's to be taken
+LEAST_BATCH = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A configuration that can begin with a model.
+
+    Attributes:
+        configuration: without ``transfer``.
+        reasons: field -> why it is what it is.
+        memory: what a step needs.
+    """
+
+    configuration: Configuration
+    reasons: dict[str, str]
+    memory: MemoryFacts
+
+
+def fit_configuration(plan: Plan, base: str, origin: Origin, *, cost: Cost) -> Fitted:
+    """A planned configuration with the network of a model, and the spacing and normalisation that it learned with.
+
+    Args:
+        plan: of the dataset.
+        base: name of the configuration.
+        origin: the model.
+        cost: prices a step.
+
+    Raises:
+        PlanError: the network cannot be built for this dataset's patches.
+        MemoryShortageError: it does not fit the budget.
+    """
+    planned, name = plan.configurations[base], origin.giver.name
+    settings = fit_axes(origin.network, planned.network)
+    patch = planned.patch_size
+    if network_traits(settings.name).needs_patch_size and origin.patch_size and origin.dimensions == planned.dimensions:
+        patch = origin.patch_size
+    divisor = network_traits(settings.name).divisor(settings)
+    patch, tile = _round_up(patch, divisor), _round_up(planned.tiling.tile_size, divisor)
+    if network_traits(settings.name).fixed_input_size or planned.tiling.tile_size == planned.patch_size:
+        tile = patch
+    network = fit_settings(settings, dimensions=planned.dimensions, patch=patch)
+    preprocessing, why = _fit_preprocessing(planned.preprocessing, origin, plan.channels)
+    heads = weigh_heads(len(network.features) - 1) if network.deep_supervision else ()
+    optimiser = planned.optimiser
+    warmup = max(optimiser.warmup_share, WARMUP_SHARE)
+    fitted = planned.model_copy(
+        update={
+            "preprocessing": preprocessing,
+            "patch_size": patch,
+            "network": network,
+            "loss": planned.loss.model_copy(update={"deep_supervision_weights": heads}),
+            "optimiser": optimiser.model_copy(update={"warmup_share": warmup}),
+            "tiling": planned.tiling.model_copy(update={"tile_size": tile}),
+        }
+    )
+    fitted = Configuration.model_validate(fitted.model_dump())
+    fitted, gigabytes = _fit_memory(fitted, plan, base, cost)
+    reasons = {
+        "network": f"That of {name}, so that its weights fit ({network.name}, {len(network.features)} stages).",
+        "patch_size": f"As {base}, in multiples of the network's strides {'x'.join(map(str, divisor))}.",
+        "preprocessing": why,
+        "optimiser": f"As {base}; the rate rises over the first {warmup:.0%}, so that what was learned is not lost.",
+        "batch_size": f"{fitted.batch_size} samples; a step needs about {gigabytes:.2f} of {plan.memory_gb:g} GB.",
+    }
+    return Fitted(configuration=fitted, reasons=reasons, memory=MemoryFacts(predicted_gb=round(gigabytes, 2)))
+
+
+def fit_axes(network: NetworkSettings, planned: NetworkSettings) -> NetworkSettings:
+    """A network's settings for another number of axes; the first axis is as planned, stage by stage, where it is new.
+
+    Args:
+        network: of the model.
+        planned: for the dataset, with the axes that are wanted.
+    """
+    have, want = len(network.kernels[0]), len(planned.kernels[0])
+    if have == want:
+        return network
+    if have > want:
+        kernels, strides = ([size[1:] for size in sizes] for sizes in (network.kernels, network.strides))
+    else:
+        last = len(planned.kernels) - 1
+        kernels = [(planned.kernels[min(i, last)][0], *size) for i, size in enumerate(network.kernels)]
+        strides = [(planned.strides[i][0] if i <= last else 1, *size) for i, size in enumerate(network.strides)]
+    return network.model_copy(update={"kernels": tuple(kernels), "strides": tuple(strides)})
+
+
+def _fit_preprocessing(
+    planned: PreprocessingSettings, origin: Origin, channels: Sequence[str]
+) -> tuple[PreprocessingSettings, str]:
+    theirs, name = origin.preprocessing, origin.giver.name
+    if theirs is None:
+        return planned, f"As planned for the dataset: {name} says nothing of its own."
+    matched = match_channels(origin.giver.channels[: len(theirs.channels)], channels)
+    schemes: list[ChannelNormalization] = [
+        own if number is None else theirs.channels[number]
+        for own, number in zip(planned.channels, matched.values(), strict=True)
+    ]
+    taken = [own for own, number in matched.items() if number is not None]
+    why = f"{', '.join(taken) or 'No channel'} normalised as in {name}"
+    spacing = planned.spacing
+    if (planned.orientation, planned.axis_order) != (theirs.orientation, theirs.axis_order):
+        why += f"; the spacing is the dataset's own, because the axes of {name} are ordered otherwise."
+    else:
+        spacing = tuple(map(_nearer_spacing, planned.spacing, theirs.spacing))  # type: ignore[assignment]
+        same = "as in the source where it differs by no more than"
+        shown = " x ".join("own" if mm is None else f"{mm:g}" for mm in spacing)
+        why += f"; spacing {shown} mm, {same} {LARGEST_STRETCH:g} times."
+    return planned.model_copy(update={"channels": tuple(schemes), "spacing": spacing}), why
+
+
+def _nearer_spacing(own: float | None, theirs: float | None) -> float | None:
+    """The source's spacing along an axis, unless scans would have to be stretched too far for it."""
+    if own is None or theirs is None:
+        return own
+    return theirs if max(own / theirs, theirs / own) <= LARGEST_STRETCH else own
+
+
+def _fit_memory(configuration: Configuration, plan: Plan, base: str, cost: Cost) -> tuple[Configuration, float]:
+    """The configuration in the plan's memory: fewer samples, then the same batch by slower ways."""
+    half = find_preset(plan.preset, plan.compat).step_gflop is None
+    while True:
+        training = configuration.training
+        step = Step(
+            network=configuration.network,
+            input_channels=plan.count_inputs(base),
+            output_channels=len(plan.outputs.values),
+            patch=configuration.patch_size,
+            batch=configuration.batch_size // training.accumulation,
+            optimiser=configuration.optimiser.name,
+            half=half,
+            averaged=training.ema_decay > 0,
+            accumulated=training.accumulation > 1,
+        )
+        gigabytes = cost(step).gigabytes
+        if gigabytes <= plan.memory_gb:
+            return configuration, gigabytes
+        if configuration.batch_size > LEAST_BATCH:
+            fewer = max(LEAST_BATCH, math.floor(configuration.batch_size * plan.memory_gb / gigabytes))
+            whole = training.model_copy(update={"accumulation": 1})
+            configuration = configuration.model_copy(
+                update={"batch_size": min(fewer, configuration.batch_size - 1), "training": whole}
+            )
+            continue
+        cheaper = relieve(configuration)
+        if cheaper is None:
+            raise MemoryShortageError(
+                f"the network of the source needs about {gigabytes:.2g} GB to train, but the plan is for "
+                f"{plan.memory_gb:g} GB; plan with more --memory, or begin with a smaller model"
+            )
+        configuration, _ = cheaper
+
+
+def _round_up(size: Sequence[int], divisor: Sequence[int]) -> tuple[int, ...]:
+    if len(size) != len(divisor):
+        raise PlanError(f"a network with strides {tuple(divisor)} cannot take patches of {tuple(size)} voxels")
+    return tuple(-(-n // d) * d for n, d in zip(size, divisor, strict=True))
