@@ -179,13 +179,15 @@ def measure_step(network: nn.Module, image: Tensor, target: Tensor, *, loss: Dee
 
 def measure_prediction(network: nn.Module, image: Tensor, *, half: bool) -> int:
     """Most bytes at once while (B,C,*tile) float32 is predicted without deep supervision; weights included."""
-    deep = network.deep_supervision
+    deep, training = network.deep_supervision, network.training
     network.deep_supervision = False  # type: ignore[assignment]
+    network.eval()
     meter = Meter()
     meter.hold([*network.parameters(), *network.buffers(), image])
     with meter, torch.no_grad(), _gpu_types(half), torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
         network(image)
     network.deep_supervision = deep
+    network.train(training)
     return meter.peak
 
 

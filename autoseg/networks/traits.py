@@ -166,7 +166,7 @@ def _check_fixed(settings: NetworkSettings, traits: NetworkTraits, name: str) ->
     if traits.fixed is None:
         return
     true = traits.fixed(settings)
-    for field in sorted(TOPOLOGY):
+    for field in ("features", "kernels", "strides", "encoder_blocks", "decoder_blocks"):
         said, is_so = getattr(settings, field), getattr(true, field)
         if said != is_so:
             raise PlanError(f"{name} has {field} {list(said)}, but its encoder makes them {list(is_so)}; write these")

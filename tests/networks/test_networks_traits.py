@@ -26,7 +26,7 @@ def test_the_least_multiples_are_enough(name, dimensions):
     size = (divisor[0] * 3, *divisor[1:-1], divisor[-1] * 2)
     fitted = fit_settings(settings(name, dimensions), dimensions=dimensions, patch=size)
     net = build_network(fitted, dimensions=dimensions, input_channels=1, output_channels=2, seed=1)
-    assert net(torch.zeros(1, 1, *size))[0].shape == (1, 2, *size)
+    assert net.eval()(torch.zeros(1, 1, *size))[0].shape == (1, 2, *size)
 
 
 @pytest.mark.parametrize("name", PLANNED)
@@ -86,7 +86,7 @@ def test_unetr_takes_no_other_tile_than_its_patch():
 def test_a_network_without_fixed_input_takes_another_tile(name, dimensions):
     if not network_traits(name).fixed_input_size:
         tile = (64, 32) if name in ON_ENCODERS else (8, 16, 8)[-dimensions:]
-        assert build(name, dimensions)(torch.zeros(1, 2, *tile))[0].shape[2:] == tile
+        assert build(name, dimensions).eval()(torch.zeros(1, 2, *tile))[0].shape[2:] == tile
 
 
 def test_what_a_network_cannot_do_is_left_out_of_its_settings():
