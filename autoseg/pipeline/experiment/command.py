@@ -272,8 +272,11 @@ def _conclude(
 def _outcome_key(setup: Setup, configurations: tuple[str, ...], options: ExperimentOptions) -> str:
     """A hash of the weights, the cases and all that is asked for."""
     results = setup.course.places.results
-    weights = [fold_folder(results / conf, fold) / WEIGHTS for conf in configurations for fold in setup.chosen]
-    stats = [(str(path), (s := path.stat()).st_size, s.st_mtime_ns) for path in weights]
+    stats = []
+    for conf in configurations:
+        for fold in setup.chosen:
+            found = (fold_folder(results / conf, fold) / WEIGHTS).stat()
+            stats.append((conf, fold, found.st_size, found.st_mtime_ns))
     return hash_settings(setup.plan, setup.folds, stats, options.target, EMPTY_SCORE, autoseg.__version__)
 
 

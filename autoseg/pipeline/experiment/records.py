@@ -22,7 +22,8 @@ class RunState(Record):
     Attributes:
         schema_version: format version (``schema`` on disk).
         elapsed_s: seconds of all runs of the command so far.
-        beside_s: job -> seconds that it took beside its training: reading, predicting and scoring its held-out cases; over all runs.
+        beside_s: job -> seconds that it took beside its training, over all runs: reading, and predicting and scoring
+            its held-out cases.
         expected_s: job -> seconds that this was expected to take, from trying the network before anything was trained.
         concluded: hash of all that the outcome rests on, once it is written.
     """
