@@ -54,12 +54,14 @@ def predict(argv: Sequence[str] | None = None) -> NoReturn:
                 step=args.step,
                 mirror=args.mirror,
                 probabilities=args.probabilities,
+                report=args.report,
                 engine=args.engine,
                 part=args.part,
             ),
             progress=terminal.progress,
         )
-        show(args, f"{len(masks)} masks in {args.output}\n")
+        tables = "; lesions.csv and lesions_per_case.csv tell of them" if args.report else ""
+        show(args, f"{len(masks)} masks in {args.output}{tables}\n")
 
     run_command(parser, argv, act)
 
@@ -68,6 +70,9 @@ def _add_manner(parser: ArgumentParser) -> None:
     """How it is done: probabilities, accuracy against time, and where."""
     parser.add_argument(
         "--probabilities", action="store_true", help="also write the probability of every class, <case>.npz"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="also write tables of all lesions, and a picture of every case"
     )
     parser.add_argument(
         "--step",

@@ -5,6 +5,7 @@ The only room that knows matplotlib.
 
 from autoseg.report.cases import draw_case
 from autoseg.report.html import Picture, ReportContent, ShownScores, Training, render_report
+from autoseg.report.lesions import describe_lesions, list_lesions, render_case_table, render_lesion_table
 from autoseg.report.progress import draw_progress
 from autoseg.report.slices import cut_stack
 from autoseg.report.tracking import TRACKERS, Tracker, open_tracker
@@ -17,8 +18,12 @@ __all__ = [
     "Tracker",
     "Training",
     "cut_stack",
+    "describe_lesions",
     "draw_case",
     "draw_progress",
+    "list_lesions",
     "open_tracker",
+    "render_case_table",
+    "render_lesion_table",
     "render_report",
 ]

@@ -38,6 +38,7 @@ def draw_case(
     channels: Sequence[str],
     title: str,
     scores: Values | Mapping[str, Values] | None = None,
+    lines: Sequence[str] = (),
 ) -> bytes:
     """Scan, reference and prediction side by side on the slices with the most lesion, as PNG.
 
@@ -52,11 +53,12 @@ def draw_case(
         channels: C names.
         title: first line of the picture.
         scores: metric -> value of the one label, or label -> metric -> value; written below.
+        lines: written below, too.
     """
     slices = cut_slices(image, reference, prediction, spacing, limit=ROWS)
     names = [*channels, *(["Reference"] if reference is not None else []), "Prediction"]
     names += ["Agreement"] if reference is not None else []
-    lines = _write_scores(scores or {})
+    lines = [*_write_scores(scores or {}), *lines]
     figure, panels = _lay_out(slices, names, footer=FOOTER + 0.2 * len(lines))
     colours = _colour_labels(prediction, reference)
 

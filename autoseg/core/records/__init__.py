@@ -23,6 +23,7 @@ from autoseg.core.records.facts import (
     LesionPositions,
     LesionSummary,
 )
+from autoseg.core.records.lesions import CaseLesions, LabelLesions, PredictedLesion
 from autoseg.core.records.outputs import Outputs
 from autoseg.core.records.plan import Configuration, MemoryFacts, Plan
 from autoseg.core.records.scores import (
@@ -58,6 +59,7 @@ __all__ = [
     "Candidate",
     "Case",
     "CaseFacts",
+    "CaseLesions",
     "CaseScores",
     "ChannelFacts",
     "ChannelFile",
@@ -75,6 +77,7 @@ __all__ = [
     "Image",
     "IntensityFacts",
     "Label",
+    "LabelLesions",
     "LabelSummary",
     "LesionFacts",
     "LesionPositions",
@@ -89,6 +92,7 @@ __all__ = [
     "Placement",
     "Plan",
     "PostProcessing",
+    "PredictedLesion",
     "PreparedCase",
     "PreprocessingSettings",
     "Pretraining",

@@ -24,6 +24,7 @@ from autoseg.pipeline.predicting.choosing import choose_model, choose_part, desc
 from autoseg.pipeline.predicting.options import PredictionOptions, adapt_model
 from autoseg.pipeline.predicting.overlapping import Prepared, predict_cases
 from autoseg.pipeline.predicting.records import MaskPlace, MaskRecord, ensemble_key
+from autoseg.pipeline.predicting.reporting import report_case, write_tables
 from autoseg.pipeline.predicting.tuning import tune_model
 from autoseg.prediction.engines import check_engine
 from autoseg.prediction.ensembles import Ensemble, load_ensemble
@@ -105,6 +106,8 @@ def predict(
         for number, name in enumerate(devices, start=1)
     ]
     done = _predict_part(works[0], progress) if len(works) == 1 else _predict_side_by_side(works, progress)
+    if options.report and done.masks:
+        write_tables(output, done.masks, set(done.failures))
     if done.failures:
         failures = dict(sorted(done.failures.items()))
         raise CasesError(failures, of=len(done.masks) + len(failures), doing="predicting")
@@ -151,9 +154,11 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
     def write(case: Case, mask: Label, probabilities: np.ndarray | None) -> None:
         place = MaskPlace.of(work.output, case)
         place.clear()
-        if probabilities is not None:
+        if probabilities is not None and options.probabilities:
             _write_probabilities(place.probabilities, probabilities, ensemble)
         write_voxels(place.mask, mask.voxels, mask.grid, like=case.channels[0].path)
+        if probabilities is not None and options.report:
+            report_case(place, case.id, read(case), mask, probabilities, ensemble.plan, records[case.id])
         place.close(records[case.id])
 
     progress(0, len(todo), "predicting")
@@ -170,7 +175,7 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
         read=read,
         write=write,
         tune=tune,
-        probabilities=options.probabilities,
+        probabilities=options.probabilities or options.report,
     )
     with closing(outcomes):
         for number, (case, outcome) in enumerate(zip(todo, outcomes, strict=True), start=1):
@@ -194,7 +199,7 @@ def _choose_todo(
         place = MaskPlace.of(work.output, case)
         try:
             record = MaskRecord(model=key, name=ensemble.name, scan=source_key(case))
-            if place.is_made(record, probabilities=work.options.probabilities):
+            if place.is_made(record, probabilities=work.options.probabilities, report=work.options.report):
                 done.masks.append(place.mask)
                 continue
             former = place.read()

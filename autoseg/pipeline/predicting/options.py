@@ -23,6 +23,7 @@ class PredictionOptions:
         step: distance between tiles as a share of the tile; None as planned.
         mirror: average over mirror images; None as planned on a GPU, and on a CPU if the plan was made for one.
         probabilities: also write them.
+        report: also write lesions and a picture of every case, and tables of all.
         engine: what computes the networks.
         part: (number, count): only every count-th case, from the number-th on; numbers begin with 1.
     """
@@ -31,6 +32,7 @@ class PredictionOptions:
     step: float | None = None
     mirror: bool | None = None
     probabilities: bool = False
+    report: bool = False
     engine: Engine = "auto"
     part: tuple[int, int] = (1, 1)
 

@@ -13,6 +13,7 @@ from autoseg.model import WEIGHTS, Model, fold_folder
 from autoseg.prediction.ensembles import BEST_RECORD, Ensemble
 
 RECORDS = "predictions"
+OVERLAYS = "overlays"
 
 
 class MaskRecord(Record):
@@ -31,21 +32,30 @@ class MaskRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskPlace:
-    """Where a case's mask, its probabilities and its record lie."""
+    """Where a case's mask, its probabilities, its record, its lesions and its picture lie."""
 
     mask: Path
     probabilities: Path
     record: Path
+    lesions: Path
+    overlay: Path
 
     @classmethod
     def of(cls, output: Path, case: Case) -> MaskPlace:
         """In an output folder; the mask has the scan's own file ending."""
         ending = file_ending(case.channels[0].path) or ".nii.gz"
-        mask = output / f"{case.id}{'.nii.gz' if ending == '.nii' else ending}"
+        return cls.of_mask(output / f"{case.id}{'.nii.gz' if ending == '.nii' else ending}")
+
+    @classmethod
+    def of_mask(cls, mask: Path) -> MaskPlace:
+        """Beside a mask."""
+        output, name = mask.parent, strip_ending(mask)
         return cls(
             mask=mask,
-            probabilities=output / f"{strip_ending(mask)}.npz",
+            probabilities=output / f"{name}.npz",
             record=output / RECORDS / f"{mask.name}.json",
+            lesions=output / RECORDS / f"{mask.name}.lesions.json",
+            overlay=output / OVERLAYS / f"{name}.png",
         )
 
     def read(self) -> MaskRecord | None:
@@ -55,10 +65,12 @@ class MaskPlace:
         except PlanError:
             return None
 
-    def is_made(self, record: MaskRecord, *, probabilities: bool) -> bool:
+    def is_made(self, record: MaskRecord, *, probabilities: bool, report: bool) -> bool:
         """Whether everything is there and was made as this record says."""
-        there = self.mask.exists() and (self.probabilities.exists() or not probabilities)
-        return there and self.read() == record
+        wanted = [self.mask]
+        wanted += [self.probabilities] if probabilities else []
+        wanted += [self.lesions, self.overlay] if report else []
+        return all(path.exists() for path in wanted) and self.read() == record
 
     def clear(self) -> None:
         """Before a mask is made anew: what is killed before its end must not look like the former one.
@@ -67,7 +79,7 @@ class MaskPlace:
             StorageError: the disk refuses.
         """
         try:
-            for path in (self.record, self.probabilities):
+            for path in (self.record, self.probabilities, self.lesions, self.overlay):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(explain_write_error(path, error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoseg.core.records import Calibration, CalibrationBin, Doubt, Experiment, PostProcessing
+from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.report.html.axes import Axis
 from autoseg.report.html.charts import Curve, Span, draw_reliability
 from autoseg.report.html.content import ReportContent, ShownScores
@@ -65,7 +66,11 @@ def show_postprocessing(content: ReportContent) -> Markup:
     if found is None:
         return paragraph("Post-processing was not searched yet; autoseg_run does it.")
     metric, before, after = found.target_metric, found.target_before, found.target_after
-    steps = {label: said for label, done in found.postprocessing.items() if (said := describe_steps(done))}
+    steps = {
+        label: describe_setting(setting)
+        for label, setting in found.postprocessing.items()
+        if setting != PostProcessing()
+    }
     gain = None if before is None or after is None else after - before
     measured = (
         f"{metric} {show_value(before, metric)} without, {show_value(after, metric)} with post-processing"
@@ -75,20 +80,8 @@ def show_postprocessing(content: ReportContent) -> Markup:
     if not steps:
         return join([paragraph("No post-processing helped, so none is done."), paragraph(measured)])
     rows: list[list[Child]] = [[label, said] for label, said in steps.items()]
-    table = build_table(("label", "what is done to its mask, in this order"), rows, caption="Post-processing")
+    table = build_table(("label", "its mask, in this order"), rows, caption="Post-processing")
     return join([paragraph(measured), table])
-
-
-def describe_steps(done: PostProcessing) -> str:
-    """What is done to the mask of one label, in words; empty where nothing is."""
-    parts = []
-    if done.threshold is not None:
-        parts.append(f"voxels from a probability of {done.threshold:g} belong to it")
-    if done.smallest_lesion_ml:
-        parts.append(f"lesions below {show_volume(done.smallest_lesion_ml)} ml are removed")
-    if done.fill_holes:
-        parts.append("enclosed holes are filled")
-    return "; ".join(parts)
 
 
 def show_calibration(content: ReportContent) -> Markup:

@@ -1,0 +1,55 @@
+"""Lesions of a predicted mask: what ``autoseg_predict --report`` tells of each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from autoseg.core.records.base import Record
+
+
+class PredictedLesion(Record):
+    """One connected component (26-connectivity) of the mask of one label or region.
+
+    Attributes:
+        voxels: how many.
+        volume_ml: their volume.
+        centre: centre of mass in the scan's world, (x,y,z) mm, LPS.
+        mean_probability: of the label or region, over its voxels.
+    """
+
+    voxels: int
+    volume_ml: float
+    centre: tuple[float, float, float]
+    mean_probability: float
+
+
+class LabelLesions(Record):
+    """What was predicted of one label or region in one case.
+
+    Attributes:
+        volume_ml: of the whole mask.
+        mean_probability: over the voxels of the mask; None where it is empty.
+        lesions: largest first.
+    """
+
+    volume_ml: float
+    mean_probability: float | None
+    lesions: tuple[PredictedLesion, ...]
+
+
+class CaseLesions(Record):
+    """What was predicted of one case.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        case: its id.
+        model: key of what made the mask, as in the mask's own record.
+        labels: label or region name -> what was predicted of it.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    case: str
+    model: str
+    labels: dict[str, LabelLesions]

@@ -1,0 +1,117 @@
+"""Lesions of a predicted mask: counted, measured, and as tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+import cc3d
+import numpy as np
+
+from autoseg.core.geometry import bounding_box, box_slices
+from autoseg.core.records import CaseLesions, Grid, LabelLesions, PredictedLesion
+
+CASE_COLUMNS = ("case", "label", "lesions", "volume_ml", "largest_ml", "mean_probability")
+LESION_COLUMNS = (
+    "case",
+    "label",
+    "lesion",
+    "volume_ml",
+    "voxels",
+    "centre_x_lps_mm",
+    "centre_y_lps_mm",
+    "centre_z_lps_mm",
+    "mean_probability",
+)
+
+
+def list_lesions(
+    mask: np.ndarray, probabilities: np.ndarray, grid: Grid, targets: Mapping[str, tuple[int, Sequence[int]]]
+) -> dict[str, LabelLesions]:
+    """Every lesion of every label or region, largest first.
+
+    Args:
+        mask: (Z,Y,X) integer, one value per class.
+        probabilities: (K,Z,Y,X) float, one channel per output of the network.
+        grid: where both lie.
+        targets: label or region name -> its channel, and the mask's values that it unites.
+    """
+    found = {}
+    for name, (channel, values) in targets.items():
+        inside = np.isin(mask, values)
+        if not inside.any():
+            found[name] = LabelLesions(volume_ml=0.0, mean_probability=None, lesions=())
+            continue
+        box = bounding_box(inside)
+        cut = box_slices(box)
+        lesions = _measure(inside[cut], probabilities[(channel, *cut)], grid, [start for start, _ in box])
+        voxels = sum(lesion.voxels for lesion in lesions)
+        mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / voxels
+        found[name] = LabelLesions(
+            volume_ml=_round(voxels * grid.voxel_volume_ml), mean_probability=_round(mean), lesions=tuple(lesions)
+        )
+    return found
+
+
+def _measure(inside: np.ndarray, probability: np.ndarray, grid: Grid, corner: Sequence[int]) -> list[PredictedLesion]:
+    """Components of a cut-out of the mask whose first voxel lies at ``corner`` of the grid."""
+    components, count = cc3d.connected_components(np.ascontiguousarray(inside), connectivity=26, return_N=True)
+    measured = cc3d.statistics(components)
+    sums = np.bincount(components.ravel(), weights=probability.ravel().astype(np.float64), minlength=count + 1)
+    voxels = measured["voxel_counts"].astype(np.int64)
+    centres = grid.to_world(measured["centroids"] + np.asarray(corner))
+    order = np.argsort(-voxels[1:], kind="stable") + 1
+    return [
+        PredictedLesion(
+            voxels=int(voxels[i]),
+            volume_ml=_round(voxels[i] * grid.voxel_volume_ml),
+            centre=tuple(round(float(mm), 2) for mm in centres[i]),  # type: ignore[arg-type]
+            mean_probability=_round(sums[i] / voxels[i]),
+        )
+        for i in order
+    ]
+
+
+def render_case_table(cases: Sequence[CaseLesions]) -> str:
+    """One row per case and label as CSV, also where nothing was found."""
+    rows = []
+    for case in cases:
+        for label, found in case.labels.items():
+            largest = max((lesion.volume_ml for lesion in found.lesions), default=0.0)
+            mean = found.mean_probability
+            rows.append((case.case, label, len(found.lesions), found.volume_ml, largest, mean))
+    return _render(CASE_COLUMNS, rows)
+
+
+def render_lesion_table(cases: Sequence[CaseLesions]) -> str:
+    """One row per lesion as CSV."""
+    rows = [
+        (case.case, label, number, lesion.volume_ml, lesion.voxels, *lesion.centre, lesion.mean_probability)
+        for case in cases
+        for label, found in case.labels.items()
+        for number, lesion in enumerate(found.lesions, start=1)
+    ]
+    return _render(LESION_COLUMNS, rows)
+
+
+def describe_lesions(labels: Mapping[str, LabelLesions]) -> list[str]:
+    """One line per label: how many lesions, and their volume."""
+    return [
+        f"{name}:  {len(found.lesions)} lesion{'s'[: len(found.lesions) != 1]}, {found.volume_ml:.3g} ml"
+        for name, found in labels.items()
+    ]
+
+
+def _render(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """What is None is an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _round(value: float) -> float:
+    """Six digits, which is more than any of it means."""
+    return float(f"{value:.6g}")
