@@ -11,7 +11,7 @@ import torch
 
 import autoseg
 from autoseg.core.durations import format_seconds
-from autoseg.core.errors import TrainingError
+from autoseg.core.errors import AutosegError, TrainingError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Dataset, Experiment, Folds, Plan
 from autoseg.core.store import Store, hash_settings, read_record, write_record
@@ -29,6 +29,7 @@ from autoseg.pipeline.fold_run import probabilities_path
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
 from autoseg.pipeline.planning import arrays_folder, open_raw, plan_dataset, read_folds, read_plan
 from autoseg.pipeline.presets import choose_preset
+from autoseg.pipeline.reporting import report
 from autoseg.prediction.ensembles import BEST_RECORD
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ def run(
         return None
     finally:
         course.save(course.state)
+    _report(store, name, progress)
     if failures:
         raise _failed(failures, course.jobs, f"; {', '.join(complete)} were compared without them")
     return experiment
@@ -278,6 +280,14 @@ def _outcome_key(setup: Setup, configurations: tuple[str, ...], options: Experim
             found = (fold_folder(results / conf, fold) / WEIGHTS).stat()
             stats.append((conf, fold, found.st_size, found.st_mtime_ns))
     return hash_settings(setup.plan, setup.folds, stats, options.target, EMPTY_SCORE, autoseg.__version__)
+
+
+def _report(store: Store, name: str, progress: Progress) -> None:
+    """The report, which is no reason to fail: all that it shows is on disk already."""
+    try:
+        report(store, name, progress=progress)
+    except AutosegError as error:
+        log.warning("the report was not written: %s", error)
 
 
 def _discard_probabilities(setup: Setup, configurations: tuple[str, ...]) -> None:
