@@ -9,6 +9,19 @@ from autoseg.cli.planning import plan
 from autoseg.cli.predicting import predict
 from autoseg.cli.reporting import report
 from autoseg.cli.running_experiment import run
+from autoseg.cli.subsetting import subset
 from autoseg.cli.training import train
 
-__all__ = ["compare", "demo", "evaluate", "import_", "import_model", "plan", "predict", "report", "run", "train"]
+__all__ = [
+    "compare",
+    "demo",
+    "evaluate",
+    "import_",
+    "import_model",
+    "plan",
+    "predict",
+    "report",
+    "run",
+    "subset",
+    "train",
+]

@@ -6,9 +6,17 @@ import sys
 from argparse import Action, ArgumentParser, BooleanOptionalAction
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from autoseg.cli.arguments import Arguments, add_device, add_workers, make_parser, read_positive, read_several
+from autoseg.cli.arguments import (
+    Arguments,
+    add_device,
+    add_workers,
+    make_parser,
+    read_positive,
+    read_several,
+    read_share,
+)
 from autoseg.cli.running import run_command, show
 
 if TYPE_CHECKING:
@@ -25,20 +33,24 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="NAME", help="a folder under autoseg_raw")
     _add_budget(parser)
+    _add_transfer(parser)
     _add_folds(parser)
     edited = parser.add_mutually_exclusive_group()
     edited.add_argument("--keep", action="store_true", help="use plan.json as it stands, edited by hand or not")
     edited.add_argument("--replace", action="store_true", help="plan anew over a plan edited by hand (a copy is kept)")
     parser.add_argument("--explain", action="store_true", help="print the reason of every value as a page to read")
     parser.add_argument("--dry-run", action="store_true", help="measure, plan and show, but write nothing")
+    parser.add_argument("--skip-bad", action="store_true", help="leave bad cases out instead of stopping")
     parser.add_argument("--schema", action=_ShowSchema, nargs=0, help="print the JSON Schema of plan.json and stop")
     add_workers(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
         from autoseg.pipeline.planning import FoldsWanted, plan_dataset, show_plan
         from autoseg.pipeline.presets import choose_preset
+        from autoseg.pipeline.starting_files import TransferWanted
         from autoseg.planning import explain_plan
 
+        transfer = _read_transfer(parser, args)
         wanted = choose_preset(
             store,
             args.dataset,
@@ -55,9 +67,11 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
             store,
             args.dataset,
             wanted=wanted,
+            transfer=None if transfer is None else TransferWanted(**transfer),
             folds=FoldsWanted(file=args.folds, count=args.fold_count, leave_one_site_out=args.leave_one_site_out),
             edited="keep" if args.keep else "replace" if args.replace else "refuse",
             dry_run=args.dry_run,
+            skip_bad=args.skip_bad,
             workers=args.workers,
             progress=terminal.progress,
         )
@@ -103,6 +117,42 @@ def _add_budget(parser: ArgumentParser) -> None:
         "left out: on a GPU that the plan is for",
     )
     add_device(parser)
+
+
+def _add_transfer(parser: ArgumentParser) -> None:
+    transfer = parser.add_argument_group("beginning with another model")
+    transfer.add_argument(
+        "--pretrained",
+        metavar="MODEL",
+        help="add 3d_transfer and 2d_transfer, which begin with this model: a folder of autoseg's or its name "
+        "DATASET/CONFIGURATION, a model of nnU-Net's, or a file of weights; none: no longer",
+    )
+    transfer.add_argument(
+        "--mode",
+        choices=("full", "partial", "head", "gradual"),
+        help="full: everything is trained (default); partial: all but the encoder; head: only the last layer; "
+        "gradual: all but the encoder first, then everything",
+    )
+    transfer.add_argument(
+        "--least-share",
+        type=read_share,
+        metavar="SHARE",
+        help="of the parameters that must begin as in the model (default 0.5)",
+    )
+    transfer.add_argument(
+        "--with-scratch-twin", action="store_true", help="also plan the same training with random weights"
+    )
+
+
+def _read_transfer(parser: ArgumentParser, args: Arguments) -> dict[str, Any] | None:
+    """What was said of a model to begin with, or None."""
+    said = {"mode": args.mode, "least_share": args.least_share, "twin": args.with_scratch_twin or None}
+    given = {key: value for key, value in said.items() if value is not None}
+    if args.pretrained is None:
+        if given:
+            parser.error("--mode, --least-share and --with-scratch-twin go with --pretrained MODEL")
+        return None
+    return {"source": args.pretrained, **given}
 
 
 def _add_folds(parser: ArgumentParser) -> None:

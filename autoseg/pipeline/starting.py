@@ -1,8 +1,7 @@
-"""The weights that a training begins with, on disk and into a fresh network."""
+"""The weights that a training begins with, put into its fresh network."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 
@@ -10,20 +9,10 @@ from torch import nn
 
 from autoseg.core.errors import ModelError
 from autoseg.core.records import Plan
-from autoseg.core.store import Store
 from autoseg.model import read_weights
+from autoseg.pipeline.starting_files import digest_weights
 
 log = logging.getLogger(__name__)
-
-
-def starts_folder(store: Store, dataset: str) -> Path:
-    """Where the starting weights of a dataset's configurations lie."""
-    return store.preprocessed(dataset) / "transfer"
-
-
-def digest_weights(content: bytes) -> str:
-    """SHA-256 of a file of weights."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def begin_with(network: nn.Module, plan: Plan, name: str, folder: Path) -> None:

@@ -25,7 +25,8 @@ from autoseg.pipeline.lessons import Segmentation
 from autoseg.pipeline.machine import choose_device, choose_rank_device, name_device, use_cores
 from autoseg.pipeline.planning import arrays_folder, case_key, check_folds, open_raw, read_folds, read_plan
 from autoseg.pipeline.relief import CHECKPOINTING, adopt_relief, fit_within_memory
-from autoseg.pipeline.starting import starts_folder
+from autoseg.pipeline.starting_files import starts_folder
+from autoseg.pipeline.subsetting import subset_name, take_subset
 from autoseg.prediction import predict_mask, predict_probabilities
 from autoseg.training import ALONE, Ranks, joined
 
@@ -43,6 +44,7 @@ def train(
     steps_per_epoch: int | None = None,
     time_budget_s: float | None = None,
     seed: int | None = None,
+    subset: int | None = None,
     restart: bool = False,
     fit: bool = False,
     trackers: Sequence[str] = (),
@@ -54,6 +56,7 @@ def train(
     """Train a fold, or go on where the last run of the same command stopped; then predict and score what was held out.
 
     Args:
+        subset: train on so many of the fold's cases, as ``autoseg_subset`` chose them, in a model folder of its own.
         fit: where memory runs out, go on with what gives the same training in less memory.
         trackers: names in TRACKERS, which are told of every epoch.
         probabilities: also keep those of the held-out cases, which an experiment compares and averages.
@@ -69,12 +72,15 @@ def train(
     """
     target = choose_rank_device(choose_device(device), ranks.local)
     plan = _with_changes(read_plan(store, name), configuration_name, epochs, steps_per_epoch, seed)
+    dataset = open_raw(store, name)
+    fold = _choose_fold(store, name, dataset, fold_name)
+    if subset is not None:
+        plan, fold = take_subset(store, plan, configuration_name, fold_name, fold, subset)
+        configuration_name = subset_name(configuration_name, subset)
     folder = store.results(name, configuration_name)
     plan = adopt_relief(plan, folder, configuration_name)
     configuration = plan.configurations[configuration_name]
     _check_ranks(configuration, configuration_name, ranks, fit)
-    dataset = open_raw(store, name)
-    fold = _choose_fold(store, name, dataset, fold_name)
     prepared = _read_arrays(store, dataset, configuration, configuration_name, fold)
     lesson = Segmentation(starts_folder(store, name))
     run = FoldRun(plan, configuration_name, fold_name, fold, folder, target, time_budget_s, lesson, trackers, ranks)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from autoseg.core.errors import UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Dataset, Fingerprint, Folds, Plan
 from autoseg.core.store import Store, read_record
+from autoseg.datasets import tell_left_out
 from autoseg.pipeline.planning.edited import Edited, Settled, remedy, settle
+from autoseg.pipeline.planning.leaving_out import leave_out, write_left_out
 from autoseg.pipeline.planning.measuring import measure_dataset
 from autoseg.pipeline.planning.preparing import prepare_arrays
-from autoseg.pipeline.planning.raw import case_key, open_raw
+from autoseg.pipeline.planning.raw import LEFT_OUT, case_key, open_raw
 from autoseg.pipeline.planning.splitting import FoldsWanted, import_folds, settle_folds
 from autoseg.pipeline.presets import Wanted
+from autoseg.pipeline.starting_files import Start, TransferWanted, remove_stale, starts_folder
 from autoseg.planning import check_sites, make_plan, price_step
 
 log = logging.getLogger(__name__)
@@ -37,9 +40,11 @@ def plan_dataset(
     name: str,
     *,
     wanted: Wanted,
+    transfer: TransferWanted | None = None,
     folds: FoldsWanted = AS_BEFORE,
     edited: Edited = "refuse",
     dry_run: bool = False,
+    skip_bad: bool = False,
     seed: int = 12345,
     workers: int | None = None,
     progress: Progress = no_progress,
@@ -48,32 +53,45 @@ def plan_dataset(
 
     Args:
         wanted: what to plan for.
+        transfer: a model to begin with; None keeps what was planned to begin with one before.
         folds: which folds to make, where not as before.
         edited: what to do with a plan or folds changed by hand since autoseg wrote them: stop, keep (also a plan
             that was not changed), or replace, leaving a copy.
         dry_run: measure and plan as ever, but write nothing and preprocess nothing.
+        skip_bad: leave out cases whose files are bad, here and in training, until they change.
         workers: processes; None takes what cores and memory allow.
 
     Raises:
         CasesError: some cases are bad; facts and arrays of the others are kept for the next run.
         PlanError: a file of folds is wrong; the plan was edited by hand and ``edited`` is ``refuse``; or it was edited
             wrongly.
+        UsageError, ModelError: the model to begin with does not exist, cannot be read, or does not fit.
     """
-    dataset = open_raw(store, name)
+    if transfer is not None and edited == "keep":
+        raise UsageError("--pretrained plans configurations, and --keep uses the plan as it is; leave one of them out")
+    dataset = open_raw(store, name, anew=True)
     folder = store.preprocessed(name)
     imported = import_folds(folds.file, {case.id for case in dataset.cases if case.labels}) if folds.file else None
     if folds.leave_one_site_out:  # before anything long begins
         check_sites({case.id: case.site for case in dataset.cases if case.labels}, name)
     keys = {case.id: case_key(dataset, case) for case in dataset.cases}
-    fingerprint = measure_dataset(dataset, folder, keys, workers, progress, write=not dry_run)
-    planned = _settle_plan(dataset, fingerprint, folder / "plan.json", wanted, edited, seed, progress)
+    fingerprint, bad = measure_dataset(
+        dataset, folder, keys, workers, progress, write=not dry_run, skip_bad=skip_bad
+    )
+    dataset = leave_out(dataset, bad)
+    tell_left_out(dataset.model_copy(update={"left_out": bad}))
+    planned, starts = _settle_plan(store, dataset, fingerprint, wanted, transfer, edited, seed, progress)
     split = settle_folds(folder / "folds.json", fingerprint, folds, imported, edited, seed=seed)
+    for start in () if dry_run else starts:  # before the plan that names them
+        start.write(starts_folder(store, name))
     for settled in (planned, split):  # only now, so that a refusal of either changes nothing
         if dry_run:
             settled.say()
         else:
             settled.write()
     if not dry_run:
+        write_left_out(folder / LEFT_OUT, bad, keys)
+        remove_stale(starts_folder(store, name), planned.record)
         prepare_arrays(dataset, folder, planned.record, fingerprint, keys, workers, progress)
     return Planned(fingerprint=fingerprint, plan=planned.record, folds=split.record)
 
@@ -123,22 +141,29 @@ def read_plan(store: Store, name: str) -> Plan:
 
 
 def _settle_plan(
+    store: Store,
     dataset: Dataset,
     fingerprint: Fingerprint,
-    path: Path,
     wanted: Wanted,
+    transfer: TransferWanted | None,
     edited: Edited,
     seed: int,
     progress: Progress,
-) -> Settled[Plan]:
+) -> tuple[Settled[Plan], Sequence[Start]]:
+    path = store.preprocessed(dataset.name) / "plan.json"
     if edited != "keep" or not path.exists():
-        return settle(path, _make_plan(fingerprint, wanted, seed, progress), edited, dataset.name)
+        plan, starts = _make_plan(fingerprint, wanted, seed, progress), ()
+        if transfer is not None or starts_folder(store, dataset.name).exists():
+            from autoseg.pipeline.transferring import add_transfers  # imports torch, which workers never need
+
+            plan, starts = add_transfers(store, plan, transfer)
+        return settle(path, plan, edited, dataset.name), starts
     from autoseg.pipeline.planning.checking import check_plan  # imports torch, which workers never need
 
     plan = read_record(Plan, path, remedy=remedy(dataset.name))
     check_plan(plan, dataset, path)
     log.info("%s is used as it is", path)
-    return Settled(path=path, record=plan, fate="keep")
+    return Settled(path=path, record=plan, fate="keep"), ()
 
 
 def _make_plan(fingerprint: Fingerprint, wanted: Wanted, seed: int, progress: Progress) -> Plan:
