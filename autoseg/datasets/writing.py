@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any, cast
 
@@ -231,13 +230,18 @@ def _is_whole_label(dataset: Dataset, case: Case, label: Label) -> bool:
 
 
 def _find_repeats(voxels: np.ndarray, channels: Sequence[str]) -> tuple[str, ...]:
-    """Channels that hold the same voxels, as clauses: some datasets fill a sequence that was not scanned with another.
+    """Channels that hold the voxels of one before, as clauses: some datasets fill a sequence that was not scanned with
+    another.
 
     Args:
         voxels: (C,Z,Y,X).
     """
-    pairs = combinations(range(len(channels)), 2)
-    return tuple(f"{channels[a]} and {channels[b]}" for a, b in pairs if np.array_equal(voxels[a], voxels[b]))
+    repeats = []
+    for later in range(1, len(channels)):
+        first = next((n for n in range(later) if np.array_equal(voxels[n], voxels[later])), None)
+        if first is not None:
+            repeats.append(f"{channels[first]} and {channels[later]}")
+    return tuple(repeats)
 
 
 def _place(source: Path, target: Path, *, copy: bool) -> None:

@@ -23,8 +23,13 @@ def run_cases(
     keep: Callable[[str, T], None],
     doing: str,
     progress: Progress,
+    *,
+    others: str = "the others are done",
 ) -> None:
     """Map over cases, keep what comes, and raise at the end with every failure.
+
+    Args:
+        others: what became of the other cases, and what to do, for the message.
 
     Raises:
         CasesError: some cases failed.
@@ -40,4 +45,4 @@ def run_cases(
             log.error("case %s:\n%s", outcome.name, outcome.trace)
         progress(done, len(tasks), doing)
     if failures:
-        raise CasesError(failures, of=len(tasks), doing=doing)
+        raise CasesError(failures, of=len(tasks), doing=doing, others=others)

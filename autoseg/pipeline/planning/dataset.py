@@ -75,13 +75,13 @@ def plan_dataset(
     if folds.leave_one_site_out:  # before anything long begins
         check_sites({case.id: case.site for case in dataset.cases if case.labels}, name)
     keys = {case.id: case_key(dataset, case) for case in dataset.cases}
-    fingerprint, bad = measure_dataset(
-        dataset, folder, keys, workers, progress, write=not dry_run, skip_bad=skip_bad
-    )
+    fingerprint, bad = measure_dataset(dataset, folder, keys, workers, progress, write=not dry_run, skip_bad=skip_bad)
     dataset = leave_out(dataset, bad)
     tell_left_out(dataset.model_copy(update={"left_out": bad}))
     planned, starts = _settle_plan(store, dataset, fingerprint, wanted, transfer, edited, seed, progress)
     split = settle_folds(folder / "folds.json", fingerprint, folds, imported, edited, seed=seed)
+    if not dry_run:
+        write_left_out(folder / LEFT_OUT, bad, keys)
     for start in () if dry_run else starts:  # before the plan that names them
         start.write(starts_folder(store, name))
     for settled in (planned, split):  # only now, so that a refusal of either changes nothing
@@ -90,7 +90,6 @@ def plan_dataset(
         else:
             settled.write()
     if not dry_run:
-        write_left_out(folder / LEFT_OUT, bad, keys)
         remove_stale(starts_folder(store, name), planned.record)
         prepare_arrays(dataset, folder, planned.record, fingerprint, keys, workers, progress)
     return Planned(fingerprint=fingerprint, plan=planned.record, folds=split.record)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from autoseg.core.errors import DataError
+from autoseg.core.errors import CasesError, DataError
 from autoseg.core.images import read_grid
 from autoseg.core.parallel import Progress, count_workers
 from autoseg.core.records import Case, CaseFacts, Dataset, Fingerprint
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 # Measured peak of reading and measuring a case: 18 bytes and 6 a channel, 16 more where files hold float64.
 BYTES_PER_VOXEL = 40
 BYTES_PER_VOXEL_AND_CHANNEL = 8
+OTHERS = "the others are done (repair these, or leave them out with --skip-bad)"
 
 
 def measure_dataset(
@@ -32,7 +33,8 @@ def measure_dataset(
     progress: Progress,
     *,
     write: bool = True,
-) -> Fingerprint:
+    skip_bad: bool = False,
+) -> tuple[Fingerprint, dict[str, str]]:
     """Measure the cases that are not measured yet; each is on disk as soon as it is done.
 
     Args:
@@ -40,12 +42,17 @@ def measure_dataset(
         keys: case id -> hash of what was measured.
         workers: processes; None takes as many as cores and memory allow while each holds the largest case.
         write: False measures without writing anything.
+        skip_bad: cases whose files are bad are left out; without it they are an error.
+
+    Returns:
+        The fingerprint, and why each bad case is not in it.
 
     Raises:
         CasesError: some cases are bad; the facts of the others are kept.
     """
     path = folder / "facts.jsonl"
     known = _read_facts(path, keys)
+    bad: dict[str, str] = {}
     todo = [case for case in dataset.cases if case.id not in known]
     if todo:
         workers = workers or count_workers(len(todo), bytes_per_case(dataset))
@@ -53,19 +60,35 @@ def measure_dataset(
         if write:
             write_text(path, "".join(_fact_line(keys[case], facts) for case, facts in known.items()))
 
-        def keep(case: str, facts: CaseFacts) -> None:
+        def keep(case: str, facts: CaseFacts | str) -> None:
+            if isinstance(facts, str):
+                bad[case] = facts.removeprefix(f"case {case}: ")
+                return
             known[case] = facts
             if write:
                 with path.open("a") as file:
                     file.write(_fact_line(keys[case], facts))
 
         bare = without_cases(dataset)
-        run_cases(_measure, [(case.id, (bare, case)) for case in todo], workers, keep, "measuring", progress)
-    dataset_key = hash_settings(without_cases(dataset), *sorted(keys.items()))
-    fingerprint = summarize(dataset, dataset_key, [known[case.id] for case in dataset.cases])
+        measure = _measure_or_say if skip_bad else _measure
+        tasks = [(case.id, (bare, case)) for case in todo]
+        run_cases(measure, tasks, workers, keep, "measuring", progress, others=OTHERS)
+        if len(bad) == len(dataset.cases):
+            raise CasesError(bad, of=len(bad), doing="measuring")
+    kept = {case: key for case, key in keys.items() if case not in bad}
+    dataset_key = hash_settings(without_cases(dataset), *sorted(kept.items()))
+    fingerprint = summarize(dataset, dataset_key, [known[case] for case in kept])
     if write:
         write_record(folder / "fingerprint.json", fingerprint)
-    return fingerprint
+    return fingerprint, dict(sorted(bad.items()))
+
+
+def _measure_or_say(task: tuple[Dataset, Case]) -> CaseFacts | str:
+    """The measures of a case, or what is wrong with its files."""
+    try:
+        return _measure(task)
+    except DataError as error:
+        return str(error)
 
 
 def _measure(task: tuple[Dataset, Case]) -> CaseFacts:

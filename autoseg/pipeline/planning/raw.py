@@ -10,18 +10,27 @@ from autoseg.core.images import list_files
 from autoseg.core.records import Case, Dataset
 from autoseg.core.store import Store, hash_settings
 from autoseg.datasets import open_dataset, tell_assumed, tell_left_out
+from autoseg.pipeline.planning.leaving_out import leave_out, read_left_out
 
+LEFT_OUT = "left_out.json"
 log = logging.getLogger(__name__)
 
 
-def open_raw(store: Store, name: str) -> Dataset:
-    """The raw dataset of that name; says in one line when it was recognised as distributed."""
+def open_raw(store: Store, name: str, *, anew: bool = False) -> Dataset:
+    """The raw dataset of that name; says in one line when it was recognised as distributed.
+
+    Args:
+        anew: with the cases that were left out when it was planned; they may be whole by now.
+    """
     dataset = open_dataset(store.raw(name), name)
     if dataset.kind != "nnunet":
         log.info(
             "%s lies there as distributed (%s, %d cases); no import needed", name, dataset.kind, len(dataset.cases)
         )
     tell_assumed(dataset)
+    noted = store.preprocessed(name) / LEFT_OUT
+    if not anew and noted.exists():
+        dataset = leave_out(dataset, read_left_out(noted, {case.id: case_key(dataset, case) for case in dataset.cases}))
     tell_left_out(dataset)
     return dataset
 
