@@ -114,7 +114,10 @@ def draw_start(
         by_lesion = rng.random() * (settings.foreground_share + settings.lesion_share) >= settings.foreground_share
         point = draw_point(rng, lesions, by_lesion=by_lesion, ignore_label=ignore_label)
     start = []
-    for axis, (n, p) in enumerate(zip(shape, patch, strict=True)):
+    chooses = patch[0] == 1 and point is None and (settings.slices != "all" or any(settings.slice_margin))
+    if chooses:
+        start.append(draw_slice(rng, shape[0], lesions, settings, ignore_label=ignore_label))
+    for axis, (n, p) in list(enumerate(zip(shape, patch, strict=True)))[len(start) :]:
         if n <= p:
             start.append(-((p - n) // 2))
         elif point is None:
@@ -122,6 +125,36 @@ def draw_start(
         else:  # inside the volume, so the point is off the centre only near a border
             start.append(min(max(int(point[axis]) - p // 2, 0), n - p))
     return tuple(start)
+
+
+def draw_slice(
+    rng: np.random.Generator,
+    count: int,
+    lesions: Lesions | None,
+    settings: SamplingSettings,
+    *,
+    ignore_label: int | None = None,
+) -> int:
+    """A slice of a case, as ``settings.slices`` and ``settings.slice_margin`` ask for.
+
+    Args:
+        count: slices of the case.
+        lesions: where its lesions lie; of very large ones some voxels stand for all.
+        ignore_label: label value that is no lesion.
+    """
+    first, end = settings.slice_margin[0], count - settings.slice_margin[1]
+    if first >= end:
+        first, end = count // 2, count // 2 + 1
+    areas = np.zeros(count)
+    if lesions is not None and settings.slices != "all":
+        for number in np.flatnonzero(lesions.label != ignore_label):
+            points = lesions.points[lesions.start[number] : lesions.start[number + 1], 0]
+            np.add.at(areas, points, lesions.size[number] / len(points))
+    areas = areas[first:end]
+    if not areas.any():
+        return int(rng.integers(first, end))
+    weights = areas if settings.slices == "area" else (areas > 0).astype(float)
+    return first + int(rng.choice(len(areas), p=weights / weights.sum()))
 
 
 def is_forced(sample: int, batch_size: int, settings: SamplingSettings) -> bool:

@@ -10,15 +10,17 @@ from torch import nn
 from autoseg.core.errors import ModelError
 from autoseg.core.records import Plan
 from autoseg.model import read_weights
+from autoseg.networks import load_initial_weights
 from autoseg.pipeline.starting_files import digest_weights
 
 log = logging.getLogger(__name__)
 
 
 def begin_with(network: nn.Module, plan: Plan, name: str, folder: Path) -> None:
-    """Put the weights that a configuration begins with into a fresh network, in place; nothing without transfer.
+    """Put the weights that a configuration begins with into a fresh network, in place, if it names any.
 
-    What the file does not hold keeps its random weights.
+    First those of its network's own option ``weights``, then those of ``transfer``. What the files do not hold keeps
+    its random weights.
 
     Args:
         network: drawn from the plan's seed.
@@ -27,6 +29,9 @@ def begin_with(network: nn.Module, plan: Plan, name: str, folder: Path) -> None:
     Raises:
         ModelError: the file is missing, is not the one that was planned, or does not fit the network.
     """
+    said = load_initial_weights(network, plan.configurations[name].network)
+    if said is not None:
+        log.info("%s: %s", name, said)
     settings = plan.configurations[name].transfer
     if settings is None:
         return

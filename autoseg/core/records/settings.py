@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from autoseg.core.records.base import Record
 
@@ -190,11 +190,16 @@ class SamplingSettings(Record):
         lesion_share: centred on a lesion (lesion uniform, then voxel uniform): small ones are seen as often as large.
         empty_case_share: share of all samples that come from cases without any lesion; they take the places in a batch
             that are centred on nothing first. None draws every case alike.
+        slices: of 2D samples that are centred on nothing: ``all`` slices alike, ``lesion`` those alike that hold one,
+            ``area`` those in proportion to its area. A case without any gives all its slices alike.
+        slice_margin: slices left out at either end of the first axis; a case that has no more keeps its middle one.
     """
 
     foreground_share: float = Share
     lesion_share: float = Share
     empty_case_share: float | None = Field(default=None, ge=0, le=1)
+    slices: Literal["all", "lesion", "area"] = "all"
+    slice_margin: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
