@@ -73,6 +73,12 @@ def read_ranks() -> tuple[int, int, int, int] | None:
     return rank, world, local, neighbours
 
 
+def read_attempt() -> int:
+    """How often torchrun has started all processes again; 0 where it did not, or says nothing."""
+    said = os.environ.get("TORCHELASTIC_RESTART_COUNT") or "0"
+    return int(said) if said.isdigit() else 0
+
+
 def rank_variables(rank: int, world: int, port: int) -> dict[str, str]:
     """The environment of one of several processes on this machine, which meet at a port."""
     values = map(str, (rank, world, rank, world))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from autoseg.cli.arguments import Arguments, add_device, make_parser, read_count, read_duration
 from autoseg.cli.launching import launch
-from autoseg.cli.running import Stop, keep_to_this_machine, read_ranks, run_command, show
+from autoseg.cli.running import Stop, keep_to_this_machine, read_attempt, read_ranks, run_command, show
 
 if TYPE_CHECKING:
     from autoseg.core.store import Store
     from autoseg.terminal import Terminal
 
-RANK_FIELDS = ("rank", "world", "local", "neighbours")
+RANK_FIELDS = ("rank", "world", "local", "neighbours", "attempt")
 
 
 def train(argv: Sequence[str] | None = None) -> NoReturn:
@@ -33,6 +33,9 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
         "--time-budget", type=read_duration, metavar="TIME", help="train for 90s, 10m or 6h, not by epochs"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the plan's")
+    parser.add_argument(
+        "--subset", type=read_count, metavar="N", help="train on N of the fold's cases, as autoseg_subset chose them"
+    )
     parser.add_argument("--restart", action="store_true", help="begin anew instead of resuming")
     parser.add_argument(
         "--fit", action="store_true", help="where memory runs out, go on with the same training in less memory"
@@ -71,11 +74,12 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
             steps_per_epoch=args.steps_per_epoch,
             time_budget_s=args.time_budget,
             seed=args.seed,
+            subset=args.subset,
             restart=args.restart,
             fit=args.fit,
             trackers=args.log,
             probabilities=args.probabilities,
-            ranks=ALONE if ranks is None else Ranks(**dict(zip(RANK_FIELDS, ranks, strict=True))),
+            ranks=ALONE if ranks is None else Ranks(**dict(zip(RANK_FIELDS, (*ranks, read_attempt()), strict=True))),
             should_stop=stop,
             progress=terminal.progress,
         )

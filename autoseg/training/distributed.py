@@ -27,12 +27,14 @@ class Ranks:
         world: how many there are.
         local: of this process on its machine, which is the number of its GPU.
         neighbours: how many there are on its machine.
+        attempt: how often a launcher has started them all again.
     """
 
     rank: int = 0
     world: int = 1
     local: int = 0
     neighbours: int = 1
+    attempt: int = 0
 
     @property
     def leads(self) -> bool:
@@ -117,12 +119,26 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
     Args:
         ranks: this process among all.
         device: where it trains: small numbers go by gloo, gradients on a GPU by NCCL.
+
+    Raises:
+        TrainingError: they did not find each other.
     """
     if ranks.world == 1:
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, rank=ranks.rank, world_size=ranks.world, timeout=PATIENCE)
+    try:
+        store, _, _ = next(distributed.rendezvous("env://", ranks.rank, ranks.world, timeout=PATIENCE))
+        if ranks.neighbours == ranks.world:
+            # torchrun may keep its store over restarts, and the addresses of processes that are gone in it. Processes
+            # on several machines can disagree on the number of the attempt.
+            store = distributed.PrefixStore(f"attempt_{ranks.attempt}", store)
+        distributed.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.world, timeout=PATIENCE)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"the processes that train together did not find each other ({str(error).splitlines()[0]}); run the same "
+            f"command again"
+        ) from error
     try:
         yield
     finally:

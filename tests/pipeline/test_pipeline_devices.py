@@ -131,3 +131,18 @@ def test_what_cannot_be_shared_is_said(run, planned, monkeypatch, world, options
     assert code == 2
     assert message in err
     assert not fold_of(planned).exists()
+
+
+def test_torchrun_starts_them_again_and_they_resume(long):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "autoseg.train"]
+    argv = [*launcher, *meeting, *TRAIN, "--steps-per-epoch", "40", "--root", str(long)]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    wait_for_steps(process, long)
+    os.kill(ranks_of(process)[1], signal.SIGKILL)
+    code, _, err = finish(process)
+    assert code == 0, err
+    assert "resuming at epoch" in err
+    assert facts_of(long)["finished"]
+    assert facts_of(long)["steps"] == 80
+    assert (fold_of(long) / "scores.json").exists()

@@ -148,7 +148,7 @@ def test_what_is_compiled_is_what_trains(bench, monkeypatch):
 
 
 @pytest.mark.parametrize("stop_after", [1, 6])
-def test_channels_last_learns_the_same_and_resumes_bit_for_bit(bench, stop_after):
+def test_channels_last_resumes_bit_for_bit(bench, stop_after):
     configuration = bench.configured(acceleration="channels_last", ema_decay=0.5)
     whole, steps = bench.train(configuration), bench.TinyBatches()
     stopped = bench.train(configuration, batches=steps, should_stop=lambda: len(steps.asked) >= stop_after)
@@ -156,9 +156,16 @@ def test_channels_last_learns_the_same_and_resumes_bit_for_bit(bench, stop_after
     assert stopped.acceleration == "channels_last"
     assert bench.same(resumed.network, whole.network)
     assert bench.same(resumed.averaged, whole.averaged)
-    plain = bench.train(bench.configured(ema_decay=0.5))
-    for name, weight in plain.network.items():
-        torch.testing.assert_close(whole.network[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_channels_last_learns_the_same(bench):
+    learned = []
+    for way in ("none", "channels_last"):
+        network = bench.network()
+        network.layers[3].p = 0.0  # dropout draws in the order of the memory
+        learned.append(bench.train(bench.configured(acceleration=way), network=network).network)
+    for name, weight in learned[0].items():
+        torch.testing.assert_close(learned[1][name], weight, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_are_laid_out_as_the_way_says(bench):
