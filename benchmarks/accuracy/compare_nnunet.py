@@ -61,6 +61,7 @@ class Place:
         """One task of ``nnunet_peer.py``, in nnU-Net's environment."""
         (self.folder / "job.json").write_text(json.dumps(job))
         places = {f"nnUNet_{what}": str(self.folder / "nnunet" / what) for what in ("raw", "preprocessed", "results")}
+        places["nnUNet_def_n_proc"] = "1"  # processes that write masks, after the training
         command = [str(self.peer), str(Path(__file__).with_name("nnunet_peer.py")), task]
         subprocess.run([*command, str(self.folder / "job.json")], check=True, env={**os.environ, **places})
 
