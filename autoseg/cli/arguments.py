@@ -37,6 +37,13 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def read_device(text: str) -> str:
+    """``auto``, ``cpu``, ``cuda``, or one GPU of several: ``cuda:1``."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no device; write auto, cpu, cuda, or cuda:1 for the second GPU")
+    return text
+
+
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """``--workers``."""
     parser.add_argument(

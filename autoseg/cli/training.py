@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from autoseg.cli.arguments import Arguments, add_device, make_parser, read_count, read_duration
+from autoseg.cli.arguments import ArgumentParser, Arguments, make_parser, read_count, read_device, read_duration
 from autoseg.cli.launching import launch
 from autoseg.cli.running import Stop, keep_to_this_machine, read_attempt, read_ranks, run_command, show
 
@@ -27,11 +27,7 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("-d", "--dataset", required=True, metavar="NAME", help="a planned dataset")
     parser.add_argument("-c", "--configuration", required=True, help="a name in its plan: 2d, 3d, ...")
     parser.add_argument("-f", "--fold", required=True, help="0, 1, ... or all (trains on every case)")
-    parser.add_argument("--epochs", type=read_count, metavar="N", help="instead of the plan's")
-    parser.add_argument("--steps-per-epoch", type=read_count, metavar="N", help="instead of the plan's")
-    parser.add_argument(
-        "--time-budget", type=read_duration, metavar="TIME", help="train for 90s, 10m or 6h, not by epochs"
-    )
+    _add_length(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the plan's")
     parser.add_argument(
         "--subset", type=read_count, metavar="N", help="train on N of the fold's cases, as autoseg_subset chose them"
@@ -43,17 +39,7 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument(
         "--probabilities", action="store_true", help="also keep the probabilities of the held-out cases"
     )
-    parser.add_argument(
-        "--devices", type=read_count, default=1, metavar="N", help="train on N GPUs, or in N processes on the CPU"
-    )
-    parser.add_argument(
-        "--log",
-        nargs="+",
-        default=(),
-        metavar="TRACKER",
-        help="also write the history for tensorboard, wandb or mlflow; nothing leaves this machine",
-    )
-    add_device(parser)
+    _add_machine(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
         ranks = read_ranks()
@@ -63,7 +49,7 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
         from autoseg.training import ALONE, Ranks
 
         keep_to_this_machine()
-        stop = Stop(with_parent=ranks is not None)
+        stop = Stop(with_parent=ranks is not None or args.end_with_parent)
         scores = train_model(
             store,
             args.dataset,
@@ -91,3 +77,38 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
             sys.exit(128 + stop.signal)
 
     run_command(parser, argv, act)
+
+
+def _add_length(parser: ArgumentParser) -> None:
+    """How long is trained."""
+    parser.add_argument("--epochs", type=read_count, metavar="N", help="instead of the plan's")
+    parser.add_argument("--steps-per-epoch", type=read_count, metavar="N", help="instead of the plan's")
+    parser.add_argument(
+        "--time-budget", type=read_duration, metavar="TIME", help="train for 90s, 10m or 6h, not by epochs"
+    )
+
+
+def _add_machine(parser: ArgumentParser) -> None:
+    """Where, and who is told."""
+    parser.add_argument(
+        "--devices", type=read_count, default=1, metavar="N", help="train on N GPUs, or in N processes on the CPU"
+    )
+    parser.add_argument(
+        "--log",
+        nargs="+",
+        default=(),
+        metavar="TRACKER",
+        help="also write the history for tensorboard, wandb or mlflow; nothing leaves this machine",
+    )
+    parser.add_argument(
+        "--end-with-parent",
+        action="store_true",
+        help="stop, as after Ctrl-C, when the process that started this one is gone",
+    )
+    parser.add_argument(
+        "--device",
+        type=read_device,
+        default="auto",
+        metavar="DEVICE",
+        help="auto takes a GPU where there is one; cpu, cuda, or one GPU of several: cuda:1",
+    )

@@ -45,13 +45,16 @@ def choose_devices(wanted: str) -> tuple[str, ...]:
 
 
 def choose_rank_device(device: torch.device, local: int) -> torch.device:
-    """The device of one of several processes on a machine: a GPU each, or the CPU for all.
+    """The device of one of several processes on a machine: a GPU each, or the CPU for all; a GPU that was named stays.
 
     Raises:
-        UsageError: there are fewer GPUs than processes.
+        UsageError: there are fewer GPUs than processes, or none of that number.
     """
     if device.type != "cuda":
         return device
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise UsageError(f"--device {device}: torch sees {torch.cuda.device_count()} GPUs, numbered from 0")
+    local = device.index or local
     if local >= torch.cuda.device_count():
         raise UsageError(f"--devices: torch sees {torch.cuda.device_count()} GPUs; start as many processes at most")
     torch.cuda.set_device(local)
