@@ -105,7 +105,7 @@ def _score_lesions(comparison: Comparison, rule: LesionRule) -> LesionScores:
         if pair.referenced * comparison.voxel_volume_ml * 1000 <= rule.dropped_mm3:
             continue
         dice.append(2 * pair.true_positives / (pair.predicted + pair.referenced))
-        hd95_mm.append(PENALTY_MM if pair.one_empty else directed_percentile(pair.near_distances, 95))
+        hd95_mm.append(PENALTY_MM if pair.one_empty else directed_percentile(pair.distances, 95))
     strangers = n_predicted - len(np.unique(touching[:, 1]))
     return LesionScores(dice=tuple(dice), hd95_mm=tuple(hd95_mm), false_positives=strangers)
 

@@ -137,10 +137,15 @@ def test_outlines_within_slices():
     assert METRICS["hd95_in_plane"](compare(cube, centre, SPACING)) == pytest.approx(14**0.5)  # 3, 1, 2 mm
 
 
-def test_distances_point_by_point_are_the_same():
+def test_both_ways_to_distances_are_the_same(monkeypatch):
+    """A tree of points, and a transform of the box."""
     generator = np.random.default_rng(5)
     prediction, reference = generator.random((2, 6, 7, 8)) > 0.8
-    comparison = compare(prediction, reference, SPACING)
+    found = []
+    for pairs in (0, 10**9):
+        monkeypatch.setattr("autoseg.metrics.comparison.PAIRS_PER_VOXEL", pairs)
+        found.append(compare(prediction, reference, SPACING).distances)
 
-    for near, exact in zip(comparison.near_distances, comparison.distances, strict=True):
-        np.testing.assert_allclose(near, exact, rtol=1e-6)
+    for transform, tree in zip(*found, strict=True):
+        np.testing.assert_allclose(tree, transform, rtol=1e-6)
+        assert not np.array_equal(tree, transform)  # single and double precision: they were not the same way
