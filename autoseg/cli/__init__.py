@@ -7,6 +7,7 @@ from autoseg.cli.importing import import_
 from autoseg.cli.importing_model import import_model
 from autoseg.cli.planning import plan
 from autoseg.cli.predicting import predict
+from autoseg.cli.pretraining import pretrain
 from autoseg.cli.reporting import report
 from autoseg.cli.running_experiment import run
 from autoseg.cli.subsetting import subset
@@ -20,6 +21,7 @@ __all__ = [
     "import_model",
     "plan",
     "predict",
+    "pretrain",
     "report",
     "run",
     "subset",

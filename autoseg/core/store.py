@@ -135,6 +135,11 @@ class Store:
         """Precious: a self-contained folder with the plan and every trained fold."""
         return self.results_root / check_name(dataset, "dataset") / check_name(configuration, "configuration")
 
+    def pretrained(self, dataset: str, configuration: str) -> Path:
+        """What a network learned without labels; precious."""
+        folder = self.root / "autoseg_pretrained" / check_name(dataset, "dataset")
+        return folder / check_name(configuration, "configuration")
+
     @property
     def results_root(self) -> Path:
         """All trained models of all datasets."""

@@ -85,7 +85,7 @@ def find_origins(store: Store, said: str, plan: Plan) -> tuple[Origin, ...]:
     path = Path(said).expanduser()
     if path.is_file() and not (path.suffix == ".zip" or (zipfile.is_zipfile(path) and _holds_plans(path))):
         return read_weights_file(path, said, plan)
-    for folder in (path, store.results_root / said):
+    for folder in (path, store.root / said, store.results_root / said):
         own = find_own_model(folder)
         if own is not None:
             return (read_own_model(own, said),)

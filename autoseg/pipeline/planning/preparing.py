@@ -15,7 +15,7 @@ from autoseg.core.records import Case, CaseFacts, Dataset, Fingerprint, Plan, Pr
 from autoseg.core.store import hash_settings
 from autoseg.datasets import read_case
 from autoseg.pipeline.planning.cases import WORKER_BYTES, run_cases
-from autoseg.pipeline.planning.raw import without_cases
+from autoseg.pipeline.planning.raw import case_key, without_cases
 from autoseg.planning import find_prepared_shape
 from autoseg.preprocessing import prepare_case
 
@@ -65,6 +65,28 @@ def prepare_arrays(
         fitting = workers or count_workers(len(todo), max(bytes_per_case(case, settings) for case in fingerprint.cases))
         tasks = [(case.id, (bare, case, settings, target, keys[case.id])) for case in todo]
         run_cases(_prepare, tasks, fitting, lambda case, done: None, "preprocessing", progress)
+
+
+def prepare_scans(
+    dataset: Dataset, target: Path, settings: PreprocessingSettings, workers: int | None, progress: Progress
+) -> None:
+    """Preprocess scans that were not measured, with or without a label; those that are there and unchanged stay.
+
+    Args:
+        dataset: whose cases they are.
+        target: folder of the arrays.
+        workers: processes; None takes one.
+
+    Raises:
+        CasesError: some scans failed; the arrays of the others are kept.
+    """
+    keys = {case.id: case_key(dataset, case) for case in dataset.cases}
+    bare = without_cases(dataset)
+    todo = [case for case in dataset.cases if not is_prepared(target, case.id, keys[case.id])]
+    tasks = [(case.id, (bare, case, settings, target, keys[case.id])) for case in todo]
+    if tasks:
+        log.info("preprocessing %d of %d scans", len(todo), len(dataset.cases))
+        run_cases(_prepare, tasks, workers or 1, lambda case, done: None, "preprocessing", progress)
 
 
 def bytes_per_case(case: CaseFacts, settings: PreprocessingSettings) -> int:
