@@ -473,3 +473,9 @@ def test_a_real_lgg_patient_reads(tmp_path):
     assert np.unique(label.voxels).tolist() == [0, 1]
     inside, outside = image.voxels[1][label.voxels > 0], image.voxels[1][(label.voxels == 0) & (image.voxels[1] > 20)]
     assert inside.mean() > outside.mean()  # the label marks what is bright in FLAIR: slices lie where they belong
+
+
+def test_the_commands_help_names_every_layout():
+    from autoseg.cli.importing import KINDS
+
+    assert re.split(r", | or ", KINDS) == list(IMPORTERS)
