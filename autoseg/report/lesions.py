@@ -45,7 +45,7 @@ def list_lesions(
             continue
         box = bounding_box(inside)
         cut = box_slices(box)
-        lesions = _measure(inside[cut], probabilities[(channel, *cut)], grid, [start for start, _ in box])
+        lesions = _measure(inside[cut], probabilities[channel][cut], grid, [start for start, _ in box])
         voxels = sum(lesion.voxels for lesion in lesions)
         mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / voxels
         found[name] = LabelLesions(

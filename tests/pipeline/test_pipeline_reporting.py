@@ -66,7 +66,7 @@ def test_a_report_of_one_fold(write, results, trained):
     held_out = json.loads((results / "3d" / "fold_0" / "fold.json").read_text())["validation"]
 
     assert code == 0, err
-    assert all(f'<th scope="row">{case}</th>' in page for case in held_out)
+    assert all(f'<span class="case">{case}</span>' in page for case in held_out)
     assert page.count('class="viewer"') == min(3, len(held_out))
     assert "data:image/jpeg;base64," in page
     assert str(trained) not in page

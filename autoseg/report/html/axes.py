@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from autoseg.report.html.markup import Markup, element
 
 WIDTH, HEIGHT = 420, 270  # small, so that its text can still be read when a phone shrinks it
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 48, 20, 12, 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +89,11 @@ def draw_frame(across: Axis, up: Axis) -> list[Markup]:
     for value in up.ticks():
         y = place_y(up, value)
         parts.append(element("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y))
-        parts.append(element("text", f"{value:.4g}", class_="tick", x=LEFT - 6, y=y + 4, text_anchor="end"))
+        parts.append(element("text", f"{value:.6g}", class_="tick", x=LEFT - 6, y=y + 4, text_anchor="end"))
     for value in across.ticks():
         x = place_x(across, value)
         parts.append(element("line", class_="rule", x1=x, x2=x, y1=bottom, y2=bottom + 4))
-        parts.append(element("text", f"{value:.4g}", class_="tick", x=x, y=bottom + 16, text_anchor="middle"))
+        parts.append(element("text", f"{value:.6g}", class_="tick", x=x, y=bottom + 16, text_anchor="middle"))
     parts.append(element("line", class_="rule", x1=LEFT, x2=WIDTH - RIGHT, y1=bottom, y2=bottom))
     middle_x, middle_y = (LEFT + WIDTH - RIGHT) / 2, (TOP + bottom) / 2
     parts.append(element("text", across.name, class_="name", x=middle_x, y=HEIGHT - 6, text_anchor="middle"))

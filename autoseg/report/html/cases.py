@@ -54,7 +54,12 @@ def _show_row(
     for metric in metrics:
         value = case.scores[label].get(metric)
         cells.append(_show_number(value, show_value(value, metric)))
-    return element("tr", element("th", case.case, scope="row"), cells, id=None if number is None else f"case-{number}")
+    return element(
+        "tr",
+        element("th", element("span", case.case, class_="case"), scope="row"),
+        cells,
+        id=None if number is None else f"case-{number}",
+    )
 
 
 def _show_number(value: float | None, text: str) -> Markup:

@@ -9,6 +9,7 @@ from autoseg.report.html.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Ax
 from autoseg.report.html.markup import Markup, element
 
 SERIES = 7  # colours and dashes of the style sheet, which then begin again
+DENSE_FROM = 200  # points of a curve, from which its line is thin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ def draw_curves(curves: Sequence[Curve], across: Axis, up: Axis, *, title: str) 
     lines = []
     for curve in curves:
         path = " ".join(f"{place_x(across, x)},{place_y(up, y)}" for x, y in curve.points)
-        lines.append(element("polyline", points=path, class_=f"curve s{curve.number % SERIES}"))
+        lines.append(element("polyline", points=path, class_=_curve_class(curve)))
         if len(curve.points) == 1:
             lines.append(
                 _draw_shape(place_x(across, curve.points[0][0]), place_y(up, curve.points[0][1]), curve.number)
@@ -100,7 +101,7 @@ def draw_spans(spans: Sequence[Span], across: Axis, *, title: str) -> Markup:
     for value in across.ticks():
         x = round(left + across.share(value) * width, 1)
         parts.append(element("line", class_="grid", x1=x, x2=x, y1=TOP, y2=bottom))
-        parts.append(element("text", f"{value:.4g}", class_="tick", x=x, y=bottom + 16, text_anchor="middle"))
+        parts.append(element("text", f"{value:.6g}", class_="tick", x=x, y=bottom + 16, text_anchor="middle"))
     for number, span in enumerate(spans):
         y = TOP + row * (number + 0.5)
         kind = "span chosen" if span.chosen else "span"
@@ -115,6 +116,11 @@ def draw_spans(spans: Sequence[Span], across: Axis, *, title: str) -> Markup:
             parts.append(element("circle", class_=kind, cx=x, cy=y, r=5 if span.chosen else 4))
     parts.append(element("text", across.name, class_="name", x=left + width / 2, y=bottom + 34, text_anchor="middle"))
     return _wrap(title, parts, None, height=bottom + BOTTOM)
+
+
+def _curve_class(curve: Curve) -> str:
+    kind = f"curve s{curve.number % SERIES}"
+    return f"{kind} dense" if len(curve.points) > DENSE_FROM else kind
 
 
 def _wrap(title: str, parts: Sequence[Markup], legend: Markup | None, *, height: float = HEIGHT) -> Markup:
