@@ -59,6 +59,7 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
             args.device,
             compat=args.compat,
             networks=args.network,
+            recipes=args.recipe,
             class_weights=args.class_weights,
             probe=args.probe,
             keep=args.keep,
@@ -101,8 +102,16 @@ def _add_budget(parser: ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="also plan dynunet, attention_unet, segresnet, residual_unet, unetr or swin_unetr, each as 3d_NAME and "
-        "2d_NAME; those planned before stay, none drops them",
+        help="also plan dynunet, attention_unet, segresnet, residual_unet, unetr, swin_unetr or any other network, "
+        "each as 3d_NAME and 2d_NAME; those planned before stay, none drops them",
+    )
+    parser.add_argument(
+        "--recipe",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also plan a published system (s0a to s4c) as a configuration of that name; those planned before stay, "
+        "none drops them",
     )
     parser.add_argument(
         "--class-weights",

@@ -11,6 +11,7 @@ from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.records import Plan
 from autoseg.core.store import Store, read_record
 from autoseg.planning.presets import check_weighing, find_preset
+from autoseg.planning.recipes import read_recipe
 
 log = logging.getLogger(__name__)
 Preset = Literal["pocket", "standard", "large", "residual_m", "residual_l", "residual_xl"]
@@ -35,6 +36,7 @@ class Wanted:
         memory_gb: GPU memory that patch and batch must fit.
         compat: ``nnunet`` makes every choice as nnU-Net makes it.
         networks: further networks, each with configurations of its own.
+        recipes: published systems, each a configuration.
         class_weights: ``frequency`` weighs the classes of every loss by it.
         probe: the device (``cpu``, ``cuda``) to try training steps on, or None.
     """
@@ -43,6 +45,7 @@ class Wanted:
     memory_gb: float
     compat: Compat | None = None
     networks: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
     class_weights: Literal["frequency"] | None = None
     probe: str | None = None
 
@@ -56,6 +59,7 @@ def choose_preset(
     *,
     compat: str | None = None,
     networks: Sequence[str] = (),
+    recipes: Sequence[str] = (),
     class_weights: str | None = None,
     probe: bool | None = None,
     keep: bool = False,
@@ -67,6 +71,7 @@ def choose_preset(
         device: ``auto``, ``cpu`` or ``cuda``.
         compat: ``nnunet``, ``none``, or None for as before.
         networks: beside those planned before; ``none`` drops these.
+        recipes: the same.
         class_weights: ``frequency``, ``none``, or None for as before.
         probe: whether to try training steps; None does on a GPU that the plan is for.
         keep: the plan on disk will be used as it is.
@@ -93,7 +98,25 @@ def choose_preset(
     weighing: Literal["frequency"] | None = "frequency" if class_weights == "frequency" else None
     if not keep:
         check_weighing(weighing, wanted.compat)
-    return replace(wanted, networks=tuple(dict.fromkeys([*kept, *added])), class_weights=weighing, probe=tried)
+    return replace(
+        wanted,
+        networks=tuple(dict.fromkeys([*kept, *added])),
+        recipes=_choose_recipes(() if before is None else before.recipes, recipes),
+        class_weights=weighing,
+        probe=tried,
+    )
+
+
+def _choose_recipes(before: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
+    """Those asked for beside those before; ``none`` drops these.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    added = [name for name in asked if name != "none"]
+    for name in added:
+        read_recipe(name)  # known, or an error before anything is measured
+    return tuple(dict.fromkeys([*(() if "none" in asked else before), *added]))
 
 
 def _choose(
@@ -154,5 +177,6 @@ def _planned_before(store: Store, name: str) -> Wanted | None:
         memory_gb=plan.memory_gb,
         compat=plan.compat,
         networks=plan.networks,
+        recipes=plan.recipes,
         class_weights=plan.class_weights,
     )

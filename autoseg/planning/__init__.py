@@ -12,11 +12,13 @@ from autoseg.planning.folds import (
 )
 from autoseg.planning.plan import make_plan
 from autoseg.planning.pricing import DEVICE_GB, price_step
+from autoseg.planning.recipes import add_recipes
 from autoseg.planning.storage import find_prepared_shape
 from autoseg.planning.training import weigh_classes
 
 __all__ = [
     "DEVICE_GB",
+    "add_recipes",
     "check_sites",
     "describe_rule",
     "explain_plan",

@@ -102,6 +102,7 @@ class Plan(Record):
         compat: ``nnunet`` when every choice that nnU-Net makes is nnU-Net's own; None when ours may depart from it.
         seed: of every random stream of training.
         networks: further networks that were asked for; each has its own configurations (``3d_dynunet``).
+        recipes: published systems that were asked for; each is a configuration of that name.
         class_weights: ``frequency`` when the losses' class weights were asked for by frequency.
         recommended: the configuration to train first.
         reasons: ``"3d.patch_size"`` -> one sentence with the numbers that led there.
@@ -120,6 +121,7 @@ class Plan(Record):
     compat: Literal["nnunet"] | None = None
     seed: int = 12345
     networks: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
     class_weights: Literal["frequency"] | None = None
     recommended: str
     reasons: dict[str, str]

@@ -20,7 +20,7 @@ from autoseg.pipeline.planning.raw import LEFT_OUT, case_key, open_raw
 from autoseg.pipeline.planning.splitting import FoldsWanted, import_folds, settle_folds
 from autoseg.pipeline.presets import Wanted
 from autoseg.pipeline.starting_files import Start, TransferWanted, remove_stale, starts_folder
-from autoseg.planning import check_sites, make_plan, price_step
+from autoseg.planning import add_recipes, check_sites, make_plan, price_step
 
 log = logging.getLogger(__name__)
 AS_BEFORE = FoldsWanted()
@@ -187,4 +187,15 @@ def _make_plan(fingerprint: Fingerprint, wanted: Wanted, seed: int, progress: Pr
         for name in (f"2d_{network}", f"3d_{network}"):
             if name in plan.reasons:
                 log.warning("%s is left out: %s", name, plan.reasons[name])
+    return _add_recipes(plan, fingerprint, wanted.recipes) if wanted.recipes else plan
+
+
+def _add_recipes(plan: Plan, fingerprint: Fingerprint, recipes: tuple[str, ...]) -> Plan:
+    """The plan with the systems that were asked for; what a person should know of them is said."""
+    plan = add_recipes(plan, fingerprint, recipes, price_step)
+    for name in recipes:
+        if name in plan.reasons:
+            log.warning("%s is left out: %s", name, plan.reasons[name])
+        elif plan.memory[name].predicted_gb > plan.memory_gb:
+            log.warning("%s: %s", name, plan.reasons[f"{name}.memory"])
     return plan

@@ -1,0 +1,261 @@
+"""A recipe laid over a dataset's plan: one configuration more, with the reason of every value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from autoseg.core.errors import PlanError
+from autoseg.core.records import (
+    AugmentationSettings,
+    Configuration,
+    Fingerprint,
+    LossSettings,
+    MemoryFacts,
+    NetworkSettings,
+    Plan,
+    PreprocessingSettings,
+    TilingSettings,
+)
+from autoseg.planning.folds import DEFAULT_COUNT
+from autoseg.planning.presets import find_preset
+from autoseg.planning.pricing import Cost, Step
+from autoseg.planning.recipes.shelf import Recipe, read_recipe
+from autoseg.planning.spacing import join, plan_grid
+from autoseg.planning.storage import find_prepared_shape
+from autoseg.planning.topology import NO_LIMIT, Topology, describe_network, plan_topology
+from autoseg.planning.training import weigh_heads
+
+BASES = {2: ("2d", "3d"), 3: ("3d",)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ground:
+    """What the dataset's plan gives a recipe to stand on.
+
+    Attributes:
+        base: the planned configuration whose values fill what the recipe leaves out.
+        preprocessing: of the recipe's configuration.
+        shape: the median case on that grid, voxels per axis of the recipe.
+        spacing: mm per axis of the recipe.
+        slices: first axis of all cases together on that grid.
+        cases: how many there are.
+    """
+
+    base: Configuration
+    preprocessing: PreprocessingSettings
+    shape: tuple[float, ...]
+    spacing: tuple[float, ...]
+    slices: int
+    cases: int
+
+
+def add_recipes(plan: Plan, fingerprint: Fingerprint, names: Sequence[str], cost: Cost | None) -> Plan:
+    """The plan with a configuration for each recipe; one that cannot be has its reason among the plan's reasons.
+
+    Args:
+        plan: of the dataset.
+        fingerprint: that it was made from.
+        names: of recipes; each is also its configuration's.
+        cost: prices a step; None predicts nothing.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    configurations, reasons, memory = dict(plan.configurations), dict(plan.reasons), dict(plan.memory)
+    for name in names:
+        recipe = read_recipe(name)
+        try:
+            ground = _find_ground(plan, fingerprint, recipe)
+            configurations[name], why = _configure(plan, recipe, ground)
+            if cost is not None:
+                memory[name] = MemoryFacts(predicted_gb=_price(plan, configurations[name], cost))
+                why["memory"] = _explain_memory(memory[name].predicted_gb, plan.memory_gb)
+        except PlanError as error:
+            configurations.pop(name, None)
+            reasons[name] = f"{str(error)[:1].upper()}{str(error)[1:]}."
+            continue
+        reasons |= {f"{name}.{key}": sentence for key, sentence in why.items()}
+    found = {"configurations": configurations, "reasons": reasons, "memory": memory, "recipes": tuple(names)}
+    return plan.model_copy(update=found)
+
+
+def _find_ground(plan: Plan, fingerprint: Fingerprint, recipe: Recipe) -> _Ground:
+    base = next((plan.configurations[name] for name in BASES[recipe.dimensions] if name in plan.configurations), None)
+    if base is None:
+        raise PlanError(
+            f"recipe '{recipe.system}' is for volumes, and the plan has no 3d configuration; its dataset has single "
+            f"slices"
+        )
+    preprocessing = base.preprocessing
+    first, second, third = preprocessing.spacing
+    update: dict[str, object] = {"spacing": (None if recipe.dimensions == 2 else first, second, third)}
+    if recipe.orientation is not None and recipe.orientation != preprocessing.orientation:
+        update |= _turn(fingerprint, preprocessing, recipe.orientation, recipe.dimensions)
+    preprocessing = preprocessing.model_copy(update=update)
+    shapes = [find_prepared_shape(case, preprocessing) for case in fingerprint.cases]
+    axes = slice(3 - recipe.dimensions, 3)
+    own = [case.spacing[preprocessing.axis_order[0]] for case in fingerprint.cases]
+    spacing = tuple(own[0] if s is None else s for s in preprocessing.spacing)
+    return _Ground(
+        base=base,
+        preprocessing=preprocessing,
+        shape=tuple(sorted(shape[axis] for shape in shapes)[len(shapes) // 2] for axis in range(3))[axes],
+        spacing=spacing[axes],
+        slices=sum(shape[0] for shape in shapes),
+        cases=len(shapes),
+    )
+
+
+def _turn(
+    fingerprint: Fingerprint, settings: PreprocessingSettings, orientation: str, dimensions: int
+) -> dict[str, object]:
+    """The same grid rules on axes as they are stored, or turned to the canonical order."""
+    grid = plan_grid(fingerprint, orientation)  # type: ignore[arg-type]
+    first, second, third = grid.spacing
+    return {
+        "orientation": orientation,
+        "axis_order": grid.axis_order,
+        "spacing": (None if dimensions == 2 else first, second, third),
+    }
+
+
+def _configure(plan: Plan, recipe: Recipe, ground: _Ground) -> tuple[Configuration, dict[str, str]]:
+    network, patch = _fit_network(plan, recipe, ground)
+    loss, why_loss = _fit_loss(plan, recipe)
+    if network.deep_supervision:
+        loss = loss.model_copy(update={"deep_supervision_weights": weigh_heads(len(network.features) - 1)})
+    per_case = ground.slices / ground.cases if recipe.dimensions == 2 else 1.0
+    samples = ground.cases * (DEFAULT_COUNT - 1) / DEFAULT_COUNT * per_case
+    steps = max(1, math.ceil(samples / recipe.batch_size))
+    augmentation = recipe.augmentation
+    if augmentation is None:
+        augmentation = _fit_augmentation(ground.base, recipe.dimensions)
+    configuration = Configuration(
+        dimensions=recipe.dimensions,
+        preprocessing=ground.preprocessing,
+        patch_size=patch,
+        batch_size=recipe.batch_size,
+        network=network,
+        loss=loss,
+        optimiser=recipe.optimiser,
+        training=recipe.training.model_copy(update={"steps_per_epoch": steps}),
+        sampling=recipe.sampling,
+        augmentation=augmentation,
+        tiling=TilingSettings(tile_size=patch),
+    )
+    reasons = {
+        "recipe": f"{recipe.system}. {recipe.departs}",
+        "patch_size": f"{join(patch)} voxels; {_explain_patch(recipe)}.",
+        "training": (
+            f"An epoch is one pass: about {samples:.0f} {'slices' if recipe.dimensions == 2 else 'cases'} of a fold's "
+            f"training cases in batches of {recipe.batch_size}."
+        ),
+        "loss": why_loss,
+    }
+    if recipe.assumed:
+        reasons["assumed"] = (
+            f"The system does not state {', '.join(recipe.assumed)}; these values are ours, and so is what the recipe "
+            f"leaves to the plan (preprocessing and tiling)."
+        )
+    return configuration, reasons
+
+
+def _fit_network(plan: Plan, recipe: Recipe, ground: _Ground) -> tuple[NetworkSettings, tuple[int, ...]]:
+    """The network with the topology that is stated, its own, or planned; and the patch that it is fed with."""
+    # Imports torch, which workers of a plan never need.
+    from autoseg.networks import fit_settings, network_traits
+
+    wanted, traits, size = recipe.network, network_traits(recipe.network.name), _find_size(recipe, ground)
+    if wanted.features:
+        topology = _halve_all(len(wanted.features), size)
+    else:
+        most = NO_LIMIT if traits.most_halvings is None else traits.most_halvings
+        topology = plan_topology(ground.spacing, size, [most] * recipe.dimensions)
+    down, up = traits.usual_blocks if wanted.blocks is None else ((wanted.blocks[0],), (wanted.blocks[1],))
+    preset = find_preset(plan.preset, plan.compat)
+    preset = replace(preset, network=wanted.name, encoder_blocks=down, decoder_blocks=up)
+    settings = describe_network(preset, topology, preset.base_features)
+    update: dict[str, object] = {"deep_supervision": wanted.deep_supervision, "options": wanted.options}
+    update["features"] = wanted.features or traits.usual_features(settings.features)
+    if not wanted.features:
+        update["strides"] = traits.usual_strides(settings.strides)
+    settings = settings.model_copy(update=update)
+    if traits.fixed is not None:
+        settings = traits.fixed(settings)
+    fed = size if wanted.features or traits.fixed is not None else topology.patch
+    divisors = [math.prod(axis) for axis in zip(*settings.strides, strict=True)]
+    patch = tuple(math.ceil(n / divisor) * divisor for n, divisor in zip(fed, divisors, strict=True))
+    return fit_settings(settings, dimensions=recipe.dimensions, patch=patch), patch
+
+
+def _halve_all(stages: int, size: tuple[int, ...]) -> Topology:
+    """A topology whose stages but the first halve every axis, as systems state them."""
+    axes = len(size)
+    strides = ((1,) * axes, *((2,) * axes,) * (stages - 1))
+    return Topology(kernels=((3,) * axes,) * stages, strides=strides, patch=size)
+
+
+def _find_size(recipe: Recipe, ground: _Ground) -> tuple[int, ...]:
+    if recipe.patch_size == "plan":
+        return ground.base.patch_size
+    if recipe.patch_size == "case":
+        return tuple(int(n) for n in ground.shape)
+    return tuple(recipe.patch_size)  # type: ignore[arg-type]
+
+
+def _fit_augmentation(base: Configuration, dimensions: int) -> AugmentationSettings:
+    """The plan's own augmentation, for slices where the plan has volumes only."""
+    if base.dimensions == dimensions:
+        return base.augmentation
+    mirrored = tuple(axis - 1 for axis in base.augmentation.mirror_axes if axis > 0)
+    return base.augmentation.model_copy(update={"mirror_axes": mirrored, "in_plane": False})
+
+
+def _fit_loss(plan: Plan, recipe: Recipe) -> tuple[LossSettings, str]:
+    """The loss for this dataset's outputs."""
+    loss = recipe.loss_of_regions if plan.regions else recipe.loss
+    outputs = len(plan.outputs.names)
+    weights = loss.options.get("class_weights")
+    why = f"{loss.name}, as the system has it."
+    if weights is not None and len(weights) != outputs:
+        options = {key: value for key, value in loss.options.items() if key != "class_weights"}
+        loss = loss.model_copy(update={"options": options})
+        why = (
+            f"{loss.name}, as the system has it, but without its class weights: it has {len(weights)} and this dataset "
+            f"{outputs} outputs."
+        )
+    return loss, why
+
+
+def _price(plan: Plan, configuration: Configuration, cost: Cost) -> float:
+    """GB that a training step needs."""
+    training = configuration.training
+    price = cost(
+        Step(
+            network=configuration.network,
+            input_channels=len(plan.channels),
+            output_channels=len(plan.outputs.values),
+            patch=configuration.patch_size,
+            batch=configuration.batch_size // training.accumulation,
+            optimiser=configuration.optimiser.name,
+            half=find_preset(plan.preset, plan.compat).step_gflop is None,
+            averaged=training.ema_decay > 0,
+            accumulated=training.accumulation > 1,
+        )
+    )
+    return round(price.gigabytes, 2)
+
+
+def _explain_memory(needed_gb: float, budget_gb: float) -> str:
+    over = "" if needed_gb <= budget_gb else "; that is more than the budget, and a recipe is never made cheaper"
+    return f"A training step is predicted to need {needed_gb:.2f} GB of {budget_gb:g} GB{over}."
+
+
+def _explain_patch(recipe: Recipe) -> str:
+    if recipe.patch_size == "case":
+        return "the median case, padded to what the network divides"
+    if recipe.patch_size == "plan":
+        return "the plan's own, for the system states none that suits every dataset"
+    return "as the system states"
