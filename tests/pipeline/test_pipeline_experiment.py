@@ -14,6 +14,7 @@ from autoseg.core.store import Store, read_record, write_record
 from autoseg.evaluation.calibration import temper
 from autoseg.evaluation.postprocessing import finish_mask
 from autoseg.pipeline.experiment import best as best_module
+from autoseg.pipeline.experiment import command as command_module
 from autoseg.pipeline.experiment.best import write_best
 from autoseg.pipeline.experiment.command import ExperimentOptions
 from autoseg.pipeline.experiment.command import run as run_experiment
@@ -117,6 +118,25 @@ def test_the_best_is_complete_in_itself_and_doubts_are_told(places):
     assert found.doubts
     assert all(doubt.reason.endswith(".") for doubt in found.doubts)
     assert {doubt.disagreement is not None for doubt in found.doubts} == {True}  # two configurations
+
+
+def test_it_ends_with_a_report_of_the_finished_masks(places, root):
+    found = read_record(Experiment, places.outcome, remedy="")
+    page = (places.results / "report.html").read_text()
+    assert f"{found.winner} was chosen. </strong>" in page
+    assert f"{found.winner} (finished): scores of {len(held_out_cases(root))} held-out cases" in page
+    assert all(f'<span class="case">{case}</span>' in page for case in held_out_cases(root))
+    assert page.count('class="viewer"') == 3
+
+
+def test_a_report_that_fails_is_no_reason_to_fail(run_again, monkeypatch):
+    def fail(*arguments, **options):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(command_module, "report", fail)
+    code, _, err = run_again()
+    assert code == 0
+    assert "the report was not written: the disk is full" in err
 
 
 def test_a_second_run_does_nothing_and_shows_the_same(run_again, root, places):
