@@ -45,13 +45,18 @@ DOORS = {
     "batchgeneratorsv2": {"batches"},
     "monai": {"networks"},
     "dynamic_network_architectures": {"networks"},
-    "timm": {"networks"},
+    "timm": {"networks/encoders.py"},
+    "torchvision": {"networks/encoders.py"},
+    "segmentation_models_pytorch": {"networks/encoders.py"},
     "safetensors": {"model.py", "networks/initial.py"},  # our weights; those of others to begin with
     "tensorboard": {"report/tracking/tensorboard_events.py"},
     "wandb": {"report/tracking/wandb_runs.py"},
     "mlflow": {"report/tracking/mlflow_runs.py"},
     "openvino": {"prediction/openvino_network.py"},
     "multiprocessing": {"core/parallel.py"},
+    "distributed": {"pipeline/experiment/cluster.py"},
+    "dask": {"pipeline/experiment/cluster.py"},
+    "dask_jobqueue": {"pipeline/experiment/cluster.py"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
