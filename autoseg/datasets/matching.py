@@ -80,7 +80,7 @@ def _say(name: str, paths: Sequence[Path]) -> str:
 
 
 def choose_channels(sessions: Sequence[Session], channels: Mapping[str, str], label: str) -> dict[str, str]:
-    """The channels that a dataset has: those of at least half of its sessions with a label.
+    """The channels that a dataset has: those of at least half of its sessions with scans and a label.
 
     One session may lack a channel, and one may have a channel more; neither decides for all.
 
@@ -88,9 +88,9 @@ def choose_channels(sessions: Sequence[Session], channels: Mapping[str, str], la
         channels: channel name -> kind, of all that may occur.
         label: kind of the label's file.
     """
-    labelled = [session for session in sessions if session.files.get(label)]
-    counts = Counter(kind for session in labelled for kind in set(session.files))
-    return {name: kind for name, kind in channels.items() if counts[kind] > 0 and 2 * counts[kind] >= len(labelled)}
+    scanned = [s for s in sessions if s.files.get(label) and any(s.files.get(kind) for kind in channels.values())]
+    counts = Counter(kind for session in scanned for kind in set(session.files))
+    return {name: kind for name, kind in channels.items() if counts[kind] > 0 and 2 * counts[kind] >= len(scanned)}
 
 
 def find_root(folder: Path, is_root: Callable[[Path], bool], *, depth: int = 3) -> Path | None:

@@ -100,6 +100,8 @@ def _recognise(folder: Path) -> str:
 
 def _check_dataset(dataset: Dataset, folder: Path) -> Dataset:
     """What every layout must deliver, whoever wrote the importer."""
+    if not dataset.channels:
+        raise DataError(f"{folder} holds labels, but no scan beside any of them; look for what was not unpacked")
     if not dataset.cases:
         left_out = list_some((f"{case} ({why})" for case, why in dataset.left_out.items()), limit=3)
         raise DataError(f"{folder} holds no complete case" + (f"; left out: {left_out}" if left_out else ""))

@@ -375,6 +375,19 @@ def test_openms_patient_without_scans_does_not_take_channels_from_the_others(min
     assert dataset.left_out == {"patient02": "has no T1c"}
 
 
+def test_openms_labels_alone_do_not_outvote_the_channels_of_a_few(miniature):
+    folder = miniature("openms") / "cross_sectional" / "coregistered"
+    for number in range(3, 9):
+        layouts.write(folder / f"patient{number:02d}" / "consensus_gt.nii.gz", layouts.label(1))
+    dataset = open_dataset(folder, "x")
+    assert dataset.channels == ("FLAIR", "T1", "T1c", "T2") and len(dataset.cases) == 2
+    assert set(dataset.left_out.values()) == {"has no FLAIR, no T1, no T1c, no T2"}
+    for path in [path for path in folder.rglob("*.nii.gz") if "consensus" not in path.name]:
+        path.unlink()
+    with pytest.raises(DataError, match="holds labels, but no scan beside any of them; look for what was not unpacked"):
+        open_dataset(folder, "x")
+
+
 # Mouse
 
 
