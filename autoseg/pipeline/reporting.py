@@ -281,8 +281,8 @@ def choose_cases(shown: ShownScores) -> list[tuple[str, CaseScores]]:
     )
     if not ranked:
         return []
-    places = {"Worst": 0, "Median": len(ranked) // 2, "Best": len(ranked) - 1}
-    roles = {place: role for role, place in reversed(places.items())}  # of few cases, the first role is kept
+    last = len(ranked) - 1
+    roles = {len(ranked) // 2: "Median", last: "Best", 0: "Worst"} if last else {0: "Only"}
     return [(roles[place], ranked[place][2]) for place in sorted(roles)]
 
 

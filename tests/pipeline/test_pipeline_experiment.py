@@ -126,7 +126,7 @@ def test_it_ends_with_a_report_of_the_finished_masks(places, root):
     assert f"{found.winner} was chosen. </strong>" in page
     assert f"{found.winner} (finished): scores of {len(held_out_cases(root))} held-out cases" in page
     assert all(f'<span class="case">{case}</span>' in page for case in held_out_cases(root))
-    assert page.count('class="viewer"') == 3
+    assert page.count('class="viewer"') == min(3, len(held_out_cases(root)))
 
 
 def test_a_report_that_fails_is_no_reason_to_fail(run_again, monkeypatch):

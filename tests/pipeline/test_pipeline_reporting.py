@@ -9,7 +9,11 @@ import pytest
 from matplotlib.image import imread
 
 from autoseg.cli import predict, report
+from autoseg.core.records import CaseScores
+from autoseg.evaluation import summarize
 from autoseg.pipeline.predicting.reporting import write_tables
+from autoseg.pipeline.reporting import choose_cases
+from autoseg.report import ShownScores
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ def test_a_report_of_one_fold(write, results, trained):
 
     assert code == 0, err
     assert all(f'<span class="case">{case}</span>' in page for case in held_out)
-    assert page.count('class="viewer"') == min(3, len(held_out))
+    assert page.count('class="viewer"') == len(held_out) <= 3
     assert "data:image/jpeg;base64," in page
     assert str(trained) not in page
 
@@ -144,6 +148,32 @@ def test_changed_folds_are_named(write, results, trained):
     write()
 
     assert "folds.json was changed since 3d fold 0 was trained." in (results / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.5], ["Only 0"]),
+        ([0.5, 0.2], ["Worst 1", "Best 0"]),
+        ([0.5, 0.2, None, 0.9, 0.7], ["Worst 1", "Median 4", "Best 3"]),
+        ([0.5, 0.5, 0.5], ["Worst 0", "Median 1", "Best 2"]),
+        ([None], []),
+    ],
+)
+@pytest.mark.parametrize(("metric", "sign"), [("dice", 1), ("hd95", -1)])
+def test_worst_median_and_best_are_by_the_metric_s_direction(values, expected, metric, sign):
+    cases = [
+        CaseScores(
+            case=str(number),
+            scores={"lesion": {metric: None if value is None else sign * value}},
+            reference_volume_ml={"lesion": 1.0},
+            prediction_volume_ml={"lesion": 1.0},
+        )
+        for number, value in enumerate(values)
+    ]
+    shown = ShownScores(name="3d", scores=summarize(cases, [metric]), folds={}, target=metric)
+
+    assert [f"{role} {case.case}" for role, case in choose_cases(shown)] == expected
 
 
 def test_predict_writes_lesions_and_a_picture_of_every_case(predicted_template):
