@@ -83,11 +83,11 @@ def build_encoder_network(
     Sources: U-Net: Ronneberger et al. 2015, arXiv:1505.04597; DeepLabV3: Chen et al. 2017, arXiv:1706.05587;
     DeepLabV3+: Chen et al. 2018, arXiv:1802.02611; PSPNet: Zhao et al. 2017, arXiv:1612.01105.
     """
-    arguments: dict[str, Any] = {
-        "Unet": {"decoder_channels": _UP_FEATURES},
-        "PSPNet": {"encoder_depth": _PYRAMID_HALVINGS, "psp_out_channels": _PYRAMID_FEATURES},
-    }.get(kind, {})
-    if kind.startswith("DeepLab"):
+    if kind == "Unet":
+        arguments: dict[str, Any] = {"decoder_channels": _UP_FEATURES}
+    elif kind == "PSPNet":
+        arguments = {"encoder_depth": _PYRAMID_HALVINGS, "psp_out_channels": _PYRAMID_FEATURES}
+    else:
         arguments = {
             "encoder_output_stride": settings.options.get(OUTPUT_STRIDE, _DEEPLAB_STRIDES[kind]),
             "decoder_atrous_rates": tuple(settings.options.get(RATES, _DEEPLAB_RATES)),

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -47,7 +48,7 @@ def read_tensors(path: Path) -> Tensors:
         raise ModelError(f"the weights {path} do not exist; {remedy}")
     try:
         if path.suffix == ".safetensors":
-            content = load_file(path, device="cpu")
+            content: Any = load_file(path, device="cpu")
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:

@@ -202,7 +202,7 @@ def _find_size(recipe: Recipe, ground: _Ground) -> tuple[int, ...]:
         return ground.base.patch_size
     if recipe.patch_size == "case":
         return tuple(int(n) for n in ground.shape)
-    return tuple(recipe.patch_size)  # type: ignore[arg-type]
+    return tuple(recipe.patch_size)
 
 
 def _fit_augmentation(base: Configuration, dimensions: int) -> AugmentationSettings:
