@@ -97,9 +97,11 @@ def _score_lesions(comparison: Comparison, rule: LesionRule) -> LesionScores:
     merged = np.where(comparison.reference, around, 0)
     boxes = ndimage.find_objects(merged, count), ndimage.find_objects(predicted, n_predicted)
 
+    first = np.searchsorted(touching[:, 0], np.arange(1, count + 2))  # rows are sorted by lesion
+
     dice, hd95_mm = [], []
     for lesion in range(1, count + 1):
-        own = touching[touching[:, 0] == lesion, 1]
+        own = touching[first[lesion - 1] : first[lesion], 1]
         box = _unite([boxes[0][lesion - 1], *(boxes[1][number - 1] for number in own)])
         pair = compare(np.isin(predicted[box], own), merged[box] == lesion, comparison.spacing)
         if pair.referenced * comparison.voxel_volume_ml * 1000 <= rule.dropped_mm3:

@@ -95,7 +95,7 @@ def number_lesions(mask: np.ndarray, connectivity: Connectivity) -> tuple[np.nda
 
 
 def count_overlaps(first: np.ndarray, second: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """(k,3) int64: number in ``first``, number in ``second``, voxels that hold both.
+    """(k,3) int64, sorted: number in ``first``, number in ``second``, voxels that hold both.
 
     Args:
         first: (Z,Y,X) integer, numbers from 1 wherever ``shared``.
