@@ -66,22 +66,24 @@ def cut_stack(
     others = tuple(other for other in range(3) if other != axis)
     # What lies outside the head is constant, slice for slice.
     head = (image.max(axis=tuple(o + 1 for o in others)) > image.min(axis=tuple(o + 1 for o in others))).any(axis=0)
-    chosen = choose_stack(lesions.sum(axis=others), head, limit=limit)
+    main = reference if reference is not None and reference.any() else prediction
+    chosen = choose_stack((main > 0).sum(axis=others), lesions.any(axis=others), head, limit=limit)
     return _lay_out(image, reference, prediction, spacing, axis, chosen)
 
 
-def choose_stack(areas: np.ndarray, head: np.ndarray, *, limit: int) -> tuple[int, ...]:
-    """Slices to leaf through: all with lesion, then evenly spread ones; the one with most lesion is always there.
+def choose_stack(areas: np.ndarray, lesions: np.ndarray, head: np.ndarray, *, limit: int) -> tuple[int, ...]:
+    """Slices to leaf through: all with lesion, then evenly spread ones; the fullest is always there.
 
     Args:
-        areas: (N,) integer, voxels of lesion.
+        areas: (N,) integer, by which a slice is the fullest.
+        lesions: (N,) bool, slices with lesion in either mask.
         head: (N,) bool, slices that show something.
     """
-    with_lesion = np.flatnonzero(areas)
+    with_lesion = np.flatnonzero(lesions)
     if len(with_lesion) >= limit:
         chosen = set(_spread(with_lesion, limit - 1)) | {int(np.argmax(areas))}
     else:
-        rest = np.flatnonzero(head & (areas == 0))
+        rest = np.flatnonzero(head & ~lesions)
         chosen = set(with_lesion.tolist()) | set(_spread(rest, limit - len(with_lesion)))
     return tuple(sorted(chosen)) or (len(areas) // 2,)
 

@@ -75,8 +75,8 @@ def show_pictures(content: ReportContent) -> Markup:
     assert content.shown is not None  # pictures are of shown cases
     intro = paragraph(
         f"Held-out cases of {content.shown.name}, by {content.shown.target}, mean over labels. The slice with most "
-        "lesion is open; the slider, also with the arrow keys or the wheel with Alt, leafs through the slices with "
-        "lesion and some of the others. As radiologists see it, the patient's right is at the left.",
+        "of the reference is open; the slider, also with the arrow keys or the wheel with Alt, leafs through the slices "
+        "with lesion and some of the others. As radiologists see it, the patient's right is at the left.",
     )
     viewers = [draw_viewer(picture, number) for number, picture in enumerate(content.pictures)]
     return join([notes, intro, draw_key(content.pictures), element("div", viewers, class_="viewers")])

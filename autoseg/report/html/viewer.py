@@ -27,7 +27,7 @@ SIDES = (("R", "L"), ("R", "L"), ("A", "P"))  # what lies left and right in the 
 
 
 def draw_viewer(picture: Picture, number: int) -> Markup:
-    """One case with its slider; the slice with most lesion is shown first, and alone where no script runs.
+    """One case with its slider; the fullest slice is shown first, and alone where no script runs.
 
     Args:
         number: of the viewer on the page.
@@ -75,8 +75,9 @@ def draw_key(pictures: Sequence[Picture]) -> Markup:
 
 
 def find_fullest(stack: Slices) -> int:
-    """The slice with the largest lesion in either mask; the middle one where there is none."""
-    areas = np.count_nonzero((stack.prediction > 0) | (_reference(stack) > 0), axis=(1, 2))
+    """The slice with most of the reference, or of the prediction where that is empty, or the middle one."""
+    reference = _reference(stack)
+    areas = np.count_nonzero(reference if reference.any() else stack.prediction, axis=(1, 2))
     return int(np.argmax(areas)) if areas.any() else len(areas) // 2
 
 
