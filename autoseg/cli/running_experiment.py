@@ -37,13 +37,15 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
         action="store_true",
         help="delete those of the held-out cases at the end; comparing again would predict these cases again",
     )
+    _add_cluster(parser)
     add_device(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
+        from autoseg.pipeline.experiment.cluster import ClusterWanted
         from autoseg.pipeline.experiment.command import ExperimentOptions
         from autoseg.pipeline.experiment.command import run as run_experiment
+        from autoseg.pipeline.experiment.orders import Length
         from autoseg.pipeline.experiment.table import render_experiment
-        from autoseg.pipeline.experiment.training import Length
 
         stop = Stop()
         found = run_experiment(
@@ -55,6 +57,9 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
                 target=args.target,
                 device=args.device,
                 length=Length(time_budget_s=args.time_budget, epochs=args.epochs, steps_per_epoch=args.steps_per_epoch),
+                cluster=None
+                if args.cluster is None
+                else ClusterWanted(address=args.cluster, workers=args.workers, host=args.scheduler_host),
                 keep_probabilities=not args.discard_probabilities,
             ),
             should_stop=stop,
@@ -79,4 +84,21 @@ def _add_length(parser: ArgumentParser) -> None:
     parser.add_argument("--epochs", type=read_count, metavar="N", help="of each training, instead of the plan's")
     parser.add_argument(
         "--steps-per-epoch", type=read_count, metavar="N", help="of each training, instead of the plan's"
+    )
+
+
+def _add_cluster(parser: ArgumentParser) -> None:
+    """Where the work is done, if not here."""
+    parser.add_argument(
+        "--cluster",
+        metavar="WHERE",
+        help="hand folds and scores to Dask: local, slurm, pbs, lsf, or a scheduler's address, tcp://HOST:PORT",
+    )
+    parser.add_argument(
+        "--workers", type=read_count, metavar="N", help="of --cluster; left out: one per GPU of this machine, or one"
+    )
+    parser.add_argument(
+        "--scheduler-host",
+        metavar="ADDRESS",
+        help="where the scheduler that --cluster starts listens; left out: this machine alone",
     )

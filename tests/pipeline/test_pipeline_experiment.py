@@ -18,8 +18,8 @@ from autoseg.pipeline.experiment import command as command_module
 from autoseg.pipeline.experiment.best import write_best
 from autoseg.pipeline.experiment.command import ExperimentOptions
 from autoseg.pipeline.experiment.command import run as run_experiment
+from autoseg.pipeline.experiment.orders import Length, Report
 from autoseg.pipeline.experiment.records import Places
-from autoseg.pipeline.experiment.training import Length, Report
 
 SHORT = ("--epochs", "1", "--steps-per-epoch", "2")
 OPTIONS = ExperimentOptions(folds=("0", "1"), device="cpu", length=Length(epochs=1, steps_per_epoch=2))

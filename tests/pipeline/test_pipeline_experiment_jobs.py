@@ -8,13 +8,13 @@ from autoseg.core.records import TrainedFold
 from autoseg.core.store import read_record
 from autoseg.pipeline.experiment.estimate import estimate_training
 from autoseg.pipeline.experiment.jobs import (
-    Job,
     Standing,
     choose_configurations,
     choose_folds,
     list_jobs,
     share_budget,
 )
+from autoseg.pipeline.experiment.orders import Job
 from autoseg.pipeline.planning import read_folds, read_plan
 
 NEW = Standing(facts=None, is_trained=False, is_predicted=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -19,15 +20,18 @@ from autoseg.evaluation.selection import list_candidates
 from autoseg.metrics import METRICS
 from autoseg.model import WEIGHTS, fold_folder
 from autoseg.pipeline.experiment.best import write_best
-from autoseg.pipeline.experiment.comparing import EMPTY_SCORE, Field, Stopped, compare, list_held_out
+from autoseg.pipeline.experiment.cluster import ClusterWanted, open_cluster, run_on_cluster, work_on_cluster
+from autoseg.pipeline.experiment.comparing import EMPTY_SCORE, Field, RunCases, Stopped, compare, list_held_out
 from autoseg.pipeline.experiment.estimate import estimate_predicting, estimate_training
 from autoseg.pipeline.experiment.finishing import finish
-from autoseg.pipeline.experiment.jobs import Job, choose_configurations, choose_folds, list_jobs
+from autoseg.pipeline.experiment.jobs import choose_configurations, choose_folds, list_jobs
+from autoseg.pipeline.experiment.orders import Job, Length, Work
 from autoseg.pipeline.experiment.records import Places, RunState
-from autoseg.pipeline.experiment.training import Course, Length, Work, train_jobs, work_here
+from autoseg.pipeline.experiment.training import Course, train_jobs, work_here
 from autoseg.pipeline.fold_run import probabilities_path
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
 from autoseg.pipeline.planning import arrays_folder, open_raw, plan_dataset, read_folds, read_plan
+from autoseg.pipeline.planning.cases import run_cases
 from autoseg.pipeline.presets import choose_preset
 from autoseg.pipeline.reporting import report
 from autoseg.prediction.ensembles import BEST_RECORD
@@ -45,6 +49,7 @@ class ExperimentOptions:
         target: name in METRICS of what decides, averaged over labels.
         device: ``auto``, ``cpu`` or ``cuda``.
         length: of the trainings.
+        cluster: where work is handed to; None does it here.
         keep_probabilities: leave those of the held-out cases on disk, so that a later comparison need not predict.
     """
 
@@ -53,6 +58,7 @@ class ExperimentOptions:
     target: str = "dice"
     device: str = "auto"
     length: Length = field(default_factory=Length)
+    cluster: ClusterWanted | None = None
     keep_probabilities: bool = True
 
 
@@ -97,35 +103,70 @@ def run(
     _ = METRICS[options.target]  # before days are spent
     setup = prepare(store, name, options, progress)
     course = setup.course
-    _say_how_long(setup, options)
-    here = work or work_here(
-        store, name, options.length, course, device=options.device, should_stop=should_stop, progress=progress
-    )
-    failures: dict[Job, str] = {}
-    try:
-        failures = train_jobs(course, options.length, here, should_stop=should_stop, progress=progress)
-        if should_stop():
-            raise Stopped
-        complete = tuple(
-            conf
-            for conf in setup.configurations
-            if all(course.standing(job).is_predicted for job in course.jobs if job.configuration == conf)
-        )
-        if not complete:
-            raise _failed(failures, course.jobs, "; nothing can be compared yet")
-        experiment = _conclude(setup, complete, options, should_stop, progress)
-    except Stopped:
-        left = sum(not standing.is_predicted for standing in course.standings().values())
-        log.info(
-            "%d of %d folds are done; the same command goes on from here", len(course.jobs) - left, len(course.jobs)
-        )
-        return None
-    finally:
-        course.save(course.state)
+    with ExitStack() as stack:
+        hands = _choose_hands(stack, setup, store, options, should_stop, progress)
+        if work is not None:
+            hands = replace(hands, work=work)
+        _say_how_long(setup, options)
+        failures: dict[Job, str] = {}
+        try:
+            failures = train_jobs(course, options.length, hands.work, should_stop=should_stop, progress=progress)
+            if should_stop():
+                raise Stopped
+            complete = _complete_ones(setup)
+            if not complete:
+                raise _failed(failures, course.jobs, "; nothing can be compared yet")
+            experiment = _conclude(setup, complete, options, hands, should_stop, progress)
+        except Stopped:
+            left = sum(not standing.is_predicted for standing in course.standings().values())
+            done, jobs = len(course.jobs) - left, len(course.jobs)
+            log.info("%d of %d folds are done; the same command goes on from here", done, jobs)
+            return None
+        finally:
+            course.save(course.state)
     _report(store, name, progress)
     if failures:
         raise _failed(failures, course.jobs, f"; {', '.join(complete)} were compared without them")
     return experiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Hands:
+    """What does trainings, and what does a function over cases."""
+
+    work: Work
+    run_cases: RunCases
+
+
+def _choose_hands(
+    stack: ExitStack,
+    setup: Setup,
+    store: Store,
+    options: ExperimentOptions,
+    should_stop: Callable[[], bool],
+    progress: Progress,
+) -> _Hands:
+    """This process, or a cluster that is open as long as the stack."""
+    name, length, course = setup.plan.dataset, options.length, setup.course
+    if options.cluster is None:
+        here = work_here(store, name, length, course, device=options.device, should_stop=should_stop, progress=progress)
+        return _Hands(work=here, run_cases=run_cases)
+    gpus = torch.cuda.device_count() if choose_device(options.device).type == "cuda" else 0
+    cluster = stack.enter_context(open_cluster(options.cluster, store, name, gpus))
+    course.lanes = cluster.lanes
+    away = work_on_cluster(cluster, store, name, length, course, device=options.device, should_stop=should_stop)
+    return _Hands(work=away, run_cases=run_on_cluster(cluster, should_stop))
+
+
+def _complete_ones(setup: Setup) -> tuple[str, ...]:
+    """Configurations whose folds are all trained and predicted."""
+    course = setup.course
+    standings = course.standings()
+    return tuple(
+        conf
+        for conf in setup.configurations
+        if all(standing.is_predicted for job, standing in standings.items() if job.configuration == conf)
+    )
 
 
 def prepare(store: Store, name: str, options: ExperimentOptions, progress: Progress) -> Setup:
@@ -145,7 +186,14 @@ def prepare(store: Store, name: str, options: ExperimentOptions, progress: Progr
         folds=folds,
         configurations=configurations,
         chosen=chosen,
-        course=Course(store, name, folds, list_jobs(configurations, chosen), _read_state(places)),
+        course=Course(
+            store,
+            name,
+            folds,
+            list_jobs(configurations, chosen),
+            _read_state(places),
+            cascades=frozenset(conf for conf in configurations if plan.configurations[conf].cascade_from is not None),
+        ),
     )
 
 
@@ -182,7 +230,7 @@ def _say_how_long(setup: Setup, options: ExperimentOptions) -> None:
     for name, (seconds, source) in estimates.items():
         log.info("%s: training will take about %s (%s)", name, format_seconds(seconds), source)
     if estimates:
-        total = format_seconds(sum(seconds for seconds, _ in estimates.values()))
+        total = format_seconds(sum(seconds for seconds, _ in estimates.values()) / course.lanes)
         log.info(
             "all trainings together about %s; predicting and comparing come on top; --time-budget limits it", total
         )
@@ -217,6 +265,7 @@ def _conclude(
     setup: Setup,
     configurations: tuple[str, ...],
     options: ExperimentOptions,
+    hands: _Hands,
     should_stop: Callable[[], bool],
     progress: Progress,
 ) -> Experiment:
@@ -235,6 +284,7 @@ def _conclude(
         cases=held_out,
         target=options.target,
         should_stop=should_stop,
+        run_cases=hands.run_cases,
     )
     reached, choice, scores = compare(scene, list_candidates(configurations), progress)
     log.info("%s", choice.reason)

@@ -30,6 +30,8 @@ from autoseg.pipeline.planning.raw import without_cases
 
 log = logging.getLogger(__name__)
 
+RunCases = Callable[..., None]  # as ``run_cases``
+
 EMPTY_SCORE: EmptyScore = "one"  # else a candidate that invents lesions in healthy cases would go unpunished
 CASES_PER_WORKER = 8  # a process starts in about a second, which is worth it for several cases
 
@@ -44,6 +46,7 @@ class Field:
         cases: every held-out case.
         target: the metric that decides.
         should_stop: asked after every case.
+        run_cases: does a function over cases; here, or on a cluster.
     """
 
     plan: Plan
@@ -53,6 +56,7 @@ class Field:
     cases: tuple[HeldOut, ...]
     target: str
     should_stop: Callable[[], bool]
+    run_cases: RunCases = run_cases
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -168,7 +172,7 @@ def _study(field: Field, candidates: Mapping[str, Members], progress: Progress) 
     tasks = [(held.case.id, (held, candidates, field.metrics, EMPTY_SCORE)) for held in todo]
     if tasks:
         what = f"scoring {len(candidates)} candidates"
-        run_cases(compare_candidates, tasks, field.workers(len(tasks)), keep, what, progress)
+        field.run_cases(compare_candidates, tasks, field.workers(len(tasks)), keep, what, progress)
     return studies
 
 

@@ -14,7 +14,8 @@ from autoseg.core.errors import AutosegError
 from autoseg.core.records import Folds, Plan
 from autoseg.losses import build_loss
 from autoseg.model import planned_network
-from autoseg.pipeline.experiment.jobs import Job, Standing
+from autoseg.pipeline.experiment.jobs import Standing
+from autoseg.pipeline.experiment.orders import Job
 from autoseg.prediction.sliding import count_calls
 from autoseg.training import NoiseBatches, train_fold
 

@@ -20,7 +20,6 @@ from autoseg.metrics import METRICS
 from autoseg.pipeline.evaluating import write_scores
 from autoseg.pipeline.experiment.comparing import EMPTY_SCORE, Field, stop_if_asked
 from autoseg.pipeline.experiment.studying import Finishing, Members, draw_case, finish_case, search_case
-from autoseg.pipeline.planning.cases import run_cases
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +98,7 @@ def _calibrate(field: Field, members: Members, progress: Progress) -> Calibratio
     tasks = [
         (held.case.id, (held, members, count, field.plan.seed + number)) for number, held in enumerate(field.cases)
     ]
-    run_cases(draw_case, tasks, field.workers(len(tasks)), keep, "drawing voxels to calibrate with", progress)
+    field.run_cases(draw_case, tasks, field.workers(len(tasks)), keep, "drawing voxels to calibrate with", progress)
     ordered = [drawn[held.case.id] for held in field.cases]
     return calibrate(
         np.concatenate([probabilities for probabilities, _ in ordered]),
@@ -123,7 +122,7 @@ def _search(
         stop_if_asked(field)
 
     tasks = [(held.case.id, (held, members, temperature, field.target, EMPTY_SCORE)) for held in field.cases]
-    run_cases(search_case, tasks, field.workers(len(tasks)), keep, "searching post-processing", progress)
+    field.run_cases(search_case, tasks, field.workers(len(tasks)), keep, "searching post-processing", progress)
     tables = {label: np.stack([found[held.case.id][label] for held in field.cases]) for label in field.labels}
     return choose_settings(tables, folds, higher_is_better=METRICS[field.target].higher_is_better)
 
@@ -160,7 +159,7 @@ def _finish_all(
         )
         for held in field.cases
     ]
-    run_cases(finish_case, tasks, field.workers(len(tasks)), keep, "finishing masks", progress)
+    field.run_cases(finish_case, tasks, field.workers(len(tasks)), keep, "finishing masks", progress)
     ordered = [scores[held.case.id] for held in field.cases]
     return summarize(ordered, field.metrics, empty_score=EMPTY_SCORE), doubts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,24 +11,12 @@ from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.records import Folds, Plan, TrainedFold
 from autoseg.core.store import read_record
 from autoseg.model import WEIGHTS, fold_folder
+from autoseg.pipeline.experiment.orders import Job
 from autoseg.pipeline.experiment.records import RESERVED
 from autoseg.pipeline.fold_run import FACTS, mask_path, probabilities_path
 
 RESERVE = 0.05  # of a time budget, for comparing
 FLOOR = 0.1  # of an equal part of the budget; what a fold gets where predicting leaves less
-
-
-@dataclass(frozen=True, order=True)
-class Job:
-    """One fold of one configuration."""
-
-    configuration: str
-    fold: str
-
-    @property
-    def name(self) -> str:
-        """For people and records."""
-        return f"{self.configuration} fold {self.fold}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +107,7 @@ def share_budget(
     *,
     expected_s: Mapping[str, float],
     beside_s: Mapping[str, float],
+    lanes: int = 1,
 ) -> float:
     """Seconds of training for each fold that is not begun: what is left, less what comes on top, in equal parts.
 
@@ -130,6 +120,7 @@ def share_budget(
         standings: of all jobs.
         expected_s: job -> seconds that it should take beside its training.
         beside_s: job -> seconds that it took so far.
+        lanes: jobs that are done side by side.
     """
     new = [job for job, standing in standings.items() if standing.facts is None and not standing.is_trained]
     if not new:
@@ -143,5 +134,6 @@ def share_budget(
     for standing in standings.values():
         if standing.facts is not None and not standing.is_trained and standing.facts.time_budget_s is not None:
             begun += max(0.0, standing.facts.time_budget_s - standing.facts.elapsed_s)
-    left = budget_s * (1 - RESERVE) - spent_s - begun - coming
-    return max(left / len(new), FLOOR * budget_s / len(standings))
+    rounds = math.ceil(len(new) / lanes)  # one after the other in the busiest lane
+    left = budget_s * (1 - RESERVE) - spent_s - (begun + coming) / lanes
+    return max(left / rounds, FLOOR * budget_s / len(standings))

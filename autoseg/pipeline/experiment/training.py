@@ -5,64 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from autoseg.core.errors import AutosegError, StorageError
 from autoseg.core.parallel import Progress
 from autoseg.core.records import Folds
 from autoseg.core.store import Store, write_record
-from autoseg.pipeline.experiment.jobs import Job, Standing, look_at, share_budget
+from autoseg.pipeline.experiment.jobs import Standing, look_at, share_budget
+from autoseg.pipeline.experiment.orders import Job, Length, Order, Report, Work
 from autoseg.pipeline.experiment.records import Places, RunState
 from autoseg.pipeline.training import train
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Length:
-    """How long folds are trained.
-
-    Attributes:
-        time_budget_s: of the whole experiment; None trains for epochs.
-        epochs, steps_per_epoch: instead of the plan's.
-    """
-
-    time_budget_s: float | None = None
-    epochs: int | None = None
-    steps_per_epoch: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """A job as it is handed out.
-
-    Attributes:
-        job: which fold of which configuration.
-        time_budget_s: of its training; None trains for epochs.
-    """
-
-    job: Job
-    time_budget_s: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What became of a job.
-
-    Attributes:
-        job: which.
-        failure: one sentence, where it failed.
-        stopped: it is to go on another time.
-        beside_s: what it took beside its training, this time.
-    """
-
-    job: Job
-    failure: str | None = None
-    stopped: bool = False
-    beside_s: float = 0.0
-
-
-Work = Callable[[Iterable[Order]], Iterator[Report]]
 
 
 class Course:
@@ -74,11 +27,24 @@ class Course:
         folds: of the dataset.
         jobs: all.
         state: where earlier runs ended.
+        cascades: configurations that wait for all others.
+        lanes: jobs that are done side by side.
     """
 
-    def __init__(self, store: Store, dataset: str, folds: Folds, jobs: tuple[Job, ...], state: RunState) -> None:
+    def __init__(
+        self,
+        store: Store,
+        dataset: str,
+        folds: Folds,
+        jobs: tuple[Job, ...],
+        state: RunState,
+        *,
+        cascades: frozenset[str] = frozenset(),
+        lanes: int = 1,
+    ) -> None:
         self.places, self.preprocessed = Places.of(store, dataset), store.preprocessed(dataset)
         self.folds, self.jobs, self.state = folds, jobs, state
+        self.cascades, self.lanes = cascades, lanes
         self.before_s, self.began = self._spent(), time.monotonic()
 
     def standing(self, job: Job) -> Standing:
@@ -110,6 +76,7 @@ class Course:
             self.standings(),
             expected_s=self.state.expected_s,
             beside_s=self.state.beside_s,
+            lanes=self.lanes,
         )
 
     def trained_s(self, job: Job) -> float:
@@ -131,7 +98,7 @@ class Course:
     def _spent(self) -> float:
         """Seconds so far; what a kill left unwritten is at least the trainings' own."""
         trained = (standing.facts.elapsed_s for standing in self.standings().values() if standing.facts is not None)
-        return max(self.state.elapsed_s, sum(trained) + sum(self.state.beside_s.values()))
+        return max(self.state.elapsed_s, (sum(trained) + sum(self.state.beside_s.values())) / self.lanes)
 
 
 def train_jobs(
@@ -155,20 +122,21 @@ def train_jobs(
         log.info("%d of %d folds are trained and predicted already", done, len(course.jobs))
     failures: dict[Job, str] = {}
 
-    def orders() -> Iterator[Order]:
-        for job in todo:
+    def orders(stage: list[Job]) -> Iterator[Order]:
+        for job in stage:
             if should_stop():
                 return
             yield course.order(job, length)
 
-    for report in work(orders()):
-        course.close(report)
-        if report.failure is not None:
-            log.error("%s failed: %s", report.job.name, report.failure)
-            failures[report.job] = report.failure
-        if not report.stopped:
-            done += 1
-        progress(done, len(course.jobs), "folds trained and predicted")
+    for fed in (False, True):  # what feeds a cascade must be there before it
+        for report in work(orders([job for job in todo if (job.configuration in course.cascades) == fed])):
+            course.close(report)
+            if report.failure is not None:
+                log.error("%s failed: %s", report.job.name, report.failure)
+                failures[report.job] = report.failure
+            if not report.stopped:
+                done += 1
+            progress(done, len(course.jobs), "folds trained and predicted")
     return failures
 
 
@@ -187,9 +155,8 @@ def work_here(
 
     def work(orders: Iterable[Order]) -> Iterator[Report]:
         for order in orders:
-            job, budget = order.job, order.time_budget_s
-            share = "" if budget is None else f", trained for {budget:.0f} s"
-            log.info("%d of %d: %s %s%s", numbers[job], len(numbers), dataset, job.name, share)
+            job = order.job
+            log.info("%d of %d: %s %s%s", numbers[job], len(numbers), dataset, job.name, order.describe())
             failure = None
             began, trained_s = time.monotonic(), course.trained_s(job)
             try:
@@ -201,7 +168,7 @@ def work_here(
                     device=device,
                     epochs=length.epochs,
                     steps_per_epoch=length.steps_per_epoch,
-                    time_budget_s=budget,
+                    time_budget_s=order.time_budget_s,
                     fit=True,
                     probabilities=True,
                     should_stop=should_stop,
