@@ -18,7 +18,7 @@ from autoseg.core.images import read_grid, strip_ending
 from autoseg.core.records import Dataset
 from autoseg.datasets import atlas, isles22
 from autoseg.datasets.folders import list_folders, walk_images
-from autoseg.datasets.matching import Session, choose_channels, match_cases, sort_files
+from autoseg.datasets.matching import Session, choose_channels, find_roots, match_cases, sort_files, take_root
 from autoseg.datasets.shelf import Importer
 
 _NAME = re.compile(r"(?P<subject>sub-[A-Za-z0-9]+)(_[a-z]+-[A-Za-z0-9]+)*(_[A-Za-z0-9]+)?")
@@ -55,9 +55,7 @@ class _Name:
 
 def recognises(folder: Path) -> bool:
     """Scans of subjects, and lesion masks below ``derivatives``, in none of the BIDS datasets known by name."""
-    if not (folder / "derivatives").is_dir() or atlas.recognises(folder) or isles22.recognises(folder):
-        return False
-    return any(True for _ in _scans(folder)) and any(True for _ in _labels(folder))
+    return bool(find_roots(folder, _is_root, depth=1)) and not (atlas.recognises(folder) or isles22.recognises(folder))
 
 
 def find(folder: Path, name: str) -> Dataset:
@@ -67,11 +65,12 @@ def find(folder: Path, name: str) -> Dataset:
     if there is one.
 
     Raises:
-        DataError: there are no such folders.
+        DataError: there are no such folders, or it is not clear which are meant.
     """
+    folder = take_root(
+        find_roots(folder, _is_root, depth=1), folder, "BIDS scans with lesion masks", IMPORTER.looks_for
+    )
     scans = sort_files(_scans(folder), lambda path: _case(_read_name(path)))
-    if not scans or not any(True for _ in _labels(folder)):
-        raise DataError(f"{folder} is no BIDS folder with lesion masks; it needs {IMPORTER.looks_for}")
     labels = sort_files(_labels(folder), lambda path: _case_of_label(path, scans))
     sites = _read_table(folder / "participants.tsv", "participant_id", "site")
     sessions = []
@@ -95,6 +94,12 @@ def find(folder: Path, name: str) -> Dataset:
         cases=cases,
         left_out=left_out,
     )
+
+
+def _is_root(folder: Path) -> bool:
+    if not (folder / "derivatives").is_dir():
+        return False
+    return any(True for _ in _scans(folder)) and any(True for _ in _labels(folder))
 
 
 def _scans(folder: Path) -> Iterator[Path]:

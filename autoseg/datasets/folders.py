@@ -22,7 +22,7 @@ def list_images_below(folder: Path) -> list[Path]:
     return sorted(walk_images(folder))
 
 
-def walk_images(folder: Path, *, depth: int = 6) -> Iterator[Path]:
+def walk_images(folder: Path, *, depth: int = 8) -> Iterator[Path]:
     """Image files in and below a folder as they are found, nearer ones first; nothing hidden.
 
     Args:
@@ -35,7 +35,7 @@ def walk_images(folder: Path, *, depth: int = 6) -> Iterator[Path]:
         yield from list_images(inside)
 
 
-def walk_folders(folder: Path, *, depth: int = 6) -> Iterator[Path]:
+def walk_folders(folder: Path, *, depth: int = 8) -> Iterator[Path]:
     """A folder and the visible ones below it, nearer ones first, sorted within each.
 
     Raises:

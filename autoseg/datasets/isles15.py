@@ -15,7 +15,7 @@ from pathlib import Path
 from autoseg.core.errors import DataError
 from autoseg.core.images import strip_ending
 from autoseg.core.records import Dataset
-from autoseg.datasets.folders import list_folders, list_images_below
+from autoseg.datasets.folders import list_folders, list_images_below, walk_folders
 from autoseg.datasets.matching import Files, Session, match_cases, sort_files
 from autoseg.datasets.shelf import Importer
 from autoseg.datasets.vsd import read_vsd_kind
@@ -60,7 +60,7 @@ def find(folder: Path, name: str) -> Dataset:
     if not roots:
         raise DataError(f"{folder} is no ISLES 2015 folder; it needs {IMPORTER.looks_for}")
     if len(roots) > 1:
-        both = " and ".join(root.name for root in roots.values())
+        both = " and ".join(root.relative_to(folder).as_posix() for root in roots.values())
         raise DataError(f"{folder} holds both tasks of ISLES 2015, {both}; give the folder of one of them")
     [(task, root)] = roots.items()
     sessions = [
@@ -79,10 +79,12 @@ def find(folder: Path, name: str) -> Dataset:
 
 
 def _find_roots(folder: Path) -> dict[str, Path]:
-    """Task -> the folder that holds its numbered ones: the one given, or one in it, training before testing."""
-    inside = [path for path in list_folders(folder) if path.name.lower().startswith(("siss2015", "spes2015"))]
+    """Task -> the folder that holds its numbered ones: the one given, or one near it, training before testing."""
+    inside = sorted(
+        walk_folders(folder, depth=2), key=lambda path: "test" in path.relative_to(folder).as_posix().lower()
+    )
     roots: dict[str, Path] = {}
-    for root in (folder, *sorted(inside, key=lambda path: "training" not in path.name.lower())):
+    for root in inside:
         for task in _tasks(root):
             roots.setdefault(task, root)
     return roots

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autoseg.core.errors import DataError
 from autoseg.core.images import strip_ending
 from autoseg.core.records import Dataset
 from autoseg.datasets.folders import list_folders, list_images_below, walk_images
-from autoseg.datasets.matching import Files, Session, last_word, match_cases, sort_files
+from autoseg.datasets.matching import Files, Session, find_roots, last_word, match_cases, sort_files, take_root
 from autoseg.datasets.shelf import Importer
 
 CHANNELS = {"DWI": "dwi", "ADC": "adc", "FLAIR": "flair"}
@@ -21,25 +20,22 @@ CHANNELS = {"DWI": "dwi", "ADC": "adc", "FLAIR": "flair"}
 
 def recognises(folder: Path) -> bool:
     """Folders ``sub-*`` with an ADC map, beside ``derivatives``."""
-    if not (folder / "derivatives").is_dir():
-        return False
-    return any(last_word(path) == "adc" for subject in _subjects(folder) for path in walk_images(subject))
+    return bool(_find_roots(folder))
 
 
 def find(folder: Path, name: str) -> Dataset:
     """List every session; one without its label or a channel is left out.
 
     Raises:
-        DataError: there are no ``sub-*`` folders.
+        DataError: there are no such folders, or it is not clear which are meant.
     """
-    if not _subjects(folder):
-        raise DataError(f"{folder} is no ISLES 2022 folder; it needs {IMPORTER.looks_for}")
+    root = take_root(_find_roots(folder), folder, "ISLES 2022", IMPORTER.looks_for)
     sessions: dict[str, Files] = {}
     groups: dict[str, str] = {}
-    for subject in _subjects(folder):
+    for subject in _subjects(root):
         for session, paths in sort_files(list_images_below(subject), _session).items():
             sessions[session], groups[session] = sort_files(paths, last_word), subject.name
-    masks = sort_files((p for p in walk_images(folder / "derivatives") if last_word(p) == "msk"), _session)
+    masks = sort_files((p for p in walk_images(root / "derivatives") if last_word(p) == "msk"), _session)
     cases, left_out = match_cases(
         (
             Session(id=session, files={**files, "msk": masks.get(session, [])}, group=groups[session])
@@ -57,6 +53,16 @@ def find(folder: Path, name: str) -> Dataset:
         cases=cases,
         left_out=left_out,
     )
+
+
+def _find_roots(folder: Path) -> list[Path]:
+    return find_roots(folder, _is_root, depth=1)
+
+
+def _is_root(folder: Path) -> bool:
+    if not (folder / "derivatives").is_dir():
+        return False
+    return any(last_word(path) == "adc" for subject in _subjects(folder) for path in walk_images(subject))
 
 
 def _subjects(folder: Path) -> list[Path]:

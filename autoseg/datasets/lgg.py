@@ -16,7 +16,7 @@ from autoseg.core.errors import DataError
 from autoseg.core.images import NUMBER, list_files, strip_ending
 from autoseg.core.records import Case, ChannelFile, Dataset
 from autoseg.datasets.folders import list_folders, list_images, list_some
-from autoseg.datasets.matching import find_root
+from autoseg.datasets.matching import find_roots, take_root
 from autoseg.datasets.shelf import Importer
 
 CHANNELS = ("pre-contrast", "FLAIR", "post-contrast")
@@ -26,18 +26,16 @@ FOLDER = re.compile(r"(?P<patient>TCGA_(?P<site>[A-Z0-9]{2})_[A-Z0-9]{4})_\d{8}"
 
 def recognises(folder: Path) -> bool:
     """Folders ``TCGA_<institution>_<patient>_<date>`` with TIFF slices and masks."""
-    return _find_root(folder) is not None
+    return bool(_find_roots(folder))
 
 
 def find(folder: Path, name: str) -> Dataset:
     """List every patient; one with slices or masks missing is left out.
 
     Raises:
-        DataError: there are no such folders.
+        DataError: there are no such folders, or it is not clear which are meant.
     """
-    root = _find_root(folder)
-    if root is None:
-        raise DataError(f"{folder} is no folder of the LGG slices; it needs {IMPORTER.looks_for}")
+    root = take_root(_find_roots(folder), folder, "the LGG slices", IMPORTER.looks_for)
     cases: list[Case] = []
     left_out: dict[str, str] = {}
     for patient in list_folders(root):
@@ -75,8 +73,8 @@ def find(folder: Path, name: str) -> Dataset:
     )
 
 
-def _find_root(folder: Path) -> Path | None:
-    return find_root(folder, lambda root: any(_is_patient(inside) for inside in list_folders(root)), depth=2)
+def _find_roots(folder: Path) -> list[Path]:
+    return find_roots(folder, lambda root: any(_is_patient(inside) for inside in list_folders(root)))
 
 
 def _is_patient(folder: Path) -> bool:

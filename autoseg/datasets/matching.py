@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoseg.core.errors import DataError
 from autoseg.core.images import strip_ending
 from autoseg.core.records import Case, ChannelFile
-from autoseg.datasets.folders import list_some, walk_folders
+from autoseg.datasets.folders import list_folders, list_some
 
 Files = dict[str, list[Path]]
 Matched = tuple[tuple[Case, ...], dict[str, str]]
@@ -93,9 +94,34 @@ def choose_channels(sessions: Sequence[Session], channels: Mapping[str, str], la
     return {name: kind for name, kind in channels.items() if counts[kind] > 0 and 2 * counts[kind] >= len(scanned)}
 
 
-def find_root(folder: Path, is_root: Callable[[Path], bool], *, depth: int = 3) -> Path | None:
-    """The nearest folder, itself or below, for which a question is answered with yes."""
-    return next((inside for inside in walk_folders(folder, depth=depth) if is_root(inside)), None)
+def find_roots(folder: Path, is_root: Callable[[Path], bool], *, depth: int = 2) -> list[Path]:
+    """The nearest folders for which a question is answered with yes: the one given, else all that are equally near."""
+    level = [folder] if folder.is_dir() else []
+    for _ in range(depth + 1):
+        roots = [inside for inside in level if is_root(inside)]
+        if roots:
+            return roots
+        level = [below for inside in level for below in list_folders(inside)]
+    return []
+
+
+def take_root(roots: Sequence[Path], folder: Path, dataset: str, looks_for: str) -> Path:
+    """The only one of the folders that hold a dataset.
+
+    Args:
+        folder: that was given.
+        dataset: what it is called, for messages.
+        looks_for: which files make it.
+
+    Raises:
+        DataError: there is none, or it is not clear which is meant.
+    """
+    if not roots:
+        raise DataError(f"{folder} is no folder of {dataset}; it needs {looks_for}")
+    if len(roots) > 1:
+        names = list_some(root.relative_to(folder).as_posix() for root in roots)
+        raise DataError(f"{folder} holds {dataset} in several folders: {names}; give one")
+    return roots[0]
 
 
 def last_word(path: Path, separator: str = "_") -> str:

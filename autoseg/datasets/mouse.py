@@ -10,11 +10,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from autoseg.core.errors import DataError
 from autoseg.core.images import strip_ending
 from autoseg.core.records import Dataset
 from autoseg.datasets.folders import list_folders, list_images
-from autoseg.datasets.matching import Files, Session, find_root, match_cases
+from autoseg.datasets.matching import Files, Session, find_roots, match_cases, take_root
 from autoseg.datasets.shelf import Importer
 
 FOLDER = re.compile(r"(?P<split>train|val|test)_(?P<kind>image|mask)s?", re.IGNORECASE)
@@ -23,7 +22,7 @@ TEST = "is a test case; to have test cases, move test_image and test_mask into a
 
 def recognises(folder: Path) -> bool:
     """Folders ``<split>_image`` and ``<split>_mask`` side by side."""
-    return _find_root(folder) is not None
+    return bool(_find_roots(folder))
 
 
 def find(folder: Path, name: str) -> Dataset:
@@ -31,11 +30,9 @@ def find(folder: Path, name: str) -> Dataset:
     else.
 
     Raises:
-        DataError: there are no such folders.
+        DataError: there are no such folders, or it is not clear which are meant.
     """
-    root = _find_root(folder)
-    if root is None:
-        raise DataError(f"{folder} is no folder of the mouse stroke data; it needs {IMPORTER.looks_for}")
+    root = take_root(_find_roots(folder), folder, "the mouse stroke data", IMPORTER.looks_for)
     scans: dict[str, dict[str, Files]] = {}
     for inside, split, kind in _split_folders(root):
         for path in list_images(inside):
@@ -64,8 +61,8 @@ def find(folder: Path, name: str) -> Dataset:
     )
 
 
-def _find_root(folder: Path) -> Path | None:
-    return find_root(folder, lambda root: {"image", "mask"} <= {kind for _, _, kind in _split_folders(root)}, depth=2)
+def _find_roots(folder: Path) -> list[Path]:
+    return find_roots(folder, lambda root: {"image", "mask"} <= {kind for _, _, kind in _split_folders(root)})
 
 
 def _split_folders(root: Path) -> Iterator[tuple[Path, str, str]]:

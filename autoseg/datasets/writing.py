@@ -73,7 +73,7 @@ def import_dataset(
         "%s is laid out as %s: %d cases, %d left out", source, dataset.kind, len(dataset.cases), len(dataset.left_out)
     )
     tell_assumed(dataset)
-    with _growing(target) as folder:
+    with growing_dataset(target) as folder:
         ending = _choose_ending(dataset)
         failures = _write_cases(dataset, folder, ending, copy=copy, workers=workers, progress=progress)
         if failures and (not skip_bad or len(failures) == len(dataset.cases)):
@@ -86,12 +86,12 @@ def import_dataset(
         left_out = {case: why.replace(f"{source}/", "") for case, why in failures.items()}
         kept = tuple(case for case in dataset.cases if case.id not in failures)
         dataset = dataset.model_copy(update={"cases": kept, "left_out": {**dataset.left_out, **left_out}})
-        write_text(folder / "dataset.json", json.dumps(_describe(dataset, ending), indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / "dataset.json", json.dumps(describe_dataset(dataset, ending), indent=2, ensure_ascii=False) + "\n")
     return open_dataset(target, name)
 
 
 @contextmanager
-def _growing(target: Path) -> Iterator[Path]:
+def growing_dataset(target: Path) -> Iterator[Path]:
     """A hidden folder beside the target that takes its name when the block ends well, and vanishes when it does not."""
     folder = target.with_name(f".{target.name}.importing")
     try:
@@ -256,7 +256,7 @@ def _place(source: Path, target: Path, *, copy: bool) -> None:
         raise StorageError(explain_write_error(target, error) + hint) from error
 
 
-def _describe(dataset: Dataset, ending: str) -> Mapping[str, Any]:
+def describe_dataset(dataset: Dataset, ending: str) -> Mapping[str, Any]:
     """``dataset.json``: nnU-Net v2's keys, then ours where there is something to say."""
     named: dict[str, int | list[int]] = dict(dataset.labels)
     if dataset.regions:

@@ -99,6 +99,21 @@ def test_a_link_that_leads_back_up_ends(miniature):
     assert len(open_dataset(folder, "x").cases) == 3
 
 
+@pytest.mark.parametrize("name", layouts.MAKERS)
+def test_the_folder_above_will_do(name, tmp_path):
+    layouts.make(name, tmp_path / "downloads" / "it")
+    above, inside = (open_dataset(tmp_path / "downloads" / part, "x") for part in (".", "it"))
+    assert above.cases == inside.cases and above.left_out == inside.left_out
+
+
+@pytest.mark.parametrize("name", ["lgg", "mouse", "bids"])
+def test_two_copies_side_by_side_are_refused(name, tmp_path):
+    for copy in ("one", "two"):
+        layouts.make(name, tmp_path / "downloads" / copy)
+    with pytest.raises(DataError, match=r"holds .* in several folders: one.*, two.*; give one"):
+        open_dataset(tmp_path / "downloads", "x")
+
+
 # ISLES 2015 SPES
 
 
