@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from autoseg.core.errors import TrainingError
-from autoseg.core.records import LossSettings
+from autoseg.core.records import LossSettings, TransferSettings
 from autoseg.losses import build_loss
 from autoseg.training import Ranks, joined, train_fold
 
@@ -185,3 +185,22 @@ def test_shares_of_a_batch_are_that_batch(bench):
     parts = [Share(Ranks(rank=rank, world=2)).batch(7)[0] for rank in range(2)]
     whole = Share(Ranks()).batch(7)[0]
     assert torch.equal(torch.stack(parts, 1).flatten(0, 1), whole)
+
+
+def gradual(ranks, configuration):
+    torch.manual_seed(3)
+    network = Normed()
+    parts = {name: "encoder" if name.startswith("body") else "head" for name in network.state_dict()}
+    loss = build_loss(LossSettings(deep_supervision_weights=(1.0, 0.0)))
+    network_state = train_fold(
+        network, configuration, Share(ranks), loss=loss, device=CPU, ranks=ranks, parts=parts
+    )  # fmt: skip
+    return network_state.network
+
+
+def test_two_processes_train_the_encoder_from_the_same_step_on(bench, tmp_path):
+    settings = TransferSettings(source="a", weights="b", digest="c", mode="gradual", unfreeze_share=0.5)
+    configuration = bench.configured().model_copy(update={"batch_size": 4, "transfer": settings})
+    first, second = together(tmp_path, gradual, configuration)
+    assert bench.same(first, second)
+    assert not torch.equal(first["body.1.running_mean"], torch.zeros(4))  # it rested, and then it moved

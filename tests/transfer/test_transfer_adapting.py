@@ -1,0 +1,109 @@
+"""What begins as in the source, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from autoseg.core.errors import ModelError
+from autoseg.core.records import NetworkSettings
+from autoseg.networks import build_network, find_parts
+from autoseg.transfer.adapting import Giver, adapt_weights, check_share, describe_report
+
+
+def settings(dimensions=3, name="unet", **changes):
+    ones, twos, threes = ((n,) * dimensions for n in (1, 2, 3))
+    stages = {"features": (4, 8), "kernels": (threes, threes), "strides": (ones, twos)}
+    return NetworkSettings(name=name, encoder_blocks=(1, 1), decoder_blocks=(1,), **{**stages, **changes})
+
+
+def make(network, channels, outputs, seed=0):
+    dimensions = len(network.kernels[0])
+    counts = {"dimensions": dimensions, "input_channels": channels, "output_channels": outputs}
+    return build_network(network, seed=seed, **counts), find_parts(network, **counts)
+
+
+def give(network, channels, outputs, **changes):
+    built, _ = make(network, len(channels), outputs, seed=1)
+    return Giver(
+        **{
+            "name": "source", "weights": built.state_dict(), "channels": channels, "outputs": outputs,
+            "overlap": False, **changes,
+        }
+    )  # fmt: skip
+
+
+def adapt(giver, network, channels, outputs=2, overlap=False):
+    built, parts = make(network, len(channels), outputs)
+    return adapt_weights(
+        giver, built, parts, configuration="3d_transfer", channels=channels, outputs=outputs, overlap=overlap
+    )
+
+
+def test_the_same_network_is_loaded_to_the_last_parameter():
+    giver = give(settings(), ("T1", "FLAIR"), 2)
+    found = adapt(giver, settings(), ("t1w", "flair"))
+    assert (found.report.loaded, found.report.adapted, found.report.random) == (1, 0, 0)
+    assert all(torch.equal(found.weights[name], tensor) for name, tensor in giver.weights.items())
+    assert found.report.channels == {"t1w": "T1", "flair": "FLAIR"}
+
+
+def test_channels_in_another_order_are_adapted_in_the_first_convolution_alone():
+    giver = give(settings(), ("T1", "FLAIR"), 2)
+    found = adapt(giver, settings(), ("FLAIR", "T1"))
+    (first,) = found.report.adapted_tensors
+    assert torch.equal(found.weights[first], giver.weights[first].flip(1))
+
+
+def test_a_head_of_other_classes_begins_at_random():
+    found = adapt(give(settings(), ("T1",), 3), settings(), ("T1",))
+    assert set(found.report.random_tensors) == {
+        "decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias",
+    }  # fmt: skip
+    assert found.report.head == "random: the source has 3 outputs, and 2 are wanted"
+    assert not set(found.report.random_tensors) & set(found.weights)
+
+
+@pytest.mark.parametrize(("changes", "why"), [({"outputs": None}, "no labels"), ({"overlap": True}, "regions")])
+def test_a_head_that_means_something_else_begins_at_random(changes, why):
+    assert why in adapt(replace(give(settings(), ("T1",), 2), **changes), settings(), ("T1",)).report.head
+
+
+def test_slices_inflate_to_volumes_whose_shares_add_up():
+    found = adapt(give(settings(2), ("T1",), 2), settings(3), ("T1",)).report
+    assert found.random == 0
+    assert found.adapted > 0.9
+    assert found.loaded + found.adapted + found.random == pytest.approx(1)
+    assert found.adapted_tensors["encoder.stages.0.0.convs.0.all_modules.0.weight"] == "kernel 3x3 to 3x3x3"
+
+
+def test_batch_norm_does_not_go_into_instance_norm():
+    giver = give(settings(), ("T1",), 2)
+    name = "encoder.stages.0.0.convs.0.all_modules.1"
+    weights = {**giver.weights, f"{name}.running_mean": torch.zeros(4), f"{name}.running_var": torch.ones(4)}
+    with pytest.raises(ModelError, match=f"source has batch norm at {name}, but the planned network has instance or"):
+        adapt(give(settings(), ("T1",), 2, weights=weights), settings(), ("T1",))
+
+
+def test_weights_that_are_not_finite_are_refused():
+    giver = give(settings(), ("T1",), 2)
+    next(iter(giver.weights.values()))[0] = torch.nan
+    with pytest.raises(ModelError, match=r"values in encoder.*NaN or infinite"):
+        adapt(giver, settings(), ("T1",))
+
+
+def test_a_mostly_random_start_is_refused_with_its_share():
+    report = adapt(give(settings(features=(4, 16)), ("T1",), 2), settings(), ("T1",)).report
+    assert report.loaded < 0.5
+    with pytest.raises(
+        ModelError, match=rf"only {report.loaded:.1%} of the parameters of 3d_transfer .* --least-share"
+    ):
+        check_share(report, 0.5)
+    check_share(report, report.loaded)
+
+
+def test_the_report_is_a_sentence_with_its_percentages():
+    found = adapt(give(settings(), ("T1",), 2), settings(), ("T1", "PD"))
+    said = describe_report(found.report)
+    assert "% of 2262 parameters loaded" in said
+    assert "PD from the mean of all" in said
