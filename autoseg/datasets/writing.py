@@ -83,10 +83,14 @@ def import_dataset(
                 doing="importing",
                 others="nothing was written (repair these, or leave them out with --skip-bad)",
             )
-        left_out = {case: why.replace(f"{source}/", "") for case, why in failures.items()}
+        left_out = {
+            case: why.removeprefix(f"case {case}: ").replace(f"{source}/", "") for case, why in failures.items()
+        }
         kept = tuple(case for case in dataset.cases if case.id not in failures)
         dataset = dataset.model_copy(update={"cases": kept, "left_out": {**dataset.left_out, **left_out}})
-        write_text(folder / "dataset.json", json.dumps(describe_dataset(dataset, ending), indent=2, ensure_ascii=False) + "\n")
+        write_text(
+            folder / "dataset.json", json.dumps(describe_dataset(dataset, ending), indent=2, ensure_ascii=False) + "\n"
+        )
     return open_dataset(target, name)
 
 

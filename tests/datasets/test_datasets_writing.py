@@ -122,7 +122,7 @@ def test_bad_cases_are_left_out_when_asked(target, make_nnunet, tmp_path):
     (source / "imagesTr" / "b_0000.nii.gz").write_bytes(b"")
     imported = import_dataset(source, target, "brain", skip_bad=True, workers=1)
     assert [case.id for case in imported.cases] == ["a", "c"]
-    assert imported.left_out == {"b": "case b: imagesTr/b_0000.nii.gz is empty (0 bytes); copy it again"}
+    assert imported.left_out == {"b": "imagesTr/b_0000.nii.gz is empty (0 bytes); copy it again"}
 
 
 def test_a_dataset_of_bad_cases_alone_is_refused_even_then(target, make_nnunet):
