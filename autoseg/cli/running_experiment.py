@@ -11,6 +11,7 @@ from autoseg.cli.running import Stop, run_command, show
 
 if TYPE_CHECKING:
     from autoseg.core.store import Store
+    from autoseg.pipeline.experiment.command import ExperimentOptions
     from autoseg.terminal import Terminal
 
 
@@ -41,36 +42,49 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     add_device(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.pipeline.experiment.cluster import ClusterWanted
-        from autoseg.pipeline.experiment.command import ExperimentOptions
         from autoseg.pipeline.experiment.command import run as run_experiment
-        from autoseg.pipeline.experiment.orders import Length
+        from autoseg.pipeline.experiment.command import write_script
         from autoseg.pipeline.experiment.table import render_experiment
 
+        options = _read_options(args)
+        if args.script is not None:
+            sys.stdout.write(write_script(store, args.dataset, options, _read_again(args)))
+            return
         stop = Stop()
-        found = run_experiment(
-            store,
-            args.dataset,
-            ExperimentOptions(
-                configurations=tuple(args.configurations),
-                folds=tuple(args.folds),
-                target=args.target,
-                device=args.device,
-                length=Length(time_budget_s=args.time_budget, epochs=args.epochs, steps_per_epoch=args.steps_per_epoch),
-                cluster=None
-                if args.cluster is None
-                else ClusterWanted(address=args.cluster, workers=args.workers, host=args.scheduler_host),
-                keep_probabilities=not args.discard_probabilities,
-            ),
-            should_stop=stop,
-            progress=terminal.progress,
-        )
+        found = run_experiment(store, args.dataset, options, should_stop=stop, progress=terminal.progress)
         if found is not None:
             show(args, render_experiment(found))
         if stop.signal is not None:
             sys.exit(128 + stop.signal)
 
     run_command(parser, argv, act)
+
+
+def _read_options(args: Arguments) -> ExperimentOptions:
+    from autoseg.pipeline.experiment.cluster import ClusterWanted
+    from autoseg.pipeline.experiment.command import ExperimentOptions
+    from autoseg.pipeline.experiment.orders import Length
+
+    cluster = None
+    if args.cluster is not None:
+        cluster = ClusterWanted(address=args.cluster, workers=args.workers, host=args.scheduler_host)
+    return ExperimentOptions(
+        configurations=tuple(args.configurations),
+        folds=tuple(args.folds),
+        target=args.target,
+        device=args.device,
+        length=Length(time_budget_s=args.time_budget, epochs=args.epochs, steps_per_epoch=args.steps_per_epoch),
+        cluster=cluster,
+        keep_probabilities=not args.discard_probabilities,
+    )
+
+
+def _read_again(args: Arguments) -> list[str]:
+    """What the command that compares at the end must be told of these options."""
+    words = ["--target", args.target]
+    words += ["-c", *args.configurations] if args.configurations else []
+    words += ["-f", *args.folds] if args.folds else []
+    return words + ["--discard-probabilities"] * args.discard_probabilities
 
 
 def _add_length(parser: ArgumentParser) -> None:
@@ -89,7 +103,13 @@ def _add_length(parser: ArgumentParser) -> None:
 
 def _add_cluster(parser: ArgumentParser) -> None:
     """Where the work is done, if not here."""
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--script",
+        choices=("slurm",),
+        help="only print a script that hands everything to the queue as plain array jobs",
+    )
+    where.add_argument(
         "--cluster",
         metavar="WHERE",
         help="hand folds and scores to Dask: local, slurm, pbs, lsf, or a scheduler's address, tcp://HOST:PORT",

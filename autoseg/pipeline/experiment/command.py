@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +27,7 @@ from autoseg.pipeline.experiment.finishing import finish
 from autoseg.pipeline.experiment.jobs import choose_configurations, choose_folds, list_jobs
 from autoseg.pipeline.experiment.orders import Job, Length, Work
 from autoseg.pipeline.experiment.records import Places, RunState
+from autoseg.pipeline.experiment.script import render_script
 from autoseg.pipeline.experiment.training import Course, train_jobs, work_here
 from autoseg.pipeline.fold_run import probabilities_path
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
@@ -128,6 +129,24 @@ def run(
     if failures:
         raise _failed(failures, course.jobs, f"; {', '.join(complete)} were compared without them")
     return experiment
+
+
+def write_script(store: Store, name: str, options: ExperimentOptions, again: Sequence[str]) -> str:
+    """The same as a script for SLURM; plans and preprocesses now, if that is not done.
+
+    Args:
+        store, name, options: as for ``run``.
+        again: arguments of the ``autoseg_run`` that compares at the end.
+
+    Raises:
+        UsageError: as ``run``; or a time budget is asked for.
+    """
+    _ = METRICS[options.target]
+    setup = prepare(store, name, options, no_progress)
+    course = setup.course
+    return render_script(
+        store.root.resolve(), name, course.jobs, cascades=course.cascades, length=options.length, again=again
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
