@@ -18,6 +18,7 @@ from autoseg.pipeline.evaluating import evaluate
 from autoseg.pipeline.planning import plan_dataset, show_plan
 from autoseg.pipeline.predicting import predict
 from autoseg.pipeline.presets import Wanted
+from autoseg.pipeline.reporting import report
 from autoseg.pipeline.training import train
 from autoseg.report import draw_case
 
@@ -51,11 +52,13 @@ def demonstrate(store: Store, *, time_budget_s: float, progress: Progress = no_p
     scores = evaluate(store, masks, dataset_name=NEW, progress=progress)
     picture = store.root / "autoseg_demo" / "comparison.png"
     write_bytes(picture, _draw(store, masks, scores))
+    log.info("$ autoseg_report -d %s", NAME)
+    page = report(store, NAME, progress=progress)
     minutes = (time.monotonic() - started) / 60
     return (
         f"{render_table(scores)}\n"
         f"all of it took {minutes:.1f} minutes; the data are synthetic, so the scores say nothing about real scans\n"
-        f"  masks    {masks}\n  scores   {masks / 'scores.csv'}\n  picture  {picture}\n"
+        f"  masks    {masks}\n  scores   {masks / 'scores.csv'}\n  picture  {picture}\n  report   {page}\n"
     )
 
 

@@ -130,8 +130,8 @@ def _read_trainings(home: Path, dataset: str) -> list[Training]:
                 found.append(Training(configuration=name, facts=facts, history=tuple(_read_rows(here)), scores=scores))
     if not found:
         raise UsageError(
-            f"there is nothing to report: no fold of {dataset} is trained in {home}; train one with: "
-            f"autoseg_train -d {dataset} -c 3d -f 0"
+            f"there is nothing to report: {home} holds no training (no {FACTS} in any fold's folder); train a fold "
+            f"with: autoseg_train -d {dataset} -c 3d -f 0"
         )
     return found
 

@@ -11,7 +11,8 @@ from matplotlib.image import imread
 from autoseg.cli import predict, report
 from autoseg.core.records import CaseScores
 from autoseg.evaluation import summarize
-from autoseg.pipeline.predicting.reporting import write_tables
+from autoseg.pipeline.planning import read_plan
+from autoseg.pipeline.predicting.reporting import list_targets, write_tables
 from autoseg.pipeline.reporting import choose_cases
 from autoseg.report import ShownScores
 
@@ -90,7 +91,7 @@ def test_nothing_trained_is_an_error_that_says_what_to_do(write, results):
     shutil.rmtree(results)
 
     assert write()[0] == 2
-    assert "train one with: autoseg_train -d Tiny -c 3d -f 0" in write()[1]
+    assert "train a fold with: autoseg_train -d Tiny -c 3d -f 0" in write()[1]
 
 
 def test_a_configuration_that_is_not_trained_is_an_error(write):
@@ -189,6 +190,16 @@ def test_predict_writes_lesions_and_a_picture_of_every_case(predicted_template):
         assert imread(masks / "overlays" / f"{row['case']}.png").ndim == 3
     assert lesions
     assert not list(masks.glob("*.npz"))
+
+
+def test_labels_and_regions_are_named_with_the_values_of_the_mask(store):
+    plan = read_plan(store, "Tiny")
+    labels = {"background": 0, "oedema": 1, "core": 2}
+    classes = plan.model_copy(update={"labels": labels})
+    regions = classes.model_copy(update={"regions": {"whole": (1, 2), "core": (2,)}})
+
+    assert list_targets(classes) == {"oedema": (1, (1,)), "core": (2, (2,))}
+    assert list_targets(regions) == {"whole": (0, (1, 2)), "core": (1, (2,))}
 
 
 def test_a_mask_without_lesions_or_picture_is_predicted_again_and_others_stay(base):

@@ -33,7 +33,7 @@ def report_case(
         plan: of the model.
         made: the mask's record.
     """
-    labels = list_lesions(mask.voxels, probabilities, mask.grid, _list_targets(plan))
+    labels = list_lesions(mask.voxels, probabilities, mask.grid, list_targets(plan))
     transpose, flips = nearest_axes(image.grid.direction)  # pictures want the head upright
     picture = draw_case(
         turn(image.voxels, transpose, flips),
@@ -48,7 +48,7 @@ def report_case(
     write_record(place.lesions, CaseLesions(case=case_id, model=made.model, labels=labels))
 
 
-def _list_targets(plan: Plan) -> dict[str, tuple[int, tuple[int, ...]]]:
+def list_targets(plan: Plan) -> dict[str, tuple[int, tuple[int, ...]]]:
     """Label or region -> the network's output, and the mask's values that belong to it."""
     outputs = plan.outputs
     return {

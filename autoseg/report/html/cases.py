@@ -75,7 +75,7 @@ def show_pictures(content: ReportContent) -> Markup:
     assert content.shown is not None  # pictures are of shown cases
     intro = paragraph(
         f"Held-out cases of {content.shown.name}, by {content.shown.target}, mean over labels. The slice with most "
-        "of the reference is open; the slider, also with the arrow keys or the wheel with Alt, leafs through the slices "
+        "of the reference is open; the slider, also with the arrow keys or the wheel with Alt, leafs through those "
         "with lesion and some of the others. As radiologists see it, the patient's right is at the left.",
     )
     viewers = [draw_viewer(picture, number) for number, picture in enumerate(content.pictures)]
