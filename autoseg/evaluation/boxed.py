@@ -36,7 +36,7 @@ class BoxedProbabilities:
             probabilities: (K,Z,Y,X) float16 of the whole scan.
         """
         foreground = probabilities if overlap else probabilities[1:]
-        kept = (foreground >= NEGLIGIBLE).any(axis=0)
+        kept: np.ndarray = np.any(foreground >= NEGLIGIBLE, axis=0)
         box: Box = bounding_box(kept) if kept.any() else ((0, 0), (0, 0), (0, 0))
         voxels = probabilities[(slice(None), *box_slices(box))].copy()
         voxels[voxels < NEGLIGIBLE] = 0
