@@ -105,7 +105,7 @@ class Bench:
         started = self.clock()
         with torch.autocast(self.device.type, dtype=precision if half else None, enabled=half):
             outputs = accelerated(image)
-        self.loss(outputs, target).backward()  # type: ignore[no-untyped-call]
+        self.loss(outputs, target).backward()
         self.network.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

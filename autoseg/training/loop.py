@@ -14,7 +14,7 @@ from autoseg.core.errors import MemoryShortageError, TrainingError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Configuration
 from autoseg.networks import Part
-from autoseg.training.acceleration import Bench, accelerate
+from autoseg.training.acceleration import Acceleration, Bench, accelerate
 from autoseg.training.distributed import ALONE, Ranks
 from autoseg.training.run import BatchSource, DeepLoss, Length, Run
 from autoseg.training.state import EpochFacts, TrainingState
@@ -85,16 +85,8 @@ def train_fold(
     """
     began, length = clock(), Length.of(configuration.training, time_budget_s, epochs, steps_per_epoch)
     hooks = _Hooks(validate, on_epoch, on_pause, on_failure, should_stop, progress)
-    bench = Bench(
-        network=network.train(),
-        configuration=configuration,
-        loss=loss,
-        device=device,
-        draw=lambda: batches.batch(0 if state is None else state.step),
-        total_s=length.total_s,
-    )
     with _reproducible(device):
-        forward = accelerate(bench, before=None if state is None else state.acceleration, ranks=ranks)
+        forward = _choose_forward(network, configuration, batches, loss, device, length, state, ranks)
         run = Run(
             network, forward, configuration, loss, device, length, seed, ranks, clock, began,
             validates=validate is not None, parts=parts or {},
@@ -103,6 +95,28 @@ def train_fold(
             run.restore(state)
         _go_on(run, batches, hooks)
     return run.capture()
+
+
+def _choose_forward(
+    network: nn.Module,
+    configuration: Configuration,
+    batches: BatchSource,
+    loss: DeepLoss,
+    device: torch.device,
+    length: Length,
+    state: TrainingState | None,
+    ranks: Ranks,
+) -> Acceleration:
+    """How the network is computed, tried on the batch that comes next."""
+    bench = Bench(
+        network=network.train(),
+        configuration=configuration,
+        loss=loss,
+        device=device,
+        draw=lambda: batches.batch(0 if state is None else state.step),
+        total_s=length.total_s,
+    )
+    return accelerate(bench, before=None if state is None else state.acceleration, ranks=ranks)
 
 
 class _Hooks(NamedTuple):
