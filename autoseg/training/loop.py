@@ -48,8 +48,7 @@ def train_fold(
     """Train a network until the planned length, the time budget or a stop; the network keeps its last weights.
 
     On a CPU the outcome depends on the arguments alone: a training that was stopped at any step, saved and resumed
-    ends with the same weights, bit for bit, as one that was not. Random layers (dropout) draw from a stream that is
-    seeded anew at every step.
+    ends with the same weights, bit for bit, as one that was not.
 
     Args:
         network: ``forward(x) -> list of logits``, finest first; on ``device``.
@@ -64,12 +63,11 @@ def train_fold(
         validate: score of a network in evaluation mode, higher is better; None or NaN leaves the best as it is.
         on_epoch: called after every epoch.
         on_pause: called between two steps, ``checkpoint_minutes`` after the last call of it or of ``on_epoch``.
-        on_failure: called with the state of the last good step when memory runs out or the loss is no longer finite,
-            before the error is raised.
+        on_failure: called with the last good state before an error is raised: no memory, or a loss that is not finite.
         should_stop: asked after every step and every validation; what is stopped within a validation validates again
             when it goes on, so a ``validate`` that ends early then changes nothing.
         progress: told after every step: steps of all, or seconds of the budget.
-        seed: of random layers.
+        seed: of random layers (dropout), whose stream is seeded anew at every step.
         ranks: of this process among those that train together; only the first one calls the functions above, except
             ``should_stop``, where any one's word counts.
         parts: name of every parameter and buffer -> its part of the network, needed with ``configuration.transfer``.
