@@ -270,6 +270,14 @@ def _plain_folder(folder: Path) -> Dataset:
     if (folder.parent / "dataset.json").exists():
         dataset = find_dataset(folder.parent, folder.parent.name)
         return dataset.model_copy(update={"cases": cases})
-    values = sorted({int(value) for path in files.values() for value in np.unique(np.rint(read_voxels(path)[0]))} - {0})
+    values = sorted({value for path in files.values() for value in _list_values(path)} - {0})
     labels = {"background": 0} | {("lesion" if values == [1] else f"label_{value}"): value for value in values or [1]}
     return Dataset(name=folder.name, kind="folder", channels=(), labels=labels, cases=cases)
+
+
+def _list_values(path: Path) -> list[int]:
+    """The whole numbers in a file; counting is much sooner than sorting where they are small."""
+    voxels = np.rint(read_voxels(path)[0]).ravel()
+    if voxels.min(initial=0) < 0 or voxels.max(initial=0) > 65535:
+        return [int(value) for value in np.unique(voxels)]
+    return [int(value) for value in np.flatnonzero(np.bincount(voxels.astype(np.intp)))]
