@@ -10,6 +10,7 @@ from autoseg.cli.predicting import predict
 from autoseg.cli.pretraining import pretrain
 from autoseg.cli.reporting import report
 from autoseg.cli.running_experiment import run
+from autoseg.cli.slicing import slice_
 from autoseg.cli.subsetting import subset
 from autoseg.cli.training import train
 
@@ -24,6 +25,7 @@ __all__ = [
     "pretrain",
     "report",
     "run",
+    "slice_",
     "subset",
     "train",
 ]

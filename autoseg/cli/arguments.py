@@ -51,7 +51,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-PRESETS = ("isles22", "isles24", "atlas", "brats", "wmh", "nnunet")  # of scoring; here, so that --help loads nothing
+PRESETS = ("isles22", "isles24", "atlas", "brats", "wmh", "slices", "nnunet")  # of scoring; here, so that --help loads nothing
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +104,11 @@ def read_part(text: str) -> tuple[int, int]:
 def read_count(text: str) -> int:
     """A whole number from 1."""
     return _read_whole(text, 1)
+
+
+def read_margin(text: str) -> int:
+    """A whole number from 0."""
+    return _read_whole(text, 0)
 
 
 def read_several(text: str) -> int:

@@ -60,7 +60,7 @@ def slice_dataset(
     """Lay every wanted slice of the labelled cases down as a case of its own; whole or not at all.
 
     Slices run along the axis with the largest spacing, from the foot's end where several have it. Those that are
-    constant in every channel hold nothing to learn and are left out.
+    constant in a channel cannot be read as a case, and are left out.
 
     Args:
         dataset: of volumes; only read.
@@ -103,7 +103,7 @@ def choose_slices(image: Image, label: Label, axis: int, wanted: SlicesWanted) -
     chosen = []
     for number in range(wanted.margin[0], count - wanted.margin[1]):
         pixels = image.voxels.take(number, axis + 1)
-        is_blank = all(channel.min() == channel.max() for channel in pixels)
+        is_blank = any(channel.min() == channel.max() for channel in pixels)
         if not is_blank and (wanted.kept == "all" or label.voxels.take(number, axis).any()):
             chosen.append(number)
     return chosen

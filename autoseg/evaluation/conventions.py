@@ -113,6 +113,12 @@ PRESETS = {
         ),
         adapt=ignore_other_pathology,
     ),
+    # As systems scored by slice do: an empty answer to an empty slice is right.
+    "slices": Preset(
+        convention=Convention(
+            metrics=("dice", "iou", "accuracy", "precision", "sensitivity", "specificity"), empty_score="one"
+        )
+    ),
     "nnunet": Preset(convention=Convention(metrics=("dice", "iou"))),
 }
 
