@@ -147,6 +147,14 @@ def test_an_experiment_is_shown_with_its_numbers(content, experiment):
     assert "too sure of itself" in section(page, "calibration")
 
 
+def test_the_plan_of_what_was_chosen_is_open_and_says_why(content, experiment):
+    for more in ({}, {"experiment": experiment}):
+        plan = section(render_report(content(**more)), "plan")
+
+        assert "<details open><summary>Configuration 3d (trained)</summary>" in plan
+        assert '<span class="why">It holds &lt;all&gt; of the head.</span>' in plan
+
+
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [

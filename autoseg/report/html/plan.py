@@ -25,13 +25,20 @@ def show_plan(content: ReportContent) -> Markup:
     """Every choice with its reason; configurations that were trained first, the others folded away."""
     plan = content.plan
     trained = dict.fromkeys(t.configuration for t in content.trainings if t.configuration in plan.configurations)
+    main = _name_main(content)
     parts = [_list_entries(describe_choices(plan))]
     for name in [*trained, *(name for name in plan.configurations if name not in trained)]:
         state = "trained" if name in trained else "planned, not trained"
         entries = _list_entries(describe_configuration(plan, name))
-        opened = content.shown is not None and name == content.shown.name
-        parts.append(fold_away(f"Configuration {name} ({state})", entries, opened=opened))
+        parts.append(fold_away(f"Configuration {name} ({state})", entries, opened=name in main))
     return join(parts)
+
+
+def _name_main(content: ReportContent) -> tuple[str, ...]:
+    """The configurations that the report is about: the winner's, or the one whose cases are shown."""
+    if content.experiment is not None and content.experiment.winner in content.experiment.candidates:
+        return content.experiment.candidates[content.experiment.winner].members
+    return (content.shown.name,) if content.shown is not None else ()
 
 
 def _list_entries(entries: Sequence[Entry]) -> Markup:
