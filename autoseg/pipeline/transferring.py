@@ -70,8 +70,8 @@ def add_transfers(store: Store, plan: Plan, wanted: TransferWanted | None) -> tu
             memory[f"{name}{TWIN}"] = fitted.memory
     if not made:
         raise failures[0][1]
-    for name, error in failures:
-        log.warning("%s is left out: %s", name, error)
+    for name, failure in failures:
+        log.warning("%s is left out: %s", name, failure)
     return _extend(plan, made, reasons, memory), tuple(starts)
 
 

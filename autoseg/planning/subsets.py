@@ -97,5 +97,7 @@ def _sort_into_bins(cases: Sequence[CaseFacts]) -> list[list[CaseFacts]]:
 def _describe_volumes(cases: Sequence[str], facts: Mapping[str, CaseFacts]) -> tuple[str, str, str, str]:
     volumes = [volume_ml([facts[case]]) for case in cases]
     full = [volume for volume in volumes if volume > 0]
-    shown = (min(full), float(np.median(full)), max(full)) if full else ()
-    return (str(len(volumes) - len(full)), *(f"{ml:.3g}" for ml in shown)) if full else (str(len(volumes)), "", "", "")
+    if not full:
+        return str(len(volumes)), "", "", ""
+    least, median, most = (f"{ml:.3g}" for ml in (min(full), float(np.median(full)), max(full)))
+    return str(len(volumes) - len(full)), least, median, most

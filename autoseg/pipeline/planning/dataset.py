@@ -150,8 +150,9 @@ def _settle_plan(
     progress: Progress,
 ) -> tuple[Settled[Plan], Sequence[Start]]:
     path = store.preprocessed(dataset.name) / "plan.json"
+    starts: tuple[Start, ...] = ()
     if edited != "keep" or not path.exists():
-        plan, starts = _make_plan(fingerprint, wanted, seed, progress), ()
+        plan = _make_plan(fingerprint, wanted, seed, progress)
         if transfer is not None or starts_folder(store, dataset.name).exists():
             from autoseg.pipeline.transferring import add_transfers  # imports torch, which workers never need
 

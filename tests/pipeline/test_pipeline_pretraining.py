@@ -1,0 +1,88 @@
+"""``autoseg_pretrain``: learning without labels, resumed, and begun with."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+SHORT = ("-d", "Tiny", "--epochs", "2", "--steps-per-epoch", "2")
+
+
+def learned(root):
+    return root / "autoseg_pretrained" / "Tiny" / "3d"
+
+
+def weights(root):
+    return load_file(learned(root) / "fold_all" / "model.safetensors")
+
+
+def test_a_network_learns_and_another_training_begins_with_all_but_its_head(planned, run):
+    raw = planned / "autoseg_raw" / "Tiny"
+    scans = planned / "scans"
+    scans.mkdir()
+    for channel in range(2):
+        shutil.copy(raw / "imagesTr" / f"case0_{channel:04d}.nii.gz", scans / f"new_{channel:04d}.nii.gz")
+    code, out, err = run("pretrain", *SHORT, "--scans", scans, "--root", planned)
+    assert code == 0, err
+    assert "on 6 scans with and 1 without a label" in err
+    facts = json.loads((learned(planned) / "pretraining.json").read_text())
+    assert (facts["labelled"], facts["unlabelled"], facts["masked_share"]) == (6, 1, 0.75)
+    assert f"autoseg_plan -d Tiny --pretrained {learned(planned)}" in out
+    code, _, err = run("plan", "-d", "Tiny", "--root", planned, "--pretrained", learned(planned))
+    assert code == 0, err
+    report = json.loads((planned / "autoseg_preprocessed" / "Tiny" / "transfer" / "3d_transfer.json").read_text())
+    assert report["head"] == "random: the source predicts no labels"
+    assert all("seg_layers" in name for name in report["random_tensors"])
+    assert report["loaded"] > 0.9
+    plan = json.loads((planned / "autoseg_preprocessed" / "Tiny" / "plan.json").read_text())["configurations"]
+    assert plan["3d_transfer"]["network"] == plan["3d"]["network"]
+
+
+def test_labels_change_nothing_and_a_stop_changes_nothing(planned, run, monkeypatch):
+    assert run("pretrain", *SHORT, "--root", planned)[0] == 0
+    whole = weights(planned)
+    shutil.rmtree(planned / "autoseg_pretrained")
+    folder = next((planned / "autoseg_preprocessed" / "Tiny").glob("arrays_*"))
+    for path in folder.parent.glob("arrays_*/*.label.npy"):
+        np.save(path, np.zeros_like(np.load(path)))
+    from autoseg.cli import pretraining
+
+    class Soon:
+        signal, asked = 15, 0
+
+        def __call__(self):
+            self.asked += 1
+            return self.asked > 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "Stop", Soon)
+        assert run("pretrain", *SHORT, "--root", planned)[0] == 143
+    assert not (learned(planned) / "fold_all" / "model.safetensors").exists()
+    assert run("pretrain", *SHORT, "--root", planned)[0] == 0
+    again = weights(planned)
+    assert all(np.array_equal(again[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("options", "clause"),
+    [
+        (("-c", "5d"), "has no configuration '5d'"),
+        (("-f", "9"), "there is no fold '9' of Tiny; use 0 to"),
+        (("--masked-share", "1"), "--masked-share must be below 1"),
+        (("--scans", "nowhere"), "nowhere does not exist; give a folder of scans"),
+    ],
+)
+def test_what_does_not_exist(planned, run, options, clause):
+    code, _, err = run("pretrain", *SHORT, "--root", planned, *options)
+    assert code == 2
+    assert clause in err
+
+
+def test_another_share_cannot_go_on(planned, run):
+    once = ("pretrain", "-d", "Tiny", "--epochs", "1", "--steps-per-epoch", "1", "--root", planned)
+    assert run(*once)[0] == 0
+    code, _, err = run(*once, "--masked-share", "0.5")
+    assert code == 2
+    assert "was begun with another plan or share of masked blocks (0.75)" in err

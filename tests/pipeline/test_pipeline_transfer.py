@@ -1,0 +1,132 @@
+"""``autoseg_plan --pretrained``: adapted once, kept, and begun with."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from autoseg.cli import plan
+
+ASKED = ("--pretrained", "Tiny/3d", "--with-scratch-twin", "--mode", "gradual")
+
+
+def planned_of(root):
+    return root / "autoseg_preprocessed" / "Tiny"
+
+
+def read_plan(root):
+    return json.loads((planned_of(root) / "plan.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def transferred_template(trained_template, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("transferred") / "root"
+    shutil.copytree(trained_template, folder)
+    with pytest.raises(SystemExit) as stop:
+        plan(["-d", "Tiny", "--root", str(folder), "-q", *ASKED])
+    assert stop.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def transferred(transferred_template, tmp_path):
+    shutil.copytree(transferred_template, tmp_path / "root")
+    return tmp_path / "root"
+
+
+def test_a_transfer_and_its_twin_differ_in_their_beginning_alone(transferred):
+    configurations = read_plan(transferred)["configurations"]
+    transfer, twin = configurations["3d_transfer"], configurations["3d_transfer_scratch"]
+    assert transfer.pop("transfer") | {"digest": ""} == {
+        "source": "Tiny/3d", "weights": "3d_transfer.safetensors", "digest": "", "mode": "gradual",
+        "encoder_learning_rate_factor": 0.1, "unfreeze_share": 0.25, "least_share": 0.5,
+    }  # fmt: skip
+    assert twin.pop("transfer") is None
+    assert transfer == twin
+    assert transfer["optimiser"]["warmup_share"] == 0.05
+
+
+def test_the_weights_are_the_sources_and_the_report_is_kept(transferred):
+    starts = planned_of(transferred) / "transfer"
+    report = json.loads((starts / "3d_transfer.json").read_text())
+    assert (report["loaded"], report["random"]) == (1, 0)
+    assert report["channels"] == {"FLAIR": "FLAIR", "T1": "T1"}
+    source = load_file(transferred / "autoseg_results" / "Tiny" / "3d" / "fold_0" / "model.safetensors")
+    begun = load_file(starts / "3d_transfer.safetensors")
+    assert all(np.array_equal(begun[name], source[name]) for name in source)
+
+
+def test_planning_again_keeps_them_and_none_drops_them(transferred, run):
+    before = read_plan(transferred)["configurations"]
+    code, _, err = run("plan", "-d", "Tiny", "--root", transferred)
+    assert code == 0
+    assert "3d_transfer, 3d_transfer_scratch" in err
+    assert read_plan(transferred)["configurations"] == before
+    code, _, _ = run("plan", "-d", "Tiny", "--root", transferred, "--pretrained", "none")
+    assert code == 0
+    assert not [name for name in read_plan(transferred)["configurations"] if "transfer" in name]
+    assert not list((planned_of(transferred) / "transfer").iterdir())
+
+
+def test_a_training_begins_with_them_and_says_so(transferred, run):
+    one = ("--epochs", "2", "--steps-per-epoch", "2")
+    code, out, err = run("train", "-d", "Tiny", "-c", "3d_transfer", "-f", "0", "--root", transferred, *one)
+    assert code == 0, err
+    assert "3d_transfer begins with the weights of Tiny/3d (100.0 % of its parameters)" in err
+    assert "the encoder is trained from here on" in err
+    assert "lesion" in out
+
+
+def test_weights_that_are_gone_or_others_are_refused(transferred, run):
+    train = ("train", "-d", "Tiny", "-c", "3d_transfer", "-f", "0", "--root", transferred, "--epochs", "1")
+    path = planned_of(transferred) / "transfer" / "3d_transfer.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    code, _, err = run(*train)
+    assert code == 2
+    assert (
+        "is not the file that '3d_transfer' was planned to begin with; make it again with: autoseg_plan -d Tiny" in err
+    )
+    path.unlink()
+    code, _, err = run(*train)
+    assert code == 2
+    assert f"{path} is missing; make it again with: autoseg_plan -d Tiny --pretrained Tiny/3d" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "clause"),
+    [
+        (("--pretrained", "Tiny/5d"), "'Tiny/5d' is no file or folder, and no trained model; trained are: Tiny/3d"),
+        (("--pretrained", "Tiny/3d", "--keep"), "--keep uses the plan as it is; leave one of them out"),
+        (("--mode", "head"), "go with --pretrained MODEL"),
+    ],
+)
+def test_what_does_not_go_together_or_does_not_exist(trained, run, options, clause):
+    code, _, err = run("plan", "-d", "Tiny", "--root", trained, *options)
+    assert code == 2
+    assert clause in err
+
+
+def test_published_weights_of_a_network_that_recognises_them(planned, run, tmp_path):
+    import torch
+
+    from autoseg.core.records import NetworkSettings
+    from autoseg.networks import build_network
+
+    ones, twos, threes = ((n,) * 3 for n in (1, 2, 3))
+    settings = NetworkSettings(
+        name="ratlesnetv2", features=(4, 4), kernels=(threes, threes), strides=(ones, twos), encoder_blocks=(1, 1),
+        decoder_blocks=(1,), deep_supervision=False,
+    )  # fmt: skip
+    network = build_network(settings, dimensions=3, input_channels=1, output_channels=2, seed=0)
+    torch.save(network.state_dict(), tmp_path / "published.pt")
+    code, _, err = run("plan", "-d", "Tiny", "--root", planned, "--pretrained", tmp_path / "published.pt")
+    assert code == 0, err
+    configuration = read_plan(planned)["configurations"]["3d_transfer"]
+    assert (configuration["network"]["name"], configuration["network"]["features"]) == ("ratlesnetv2", [4, 4])
+    begun = load_file(planned_of(planned) / "transfer" / "3d_transfer.safetensors")
+    published = network.state_dict()
+    # Their last two axes are turned, and each of two channels takes half of the only one.
+    assert np.array_equal(begun["block1.seq.2.weight"], published["block1.seq.2.weight"].transpose(3, 4).numpy())
+    assert np.allclose(begun["conv1.weight"], published["conv1.weight"].numpy() / 2 * np.ones((1, 2, 1, 1, 1)))
