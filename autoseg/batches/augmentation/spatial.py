@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from autoseg.batches.augmentation.draws import Change
-from autoseg.batches.augmentation.kernels import warp_patch, widen_half
+from autoseg.batches.augmentation.kernel_warp import mark_mixed, warp_patch
+from autoseg.batches.augmentation.kernels import widen_half
 
 
 def cut_patch(
@@ -40,15 +42,25 @@ def cut_patch(
         displacement = np.stack([smooth_field(points, size) for points in change.elastic])
         margin = np.abs(displacement).max(axis=(1, 2, 3))
     box = find_box(start, change, size, label.shape, margin=margin)
-    warp_patch(
-        _widen(image[(slice(None), *box)]),
-        np.asarray(label[box], np.int16),
-        mirrored_matrix(change),
-        patch_centre(start, size) - [part.start for part in box],
-        displacement,
-        patch,
-        target,
-    )
+    labels = np.ascontiguousarray(label[box], np.int16)
+    marked = np.empty_like(labels)
+    mark_mixed(labels, marked)
+    flat, strides = _flatten(image, box)
+    centre = patch_centre(start, size) - [part.start for part in box]
+    warp_patch(flat, strides, labels, marked, mirrored_matrix(change), centre, displacement, patch, target)
+
+
+def _flatten(image: np.ndarray, box: Sequence[slice]) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """A box of an image as (C,N) float32, with the index of its first voxel and of its next slice and row.
+
+    A whole volume where it is float32 and lies as it should, so that nothing is copied; else a copy of the box.
+    """
+    if image.dtype != np.float32 or not image.flags.c_contiguous:
+        image = _widen(image[(slice(None), *box)])
+        box = [slice(0, n) for n in image.shape[1:]]
+    _, _, height, width = image.shape
+    first = (box[0].start * height + box[1].start) * width + box[2].start
+    return image.reshape(len(image), math.prod(image.shape[1:])), (first, height * width, width)
 
 
 def find_box(
@@ -105,9 +117,7 @@ def _copy_box(volume: np.ndarray, start: Sequence[int], box: Sequence[slice], pa
 
 
 def _widen(box: np.ndarray) -> np.ndarray:
-    """(C,*box) float32 or float16 -> float32: a view of the one, a copy of the other."""
-    if box.dtype != np.float16:
-        return np.asarray(box, np.float32)
+    """(C,*box) of any float type and strides -> float32, contiguous."""
     wide = np.empty(box.shape, np.float32)
     _fill(wide, box)
     return wide

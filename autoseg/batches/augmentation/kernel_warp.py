@@ -1,0 +1,263 @@
+"""The interpolation of image and label, compiled and cached; it releases the interpreter's lock.
+
+Along a row of the patch the position in the volume moves by a constant. Where all eight voxels around it exist, which
+is nearly everywhere, indices and weights are found for the whole row, and then each channel is read without a question
+asked. Both ways take the same sums in the same order, so no number depends on the way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import float32, float64, int16, int64, njit, types, void
+
+MIXED = np.int16(-32768)  # no label has this value
+_TILE = 8  # rows in both directions that are made together: they read the same voxels, which are still in the cache
+
+
+@njit(inline="always")
+def _ends(position, length):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The two voxels around a position with their weights; weight 0 and a valid index outside the axis."""
+    low = int(np.floor(position))
+    second = position - low
+    first = 1.0 - second
+    high = low + 1
+    if low < 0 or low >= length:
+        first = 0.0
+        low = min(max(low, 0), length - 1)
+    if high < 0 or high >= length:
+        second = 0.0
+        high = min(max(high, 0), length - 1)
+    return np.uintp(low), np.uintp(high), first, second  # unsigned: no test for a negative index
+
+
+@njit
+def _vote(labels, weights, rest):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The label with the largest weight, the smaller one when two are equal; ``rest`` votes for 0."""
+    best, most = 0, rest
+    for i in range(8):
+        if labels[i] == 0:
+            most += weights[i]
+    for i in range(8):
+        if labels[i] != 0:
+            total = 0.0
+            for j in range(8):
+                if labels[j] == labels[i]:
+                    total += weights[j]
+            if total > most or (total == most and labels[i] < best):
+                best, most = labels[i], total
+    return best
+
+
+@njit
+def _warp_label(label, z, y, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The label at any position."""
+    z0, z1, wz0, wz1 = _ends(z, label.shape[0])
+    y0, y1, wy0, wy1 = _ends(y, label.shape[1])
+    x0, x1, wx0, wx1 = _ends(x, label.shape[2])
+    inside = (wz0 + wz1) * (wy0 + wy1) * (wx0 + wx1)
+    labels = (
+        label[z0, y0, x0], label[z0, y0, x1], label[z0, y1, x0], label[z0, y1, x1],
+        label[z1, y0, x0], label[z1, y0, x1], label[z1, y1, x0], label[z1, y1, x1],
+    )  # fmt: skip
+    agree = True
+    for corner in range(1, 8):
+        agree = agree and labels[corner] == labels[0]
+    if agree and (labels[0] == 0 or inside > 0.5):
+        return labels[0]
+    w00, w01, w10, w11 = wz0 * wy0, wz0 * wy1, wz1 * wy0, wz1 * wy1
+    weights = (w00 * wx0, w00 * wx1, w01 * wx0, w01 * wx1, w10 * wx0, w10 * wx1, w11 * wx0, w11 * wx1)
+    return int16(_vote(labels, weights, 1.0 - inside))
+
+
+@njit
+def _warp_voxel(image, strides, shape, z, y, x, values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Fill the (C,) values at any position from a (C,N) image, whose box lies at the strides."""
+    offset, step_z, step_y = strides
+    z0, z1, wz0, wz1 = _ends(z, shape[0])
+    y0, y1, wy0, wy1 = _ends(y, shape[1])
+    x0, x1, wx0, wx1 = _ends(x, shape[2])
+    f00, f01, f10, f11 = float32(wz0 * wy0), float32(wz0 * wy1), float32(wz1 * wy0), float32(wz1 * wy1)
+    p, q = z0 * step_z + y0 * step_y + offset, z0 * step_z + y1 * step_y + offset
+    r, s = z1 * step_z + y0 * step_y + offset, z1 * step_z + y1 * step_y + offset
+    for channel in range(len(values)):
+        first = f00 * image[channel, p + x0] + f01 * image[channel, q + x0]
+        first += f10 * image[channel, r + x0] + f11 * image[channel, s + x0]
+        second = f00 * image[channel, p + x1] + f01 * image[channel, q + x1]
+        second += f10 * image[channel, r + x1] + f11 * image[channel, s + x1]
+        values[channel] = float32(wx0) * first + float32(wx1) * second
+
+
+@njit(void(int16[:, :, ::1], int16[:, :, ::1]), nogil=True, cache=True)
+def mark_mixed(label, marked):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Fill with each voxel's label where the seven after it agree, MIXED where they do not; (Z,Y,X) both."""
+    depth, height, width = label.shape
+    for k in range(depth):
+        for j in range(height):
+            k1, j1 = min(k + 1, depth - 1), min(j + 1, height - 1)
+            a, b, c, d = label[k, j], label[k, j1], label[k1, j], label[k1, j1]
+            row = marked[k, j]
+            for i in range(width - 1):
+                v = a[i]
+                here = (b[i] == v) & (c[i] == v) & (d[i] == v)
+                row[i] = v if here & (a[i + 1] == v) & (b[i + 1] == v) & (c[i + 1] == v) & (d[i + 1] == v) else MIXED
+            i = width - 1
+            row[i] = a[i] if (b[i] == a[i]) & (c[i] == a[i]) & (d[i] == a[i]) else MIXED
+
+
+@njit(inline="always")
+def _lies_within(position, slope, length):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Whether there are two voxels around a position, or it lies on one as its whole row does."""
+    if slope == 0.0 and position == np.floor(position):
+        return position >= 0.0 and position <= length - 1
+    return position >= 0.0 and position < length - 1
+
+
+@njit
+def _all_lie_within(rows, slopes, along, shape):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    return (
+        _lies_within(rows[0, 0] + slopes[0] * along + rows[0, 1], slopes[0], shape[0])
+        and _lies_within(rows[1, 0] + slopes[1] * along + rows[1, 1], slopes[1], shape[1])
+        and _lies_within(rows[2, 0] + slopes[2] * along + rows[2, 1], slopes[2], shape[2])
+    )
+
+
+@njit
+def _find_inside(rows, slopes, shape, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The first and one past the last voxel of a row that have all eight around them, and so have all between them."""
+    first, last = 0, width
+    while first < last and not _all_lie_within(rows, slopes, first - (width - 1) / 2, shape):
+        first += 1
+    while last > first and not _all_lie_within(rows, slopes, last - 1 - (width - 1) / 2, shape):
+        last -= 1
+    return first, last
+
+
+@njit
+def _find_weights(rows, slopes, strides, shape, first, last, places, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Fill, for voxels of a row that lie within, the index in image and in label and the weights of its corners."""
+    offset, step_z, step_y = strides
+    for i in range(first, last):
+        along = i - (places.shape[1] - 1) / 2
+        z = rows[0, 0] + slopes[0] * along + rows[0, 1]
+        y = rows[1, 0] + slopes[1] * along + rows[1, 1]
+        x = rows[2, 0] + slopes[2] * along + rows[2, 1]
+        k, j, n = int64(z), int64(y), int64(x)
+        z1, y1, x1 = z - k, y - j, x - n
+        z0, y0, x0 = 1.0 - z1, 1.0 - y1, 1.0 - x1
+        places[0, i] = np.uint32(k * step_z + j * step_y + n + offset)
+        places[1, i] = np.uint32((k * shape[1] + j) * shape[2] + n)
+        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = z0 * y0, z0 * y1, z1 * y0, z1 * y1
+        weights[4, i], weights[5, i] = x0, x1
+
+
+@njit
+def _find_steps(rows, slopes, strides):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Index steps to the next slice, row and voxel; 0 where a whole row lies on one, as there may be no next."""
+    dz, dy, dx = np.uint32(strides[1]), np.uint32(strides[2]), np.uint32(1)
+    if slopes[0] == 0.0 and rows[0, 0] + rows[0, 1] == np.floor(rows[0, 0] + rows[0, 1]):
+        dz = np.uint32(0)
+    if slopes[1] == 0.0 and rows[1, 0] + rows[1, 1] == np.floor(rows[1, 0] + rows[1, 1]):
+        dy = np.uint32(0)
+    if slopes[2] == 0.0 and rows[2, 0] + rows[2, 1] == np.floor(rows[2, 0] + rows[2, 1]):
+        dx = np.uint32(0)
+    return dz, dy, dx
+
+
+@njit
+def _read_row(source, steps, first, last, places, weights, values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Fill one channel's (width,) values where a row lies within."""
+    dz, dy, dx = steps
+    for i in range(first, last):
+        p = places[0, i]
+        q, r, s = p + dy, p + dz, p + dz + dy
+        near = weights[0, i] * source[p] + weights[1, i] * source[q]
+        near += weights[2, i] * source[r] + weights[3, i] * source[s]
+        far = weights[0, i] * source[p + dx] + weights[1, i] * source[q + dx]
+        far += weights[2, i] * source[r + dx] + weights[3, i] * source[s + dx]
+        values[i] = weights[4, i] * near + weights[5, i] * far
+
+
+@njit
+def _warp_rest(image, strides, label, matrix, centre, moved, offsets, begin, end, patch, target):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Fill the voxels begin..end of a row one by one, wherever they lie.
+
+    Args: moved is the row's (3,width) displacement, or (3,0); patch is (C,width) and target (width,).
+    """
+    shape, width = label.shape, len(target)
+    for i in range(begin, end):
+        a, b, c = offsets[0], offsets[1], i - (width - 1) / 2
+        if moved.shape[1] > 0:
+            a, b, c = a + moved[0, i], b + moved[1, i], c + moved[2, i]
+        z = matrix[0, 0] * a + matrix[0, 1] * b + matrix[0, 2] * c + centre[0]
+        y = matrix[1, 0] * a + matrix[1, 1] * b + matrix[1, 2] * c + centre[1]
+        x = matrix[2, 0] * a + matrix[2, 1] * b + matrix[2, 2] * c + centre[2]
+        if min(z, y, x) <= -1.0 or z >= shape[0] or y >= shape[1] or x >= shape[2]:
+            target[i] = 0
+            patch[:, i] = float32(0)
+        else:
+            target[i] = _warp_label(label, z, y, x)
+            _warp_voxel(image, strides, shape, z, y, x, patch[:, i])
+
+
+@njit(
+    void(
+        types.Array(float32, 2, "C", readonly=True),
+        types.UniTuple(int64, 3),
+        int16[:, :, ::1],
+        int16[:, :, ::1],
+        float64[:, ::1],
+        float64[::1],
+        float32[:, :, :, ::1],
+        float32[:, :, :, ::1],
+        int16[:, :, ::1],
+    ),
+    nogil=True,
+    cache=True,
+)
+def warp_patch(image, strides, label, marked, matrix, centre, displacement, patch, target):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Fill a patch and its target: voxel o comes from ``matrix @ (o - middle + displacement) + centre`` of the box.
+
+    Args:
+        image: (C,N) float32, flat volumes.
+        strides: index of the box's first voxel in a flat volume, then of its next slice and row.
+        label: (Z,Y,X) int16, the box.
+        marked: the same with MIXED, as ``mark_mixed`` fills it.
+        matrix: (3,3) float64.
+        centre: (3,) float64, where the middle of the patch lies in the box, voxels.
+        displacement: (3,*patch) float32 voxels, or (3,0,0,0) for none.
+        patch: (C,*patch) float32, filled.
+        target: (*patch) int16, filled.
+    """
+    depth, height, width = target.shape
+    across = (height + _TILE - 1) // _TILE
+    displaced = displacement.shape[1] > 0
+    still = np.empty((3, 0), np.float32)
+    rows, slopes = np.empty((3, 2)), matrix[:, 2].copy()
+    rows[:, 1] = centre
+    places, weights = np.empty((2, width), np.uint32), np.empty((6, width), np.float32)
+    flat = marked.reshape(-1)
+    for tile in range((depth + _TILE - 1) // _TILE * across):
+        top, left = tile // across * _TILE, tile % across * _TILE
+        for k in range(top, min(top + _TILE, depth)):
+            for j in range(left, min(left + _TILE, height)):
+                offsets = (k - (depth - 1) / 2, j - (height - 1) / 2)
+                for axis in range(3):
+                    rows[axis, 0] = matrix[axis, 0] * offsets[0] + matrix[axis, 1] * offsets[1]
+                first, last = (0, 0) if displaced else _find_inside(rows, slopes, label.shape, width)
+                moved = displacement[:, k, j] if displaced else still
+                voxels, labels = patch[:, k, j], target[k, j]
+                _warp_rest(image, strides, label, matrix, centre, moved, offsets, 0, first, voxels, labels)
+                _warp_rest(image, strides, label, matrix, centre, moved, offsets, last, width, voxels, labels)
+                if first == last:
+                    continue
+                _find_weights(rows, slopes, strides, label.shape, first, last, places, weights)
+                for i in range(first, last):
+                    labels[i] = flat[places[1, i]]
+                for i in range(first, last):
+                    if labels[i] == MIXED:
+                        _warp_rest(
+                            image[:0], strides, label, matrix, centre, moved, offsets, i, i + 1, voxels[:0], labels
+                        )
+                steps = _find_steps(rows, slopes, strides)
+                for channel in range(len(image)):
+                    _read_row(image[channel], steps, first, last, places, weights, voxels[channel])
