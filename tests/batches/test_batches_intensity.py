@@ -119,6 +119,17 @@ def test_gamma_bends_and_keeps_mean_and_deviation(channel):
     assert np.corrcoef(bent.ravel(), unit.ravel() ** 1.5)[0, 1] == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("gamma", [0.7, 1.0, 1.5])
+@pytest.mark.parametrize("mean", [0.0, 1000.0])
+def test_gamma_is_a_power_of_the_share_of_the_range(channel, gamma, mean):
+    values = channel + np.float32(mean)
+    exact = values.astype(np.float64)
+    power = ((exact - exact.min()) / np.ptp(exact)) ** gamma
+    expected = (power - power.mean()) / power.std() * exact.std() + exact.mean()
+    bend(values, gamma)
+    assert np.allclose(values, expected, atol=1e-5 if mean == 0 else 2e-4)  # of float32 at 1000
+
+
 def test_gamma_leaves_a_constant_alone():
     constant = np.full(SHAPE, 3.0, np.float32)
     bend(constant, 0.7)

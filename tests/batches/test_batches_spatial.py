@@ -112,6 +112,31 @@ def test_flat_change_never_mixes_slices(make):
         assert np.allclose(centre, slices[0][:, 8:12, 13:17], atol=1e-5)
 
 
+@pytest.mark.parametrize("start", [(2, 3, 4), (-3, 15, -1), (100, 0, 0)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.3])
+def test_whole_rows_and_single_voxels_are_interpolated_alike(make, axis, scale, start):
+    matrix = rotation(axis, 0.3) * scale
+    rows = cut(make, start, (5, 9, 12), matrix=matrix)
+    # A displacement of 0 goes voxel by voxel.
+    voxels = cut(make, start, (5, 9, 12), matrix=matrix, elastic=np.zeros((3, 7, 7, 7), np.float32))
+    assert np.array_equal(rows[0], voxels[0])
+    assert np.array_equal(rows[1], voxels[1])
+
+
+def test_the_last_slice_of_a_coarse_axis_is_read(make):
+    patch, target = cut(make, (0, 0, 0), SHAPE, matrix=rotation(0, 0.0))
+    assert np.allclose(patch, IMAGE, atol=1e-6)
+    assert np.array_equal(target, LABEL)
+
+
+def test_an_image_that_lies_otherwise_in_memory_gives_the_same_patch(make):
+    turned = np.asfortranarray(IMAGE)
+    expected = cut(make, (2, 3, 4), (4, 8, 12), matrix=rotation(1, 0.3))
+    found = cut(make, (2, 3, 4), (4, 8, 12), matrix=rotation(1, 0.3), image=turned)
+    assert np.array_equal(found[0], expected[0])
+
+
 def test_half_precision_and_memory_maps_give_the_same_patch(make, tmp_path):
     np.save(tmp_path / "image.npy", IMAGE.astype(np.float16))
     stored = np.load(tmp_path / "image.npy", mmap_mode="r")
