@@ -122,10 +122,10 @@ def _say_why(winner: str, standings: Mapping[str, Standing], metric: str, cases:
     second = max(others, key=lambda name: sign * standings[name].target)
     next_best = standings[second]
     assert next_best.difference is not None and next_best.p_value is not None  # of all but the winner
-    apart = "as good as certain" if next_best.p_value < 0.05 else "not certain"
+    apart = "unlikely to be chance" if next_best.p_value < 0.05 else "within chance"
     return (
         f"{told}; the next is {second}, {abs(next_best.difference):.4f} {'lower' if sign > 0 else 'higher'} "
-        f"(Wilcoxon signed-rank p = {next_best.p_value:.2g} after Holm, so the difference is {apart})."
+        f"(Wilcoxon signed-rank p = {next_best.p_value:.2g} after Holm, a difference {apart})."
     )
 
 

@@ -43,7 +43,7 @@ def test_the_best_mean_wins_and_the_others_are_told_by_how_much():
     assert choice.standings["2d"].difference == pytest.approx(-0.2)
     assert "2d+3d has the highest mean dice, 0.8000" in choice.reason
     assert "the next is 3d, 0.1000 lower" in choice.reason
-    assert "not certain" in choice.reason  # of three cases nothing is
+    assert "within chance" in choice.reason  # of three cases nothing is
 
 
 def test_lower_may_be_better():
