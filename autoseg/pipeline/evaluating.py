@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 # Two masks, their comparison and its distances for a large scan (about 20 million voxels).
 BYTES_PER_WORKER = 2**30
+MOST_VALUES = 65535  # up to which values are counted instead of sorted
 KEPT = "case_scores"  # beside scores.json: the scores of each case, to go on from
 
 
@@ -277,7 +278,9 @@ def _plain_folder(folder: Path) -> Dataset:
 
 def _list_values(path: Path) -> list[int]:
     """The whole numbers in a file; counting is much sooner than sorting where they are small."""
-    voxels = np.rint(read_voxels(path)[0]).ravel()
-    if voxels.min(initial=0) < 0 or voxels.max(initial=0) > 65535:
+    voxels = read_voxels(path)[0].ravel()
+    if voxels.dtype.kind == "f":
+        voxels = np.rint(voxels)
+    if voxels.min(initial=0) < 0 or voxels.max(initial=0) > MOST_VALUES:
         return [int(value) for value in np.unique(voxels)]
     return [int(value) for value in np.flatnonzero(np.bincount(voxels.astype(np.intp)))]

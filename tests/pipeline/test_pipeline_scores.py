@@ -310,3 +310,17 @@ def test_folders_of_one_name_are_told_apart(call, tmp_path, labels):
     _, out, _ = call("compare", tmp_path / "2d" / "fold_0", tmp_path / "3d" / "fold_0")
 
     assert out.startswith("first: 2d/fold_0, second: 3d/fold_0\n")
+
+
+@pytest.mark.parametrize("values", [(1, 2), (1, 300), (3, 30000), (0.99999997, 2.0)])
+def test_labels_are_named_after_the_values_that_occur(call, tmp_path, values):
+    """Without a dataset.json; a header's slope may leave values a little beside whole numbers."""
+    label = np.zeros(GRID.shape, np.float32 if isinstance(values[0], float) else np.int32)
+    label[1, 1, :3], label[3, 3, :3] = values
+    write_voxels(tmp_path / "labels" / "a.nii.gz", label, GRID)
+    masks = tmp_path / "masks"
+    write_voxels(masks / "a.nii.gz", np.rint(label).astype(np.int32), GRID)
+
+    assert call("evaluate", "-p", masks, "-r", tmp_path / "labels", "--metrics", "dice")[0] == 0
+    found = read_record(Scores, masks / "scores.json", remedy="").cases[0].scores
+    assert found == {f"label_{round(value)}": {"dice": 1.0} for value in values}
