@@ -55,6 +55,7 @@ def predict(argv: Sequence[str] | None = None) -> NoReturn:
                 mirror=args.mirror,
                 probabilities=args.probabilities,
                 report=args.report,
+                doubt=args.doubt,
                 engine=args.engine,
                 part=args.part,
             ),
@@ -73,6 +74,11 @@ def _add_manner(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--report", action="store_true", help="also write tables of all lesions, and a picture of every case"
+    )
+    parser.add_argument(
+        "--doubt",
+        action="store_true",
+        help="also let each network predict by itself, and list the cases worth a look; takes twice the time",
     )
     parser.add_argument(
         "--step",

@@ -95,6 +95,9 @@ class Mixer:
         ensemble: whose members come.
         grid: of the scan.
         keep: give the probabilities, too.
+
+    Attributes:
+        voices: (Z,Y,X) bool each, the foreground of the masks of single networks, if they are heard.
     """
 
     def __init__(self, ensemble: Ensemble, grid: Grid, *, keep: bool) -> None:
@@ -102,6 +105,11 @@ class Mixer:
         self.mask: Label | None = None
         self.mean: np.ndarray | None = None
         self.count = 0
+        self.voices: list[np.ndarray] = []
+
+    def hear(self, restorer: LogitRestorer) -> None:
+        """A single network's logits, all rows given: the foreground of its own mask is kept in ``voices``."""
+        self.voices.append(restorer.finish().voxels > 0)
 
     def add(self, restorer: LogitRestorer) -> None:
         """A member's logits, all rows given; it has probabilities if those are needed or kept."""

@@ -119,6 +119,36 @@ class Doubt(Record):
     lesions: tuple[DoubtfulLesion, ...] = ()
 
 
+class CaseDoubt(Record):
+    """What is doubtful about the mask of a new scan.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        model: key of the model that made the mask.
+        networks: whose own masks were compared.
+        doubt: without a reason.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    model: str
+    networks: NonNegativeInt
+    doubt: Doubt
+
+
+class Doubts(Record):
+    """``doubts.json`` beside the masks of new scans.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        cases: that were judged.
+        doubts: those worth a look, most doubtful first.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    cases: NonNegativeInt
+    doubts: tuple[Doubt, ...]
+
+
 class Experiment(Record):
     """``experiment.json`` of a dataset's results: everything that the choice rests on.
 

@@ -21,6 +21,7 @@ from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.pipeline.machine import choose_device, choose_devices, name_device, use_cores
 from autoseg.pipeline.planning import source_key
 from autoseg.pipeline.predicting.choosing import choose_model, choose_part, describe_expected
+from autoseg.pipeline.predicting.doubting import write_doubt, write_doubts
 from autoseg.pipeline.predicting.options import PredictionOptions, adapt_model
 from autoseg.pipeline.predicting.overlapping import Prepared, predict_cases
 from autoseg.pipeline.predicting.records import MaskPlace, MaskRecord, ensemble_key
@@ -108,6 +109,8 @@ def predict(
     done = _predict_part(works[0], progress) if len(works) == 1 else _predict_side_by_side(works, progress)
     if options.report and done.masks:
         write_tables(output, done.masks, set(done.failures))
+    if options.doubt and done.masks:
+        write_doubts(output, done.masks, set(done.failures))
     if done.failures:
         failures = dict(sorted(done.failures.items()))
         raise CasesError(failures, of=len(done.masks) + len(failures), doing="predicting")
@@ -151,9 +154,15 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
     def read(case: Case) -> Image:
         return read_image(case.id, case.channels, channels, resample_channels=options.resample_channels)
 
+    def hear(case: Case, mask: Label, probabilities: np.ndarray, voices: list[np.ndarray]) -> None:
+        place, made = MaskPlace.of(work.output, case), records[case.id]
+        place.clear()
+        write_doubt(place, case.id, mask, probabilities, voices, ensemble.plan.outputs, made)
+
     def write(case: Case, mask: Label, probabilities: np.ndarray | None) -> None:
         place = MaskPlace.of(work.output, case)
-        place.clear()
+        if not options.doubt:
+            place.clear()
         if probabilities is not None and options.probabilities:
             _write_probabilities(place.probabilities, probabilities, ensemble)
         write_voxels(place.mask, mask.voxels, mask.grid, like=case.channels[0].path)
@@ -175,6 +184,7 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
         read=read,
         write=write,
         tune=tune,
+        hear=hear if options.doubt else None,
         probabilities=options.probabilities or options.report,
     )
     with closing(outcomes):
@@ -199,7 +209,9 @@ def _choose_todo(
         place = MaskPlace.of(work.output, case)
         try:
             record = MaskRecord(model=key, name=ensemble.name, scan=source_key(case))
-            if place.is_made(record, probabilities=work.options.probabilities, report=work.options.report):
+            if place.is_made(
+                record, probabilities=work.options.probabilities, report=work.options.report, doubt=work.options.doubt
+            ):
                 done.masks.append(place.mask)
                 continue
             former = place.read()

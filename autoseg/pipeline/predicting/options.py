@@ -24,6 +24,7 @@ class PredictionOptions:
         mirror: average over mirror images; None as planned on a GPU, and on a CPU if the plan was made for one.
         probabilities: also write them.
         report: also write lesions and a picture of every case, and tables of all.
+        doubt: also compute each network's own mask, and tell where they differ.
         engine: what computes the networks.
         part: (number, count): only every count-th case, from the number-th on; numbers begin with 1.
     """
@@ -33,6 +34,7 @@ class PredictionOptions:
     mirror: bool | None = None
     probabilities: bool = False
     report: bool = False
+    doubt: bool = False
     engine: Engine = "auto"
     part: tuple[int, int] = (1, 1)
 

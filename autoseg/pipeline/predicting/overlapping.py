@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from threading import Semaphore
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from autoseg.prediction.memory import SHARE, free_bytes
 T = TypeVar("T")
 Read = Callable[[Case], Image]
 Write = Callable[[Case, Label, np.ndarray | None], None]
+Hear = Callable[[Case, Label, np.ndarray, list[np.ndarray]], None]
 Prepared = tuple[tuple[PreparedCase, ...], ...]  # for each member what ``prepare_scan`` gives
 Tune = Callable[[Ensemble, Prepared], Ensemble]
 
@@ -41,6 +43,7 @@ def predict_cases(
     read: Read,
     write: Write,
     tune: Tune = lambda ensemble, prepared: ensemble,
+    hear: Hear | None = None,
     probabilities: bool = False,
 ) -> Generator[Outcome[None], None, None]:
     """Predict cases in order; at most one is read ahead, and at most one still being written.
@@ -52,6 +55,8 @@ def predict_cases(
         read: a case's scan; in a thread of its own.
         write: mask and probabilities of a case; in a thread of its own.
         tune: given the first case that was read, the ensemble to compute with.
+        hear: given, each network predicts by itself, too; it gets mask, probabilities and the foreground of each one's
+            own mask before ``write`` is called.
         probabilities: keep and write them.
 
     Yields:
@@ -63,7 +68,10 @@ def predict_cases(
         return tuple(prepare_scan(member, case.id, image) for member in ensemble.members)
 
     def finish(case: Case, mixer: Mixer) -> None:
-        write(case, *mixer.finish())
+        mask, shares = mixer.finish()
+        if hear is not None and shares is not None:
+            hear(case, mask, shares, mixer.voices)
+        write(case, mask, shares if probabilities else None)
 
     reader, writer = _Worker(waiting=2), _Worker(waiting=WAITING)
     behind: tuple[Case, list[Future[Any]]] | None = None
@@ -80,9 +88,9 @@ def predict_cases(
             if prepared is not None:
                 try:
                     tuned = tuned or tune(ensemble, prepared)
-                    mixer = Mixer(tuned, prepared[0][0].placement.grid, keep=probabilities)
+                    mixer = Mixer(tuned, prepared[0][0].placement.grid, keep=probabilities or hear is not None)
                     for member, scan in zip(tuned.members, prepared, strict=True):
-                        steps += _submit(member, scan, mixer, device, writer)
+                        steps += _submit(member, scan, mixer, device, writer, alone=hear is not None)
                     del prepared, scan
                     steps.append(writer.submit(finish, case, mixer))
                     del mixer
@@ -103,14 +111,31 @@ def predict_cases(
 
 
 def _submit(
-    member: Model, scan: tuple[PreparedCase, ...], mixer: Mixer, device: torch.device, writer: _Worker
+    member: Model,
+    scan: tuple[PreparedCase, ...],
+    mixer: Mixer,
+    device: torch.device,
+    writer: _Worker,
+    *,
+    alone: bool,
 ) -> list[Future[Any]]:
-    """Compute a member's logits here, and let the writer restore them as they come and mix them in."""
+    """Compute a member's logits here, and let the writer restore them as they come and mix them in.
+
+    Args:
+        alone: each of its networks by itself as well.
+    """
     own = add_prior(member, scan, device)
     wanted = mixer.keep or mixer.ensemble.needs_probabilities
     restorer = mask_restorer(member, own.placement, probabilities=wanted)
     steps = [writer.submit(restorer.add, rows) for rows in case_rows(member, own, device)]
-    return [*steps, writer.submit(mixer.add, restorer)]
+    steps.append(writer.submit(mixer.add, restorer))
+    if alone:
+        for fold, network in zip(member.folds, member.networks, strict=True):
+            single = replace(member, folds=(fold,), networks=(network,))
+            restorer = mask_restorer(single, own.placement)
+            steps += [writer.submit(restorer.add, rows) for rows in case_rows(single, own, device)]
+            steps.append(writer.submit(mixer.hear, restorer))
+    return steps
 
 
 class _Worker:

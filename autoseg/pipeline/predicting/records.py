@@ -32,13 +32,14 @@ class MaskRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskPlace:
-    """Where a case's mask, its probabilities, its record, its lesions and its picture lie."""
+    """Where a case's mask, its probabilities, its record, its lesions, its picture and its doubts lie."""
 
     mask: Path
     probabilities: Path
     record: Path
     lesions: Path
     overlay: Path
+    doubt: Path
 
     @classmethod
     def of(cls, output: Path, case: Case) -> MaskPlace:
@@ -56,6 +57,7 @@ class MaskPlace:
             record=output / RECORDS / f"{mask.name}.json",
             lesions=output / RECORDS / f"{mask.name}.lesions.json",
             overlay=output / OVERLAYS / f"{name}.png",
+            doubt=output / RECORDS / f"{mask.name}.doubt.json",
         )
 
     def read(self) -> MaskRecord | None:
@@ -65,11 +67,12 @@ class MaskPlace:
         except PlanError:
             return None
 
-    def is_made(self, record: MaskRecord, *, probabilities: bool, report: bool) -> bool:
+    def is_made(self, record: MaskRecord, *, probabilities: bool, report: bool, doubt: bool) -> bool:
         """Whether everything is there and was made as this record says."""
         wanted = [self.mask]
         wanted += [self.probabilities] if probabilities else []
         wanted += [self.lesions, self.overlay] if report else []
+        wanted += [self.doubt] if doubt else []
         return all(path.exists() for path in wanted) and self.read() == record
 
     def clear(self) -> None:
@@ -79,7 +82,7 @@ class MaskPlace:
             StorageError: the disk refuses.
         """
         try:
-            for path in (self.record, self.probabilities, self.lesions, self.overlay):
+            for path in (self.record, self.probabilities, self.lesions, self.overlay, self.doubt):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(explain_write_error(path, error)) from error
