@@ -51,7 +51,8 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-PRESETS = ("isles22", "isles24", "atlas", "brats", "wmh", "slices", "nnunet")  # of scoring; here, so that --help loads nothing
+# Of scoring; here, so that --help loads nothing.
+PRESETS = ("isles22", "isles24", "atlas", "brats", "wmh", "slices", "nnunet")
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
