@@ -113,7 +113,12 @@ def show_plan(store: Store, plan: Plan, *, dry_run: bool = False) -> str:
         lines.append("dry run: nothing was written or preprocessed; --explain shows the reasons")
         return "\n".join(lines) + "\n"
     lines.append(f"reasons: {folder / 'plan.json'}")
-    lines.append(f"next: autoseg_train -d {plan.dataset} -c {plan.recommended} -f 0")
+    transferred = [name for name, configuration in plan.configurations.items() if configuration.transfer is not None]
+    for name in transferred:
+        lines.append(f"{name} begins with weights: {folder / 'transfer' / name}.json")
+    twins = [f"{name}_scratch" for name in transferred[:1] if f"{name}_scratch" in plan.configurations]
+    for name in [*transferred[:1], *twins] or [plan.recommended]:
+        lines.append(f"next: autoseg_train -d {plan.dataset} -c {name} -f 0")
     return "\n".join(lines) + "\n"
 
 
