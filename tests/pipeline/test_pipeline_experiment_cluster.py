@@ -55,7 +55,7 @@ def test_a_worker_killed_in_mid_fold_loses_nothing(planned):
     folds, length = read_folds(store, "Tiny"), Length(epochs=4, steps_per_epoch=8)
     course = Course(store, "Tiny", folds, list_jobs(("3d",), ("0", "1")), RunState(), lanes=2)
     killed = []
-    with open_cluster(LOCAL, store, "Tiny", 0) as cluster:
+    with open_cluster(LOCAL, store, "Tiny", 0, lambda: False) as cluster:
         assert cluster.lanes == 2
         assert cluster.client.scheduler.address.startswith("tcp://127.0.0.1:")
         workers = set(cluster.client.run(os.getpid).values())
@@ -92,7 +92,7 @@ def check_cases(cluster):
 def test_a_queue_needs_a_host_that_others_can_reach(planned):
     with (
         pytest.raises(UsageError, match="say where it may listen with --scheduler-host"),
-        open_cluster(ClusterWanted(address="slurm"), Store(planned), "Tiny", 0),
+        open_cluster(ClusterWanted(address="slurm"), Store(planned), "Tiny", 0, lambda: False),
     ):
         pass
 
@@ -108,6 +108,6 @@ def test_an_address_that_is_none_is_said(planned, address, sentence, monkeypatch
     monkeypatch.setattr("autoseg.pipeline.experiment.cluster.CONNECT_S", 1)
     with (
         pytest.raises(UsageError, match=sentence),
-        open_cluster(ClusterWanted(address=address), Store(planned), "Tiny", 0),
+        open_cluster(ClusterWanted(address=address), Store(planned), "Tiny", 0, lambda: False),
     ):
         pass

@@ -21,7 +21,7 @@ from autoseg.core.errors import AutosegError, CasesError, UsageError
 from autoseg.core.parallel import Progress
 from autoseg.core.store import Store, write_text
 from autoseg.pipeline.experiment.children import Training, run_training
-from autoseg.pipeline.experiment.orders import Job, Length, Order, Report, Work
+from autoseg.pipeline.experiment.orders import Job, Length, Order, Report, Stopped, Work
 from autoseg.pipeline.experiment.records import Places
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ class Cluster:
 
 
 @contextmanager
-def open_cluster(wanted: ClusterWanted, store: Store, dataset: str, gpus: int) -> Iterator[Cluster]:
+def open_cluster(
+    wanted: ClusterWanted, store: Store, dataset: str, gpus: int, should_stop: Callable[[], bool]
+) -> Iterator[Cluster]:
     """Start or join a cluster, and see that its workers share our folder.
 
     Args:
@@ -79,8 +81,10 @@ def open_cluster(wanted: ClusterWanted, store: Store, dataset: str, gpus: int) -
         store: its root must be the same folder for every worker.
         dataset: its name.
         gpus: of this machine.
+        should_stop: asked while no worker is there.
 
     Raises:
+        Stopped: as asked.
         UsageError: Dask is missing, no scheduler answers, a worker sees another folder or another version of autoseg.
     """
     distributed = _import_dask()
@@ -102,7 +106,7 @@ def open_cluster(wanted: ClusterWanted, store: Store, dataset: str, gpus: int) -
             ) from error
         stack.callback(client.close)
         log.info("waiting for a worker of %s", client.scheduler.address)
-        client.wait_for_workers(lanes if wanted.address == "local" else 1)
+        _wait_for_workers(client, lanes if wanted.address == "local" else 1, should_stop)
         _check_workers(client, token, name)
         if started is None:
             lanes = len(client.scheduler_info(n_workers=-1)["workers"])
@@ -248,7 +252,7 @@ def _start(wanted: ClusterWanted, distributed: Any, gpus: int) -> tuple[Any, int
             processes=True,
             memory_limit=0,
             host=host,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # of this machine alone, on any port
         )
         return cluster, lanes
     if address in QUEUES:
@@ -259,7 +263,7 @@ def _start(wanted: ClusterWanted, distributed: Any, gpus: int) -> tuple[Any, int
             )
         try:
             cluster = _queue_class(address)(
-                processes=1, n_workers=lanes, scheduler_options={"host": host, "dashboard": False}
+                processes=1, n_workers=lanes, scheduler_options={"host": host, "dashboard_address": "127.0.0.1:0"}
             )
         except (TypeError, ValueError) as error:
             raise UsageError(
@@ -272,6 +276,17 @@ def _start(wanted: ClusterWanted, distributed: Any, gpus: int) -> tuple[Any, int
             f"--cluster {address}: write local, slurm, pbs, lsf, or the address of a scheduler, as tcp://127.0.0.1:8786"
         )
     return None, lanes
+
+
+def _wait_for_workers(client: Any, count: int, should_stop: Callable[[], bool]) -> None:
+    """Until as many are there, however long a queue lets them wait."""
+    while not should_stop():
+        try:
+            client.wait_for_workers(count, timeout=1)
+        except TimeoutError:
+            continue
+        return
+    raise Stopped
 
 
 def _check_workers(client: Any, token: Path, name: str) -> None:

@@ -21,11 +21,11 @@ from autoseg.metrics import METRICS
 from autoseg.model import WEIGHTS, fold_folder
 from autoseg.pipeline.experiment.best import write_best
 from autoseg.pipeline.experiment.cluster import ClusterWanted, open_cluster, run_on_cluster, work_on_cluster
-from autoseg.pipeline.experiment.comparing import EMPTY_SCORE, Field, RunCases, Stopped, compare, list_held_out
+from autoseg.pipeline.experiment.comparing import EMPTY_SCORE, Field, RunCases, compare, list_held_out
 from autoseg.pipeline.experiment.estimate import estimate_predicting, estimate_training
 from autoseg.pipeline.experiment.finishing import finish
 from autoseg.pipeline.experiment.jobs import choose_configurations, choose_folds, list_jobs
-from autoseg.pipeline.experiment.orders import Job, Length, Work
+from autoseg.pipeline.experiment.orders import Job, Length, Stopped, Work
 from autoseg.pipeline.experiment.records import Places, RunState
 from autoseg.pipeline.experiment.script import render_script
 from autoseg.pipeline.experiment.training import Course, train_jobs, work_here
@@ -105,12 +105,12 @@ def run(
     setup = prepare(store, name, options, progress)
     course = setup.course
     with ExitStack() as stack:
-        hands = _choose_hands(stack, setup, store, options, should_stop, progress)
-        if work is not None:
-            hands = replace(hands, work=work)
-        _say_how_long(setup, options)
         failures: dict[Job, str] = {}
         try:
+            hands = _choose_hands(stack, setup, store, options, should_stop, progress)
+            if work is not None:
+                hands = replace(hands, work=work)
+            _say_how_long(setup, options)
             failures = train_jobs(course, options.length, hands.work, should_stop=should_stop, progress=progress)
             if should_stop():
                 raise Stopped
@@ -171,7 +171,7 @@ def _choose_hands(
         here = work_here(store, name, length, course, device=options.device, should_stop=should_stop, progress=progress)
         return _Hands(work=here, run_cases=run_cases)
     gpus = torch.cuda.device_count() if choose_device(options.device).type == "cuda" else 0
-    cluster = stack.enter_context(open_cluster(options.cluster, store, name, gpus))
+    cluster = stack.enter_context(open_cluster(options.cluster, store, name, gpus, should_stop))
     course.lanes = cluster.lanes
     away = work_on_cluster(cluster, store, name, length, course, device=options.device, should_stop=should_stop)
     return _Hands(work=away, run_cases=run_on_cluster(cluster, should_stop))

@@ -21,6 +21,7 @@ from autoseg.evaluation.summary import mean_over_labels
 from autoseg.metrics import METRICS, EmptyScore
 from autoseg.model import fold_folder
 from autoseg.pipeline.evaluating import write_scores
+from autoseg.pipeline.experiment.orders import Stopped
 from autoseg.pipeline.experiment.records import CaseStudy, Places
 from autoseg.pipeline.experiment.studying import HeldOut, Members, compare_candidates
 from autoseg.pipeline.fold_run import mask_path, probabilities_path
@@ -84,10 +85,6 @@ class Field:
                 continue  # reading it will say what is wrong
         channels = len(self.plan.outputs.values) * (len(self.configurations) + 3) * 4 + 16
         return count_workers(math.ceil(tasks / CASES_PER_WORKER), WORKER_BYTES + largest * channels)
-
-
-class Stopped(Exception):  # noqa: N818 - no error: what is done is kept
-    """The work was asked to stop."""
 
 
 def list_held_out(

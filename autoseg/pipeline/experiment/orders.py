@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from autoseg.core.durations import format_seconds
 
 
+class Stopped(Exception):  # noqa: N818 - no error: what is done is kept
+    """The work was asked to stop."""
+
+
 @dataclass(frozen=True, order=True)
 class Job:
     """One fold of one configuration."""
