@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from autoseg.core.errors import MemoryShortageError, UsageError
-from autoseg.networks import NETWORKS, build_network
+from autoseg.networks import NETWORKS, build_network, network_traits
 from autoseg.planning import explain_plan, make_plan, price_step
 from autoseg.planning.fitting import plan_variant, settle
 from autoseg.planning.patch import Task, fit_patch
@@ -154,13 +154,14 @@ def test_every_network_is_planned_in_2d_and_3d_and_can_be_built(name, fingerprin
     if name == "unet":
         assert plan.configurations["3d"].network.name == "residual_unet"
     assert plan.networks == (name,)
-    for configuration in ("2d", "3d"):
+    traits = network_traits(name)
+    for configuration in [f"{dimensions}d" for dimensions in traits.dimensions]:
         found = plan.configurations[f"{configuration}_{name}"]
         assert found.network.name == name
-        assert found.patch_size == plan.configurations[configuration].patch_size
+        assert found.patch_size == plan.configurations[configuration].patch_size or traits.fixed is not None
         assert f"{configuration}_{name}.memory" in plan.reasons
         build_network(found.network, dimensions=found.dimensions, input_channels=1, output_channels=2, seed=0)
-    assert f"Configuration 3d_{name}" in explain_plan(plan)
+    assert f"Configuration {configuration}_{name}" in explain_plan(plan)
 
 
 def test_the_preset_s_own_network_is_not_planned_twice(fingerprint):
