@@ -285,7 +285,7 @@ def _read_nifti(path: Path) -> np.ndarray | None:
     try:
         content = path.read_bytes()
         content = igzip.decompress(content) if path.name.lower().endswith(".gz") else content
-    except (EOFError, OSError, isal_zlib.error) as error:
+    except (EOFError, OSError, isal_zlib.error) as error:  # type: ignore[misc]  # its stub takes the class for an instance
         raise DataError(f"{path} is truncated or damaged ({error}); copy it again") from error
     if len(content) < 348 or content[344:347] != b"n+1":
         return None

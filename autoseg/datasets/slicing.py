@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -131,11 +131,14 @@ def _cut_case(task: _Task) -> list[str]:
     ids = []
     for number in choose_slices(image, label, axis, task.wanted):
         slice_id = f"{task.case.id}_s{number:03d}"
-        cut: Callable[[np.ndarray], np.ndarray] = lambda voxels, at=number: voxels.take([at], axis)  # noqa: E731
         grid = _cut_grid(image.grid, axis, number)
         for channel, voxels in enumerate(image.voxels):
-            write_voxels(task.folder / "imagesTr" / f"{slice_id}_{channel:04d}{ENDING}", cut(voxels), grid)
-        write_voxels(task.folder / "labelsTr" / f"{slice_id}{ENDING}", cut(label.voxels).astype(np.uint8), grid)
+            write_voxels(
+                task.folder / "imagesTr" / f"{slice_id}_{channel:04d}{ENDING}", voxels.take([number], axis), grid
+            )
+        write_voxels(
+            task.folder / "labelsTr" / f"{slice_id}{ENDING}", label.voxels.take([number], axis).astype(np.uint8), grid
+        )
         ids.append(slice_id)
     return ids
 

@@ -62,7 +62,7 @@ def cut_stack(
         as for ``cut_slices``.
     """
     axis = choose_axis(spacing)
-    lesions = prediction > 0 if reference is None else (prediction > 0) | (reference > 0)
+    lesions: np.ndarray = prediction > 0 if reference is None else (prediction > 0) | (reference > 0)
     others = tuple(other for other in range(3) if other != axis)
     # What lies outside the head is constant, slice for slice.
     head = (image.max(axis=tuple(o + 1 for o in others)) > image.min(axis=tuple(o + 1 for o in others))).any(axis=0)
