@@ -67,7 +67,7 @@ def cut_stack(
     # What lies outside the head is constant, slice for slice.
     head = (image.max(axis=tuple(o + 1 for o in others)) > image.min(axis=tuple(o + 1 for o in others))).any(axis=0)
     main = reference if reference is not None and reference.any() else prediction
-    chosen = choose_stack((main > 0).sum(axis=others), lesions.any(axis=others), head, limit=limit)
+    chosen = choose_stack((main > 0).sum(axis=others), np.asarray(lesions.any(axis=others)), head, limit=limit)
     return _lay_out(image, reference, prediction, spacing, axis, chosen)
 
 
