@@ -144,7 +144,7 @@ def test_an_experiment_is_shown_with_its_numbers(content, experiment):
     assert "-1.5, 2.2, 30.0" in section(page, "doubts")
     assert '<a href="#case-1">case2</a>' in section(page, "doubts")
     assert "0.0200 as predicted, and 0.0100" in section(page, "calibration")
-    assert "too sure of itself" in section(page, "calibration")
+    assert "divided by the temperature 1.5." in section(page, "calibration")
 
 
 def test_the_plan_of_what_was_chosen_is_open_and_says_why(content, experiment):

@@ -102,12 +102,11 @@ def show_calibration(content: ReportContent) -> Markup:
 
 
 def _describe_calibration(found: Calibration) -> str:
-    certain = "too sure of itself" if found.temperature > 1 else "not sure enough of itself"
-    verdict = "as sure as it should be" if abs(found.temperature - 1) < 0.01 else certain
     return (
-        f"On the dotted line a probability is what it says: of voxels at 0.7, seven in ten are lesion. The expected "
-        f"calibration error is {found.error_before:.4f} as predicted, and {found.error_after:.4f} with logits divided "
-        f"by the temperature {found.temperature:.3g}; the model was {verdict}."
+        f"On the dotted line a probability is what it says: of voxels at 0.7, seven in ten are foreground. Where a curve "
+        f"lies below the line, fewer are than it says; above, more. The expected calibration error is "
+        f"{found.error_before:.4f} as predicted, and {found.error_after:.4f} with logits divided by the temperature "
+        f"{found.temperature:.3g}."
     )
 
 
