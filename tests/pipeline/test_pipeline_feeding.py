@@ -12,7 +12,7 @@ from autoseg.core.errors import MemoryShortageError
 from autoseg.core.records import MemoryFacts, Plan
 from autoseg.core.store import read_record
 from autoseg.model import WEIGHTS
-from autoseg.pipeline import feeding, fold_run
+from autoseg.pipeline import feeding, lessons
 from autoseg.pipeline.planning import arrays_folder
 from autoseg.training import ALONE
 
@@ -98,7 +98,7 @@ def test_a_training_is_fed_by_torch_as_by_the_loops(run, planned, monkeypatch):
         options = {"ignore_label": plan.ignore_label, "share": (ranks.rank, ranks.world), "device": device}
         return Batches(cases, plan.configurations[name], seed=seed, workers=2, **options)
 
-    monkeypatch.setattr(fold_run, "open_batches", feed)
+    monkeypatch.setattr(lessons, "open_batches", feed)
     argv = ("-d", "Tiny", "-c", "3d", "-f", "all", "--epochs", 1, "--steps-per-epoch", 3, "--device", "cpu")
     code, _, err = run("train", *argv, "--root", planned)
     assert code == 0, err
