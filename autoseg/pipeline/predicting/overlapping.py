@@ -78,8 +78,7 @@ def predict_cases(
     ahead: Future[Prepared] | None = None
     tuned: Ensemble | None = None
     try:
-        for number, case in enumerate(cases):
-            following = cases[number + 1] if number + 1 < len(cases) else None
+        for case, following in zip(cases, [*cases[1:], None], strict=True):
             current = ahead or reader.submit(prepare, case)
             prepared, failure = _settle(case, (current,))
             del current
@@ -98,10 +97,8 @@ def predict_cases(
                     failure = _explain(case, error)
             if behind is not None:
                 yield _conclude(*behind)
-                behind = None
-            if failure is None:
-                behind = (case, steps)
-            else:
+            behind = (case, steps) if failure is None else None
+            if failure is not None:
                 yield Outcome(name=case.id, failure=failure)
         if behind is not None:
             yield _conclude(*behind)
