@@ -109,13 +109,18 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"{path} is damaged ({error}); copy it again, or make it again") from error
 
 
-def copy_model(source: Path, target: Path) -> None:
+def copy_model(source: Path, target: Path, folds: Sequence[str] | None = None) -> None:
     """Copy a model folder's plan and the weights of its trained folds; folds that are there already stay.
 
     A new copy appears when it is whole, and so does every fold that is added to one.
+
+    Args:
+        source: the model folder.
+        target: where the copy goes.
+        folds: names of trained ones; None for all.
     """
     if (target / PLAN).exists():
-        for fold in trained_folds(source):
+        for fold in trained_folds(source) if folds is None else folds:
             weights = fold_folder(target, fold) / WEIGHTS
             if not weights.exists():
                 with replacing(weights) as temporary:
@@ -124,7 +129,7 @@ def copy_model(source: Path, target: Path) -> None:
     making = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")  # folds may be begun side by side
     try:
         save_plan(making, load_plan(source))
-        copy_model(source, making)
+        copy_model(source, making, folds)
         if not (target / PLAN).exists():
             shutil.rmtree(target, ignore_errors=True)  # a folder without a plan is no model
             making.replace(target)

@@ -91,7 +91,7 @@ def _score(doubt: Doubt) -> tuple[float, str]:
 def _say_why(doubt: Doubt) -> str:
     parts = []
     if doubt.expected_dice is not None:
-        parts.append(f"its probabilities let expect a Dice of {doubt.expected_dice:.2f}")
+        parts.append(f"by its probabilities a Dice of {doubt.expected_dice:.2f} is to be expected")
     if doubt.disagreement is not None:
         parts.append(f"the networks' own masks differ by {doubt.disagreement:.2f} (1 - Dice)")
     parts.append(f"{doubt.uncertain_ml:.3g} ml are undecided")

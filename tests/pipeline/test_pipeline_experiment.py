@@ -289,7 +289,7 @@ def test_predict_takes_the_best_unless_told_otherwise(run, root, tmp_path):
 
 def test_an_ensemble_is_the_finished_mean_of_its_members(run, root, places, tmp_path):
     setting = {"lesion": PostProcessing(threshold=0.4, smallest_lesion_ml=0.02, fill_holes=True)}
-    write_best(places, "Tiny", ("3d", "2d"), postprocessing=setting, temperature=0.7)
+    write_best(places, "Tiny", ("3d", "2d"), ("0", "1"), postprocessing=setting, temperature=0.7)
     scans = root / "autoseg_raw" / "Tiny" / "imagesTr"
     common = ("-i", scans, "--root", root, "--probabilities", "--device", "cpu")
     for name in ("3d", "2d"):
@@ -308,12 +308,12 @@ def test_an_ensemble_is_the_finished_mean_of_its_members(run, root, places, tmp_
         expected = finish_mask(mean, outputs, setting, voxel_volume_ml=grid.voxel_volume_ml)
         assert np.count_nonzero(mask != expected) <= 0.002 * mask.size  # a threshold met within rounding
     assert run("predict", *common, "-o", tmp_path / "best")[2].count("6 of the masks are there already") == 1
-    write_best(places, "Tiny", ("3d", "2d"), postprocessing={}, temperature=0.7)
+    write_best(places, "Tiny", ("3d", "2d"), ("0", "1"), postprocessing={}, temperature=0.7)
     assert "6 masks of another model" in run("predict", *common, "-o", tmp_path / "best")[2]
 
 
 def test_the_best_of_one_model_alone_is_that_model(run, root, places, tmp_path):
-    write_best(places, "Tiny", ("3d",), postprocessing={}, temperature=2.0)
+    write_best(places, "Tiny", ("3d",), ("0", "1"), postprocessing={}, temperature=2.0)
     scans = root / "autoseg_raw" / "Tiny" / "imagesTr"
     common = ("-i", scans, "--root", root, "--device", "cpu")
     run("predict", *common, "-o", tmp_path / "best")
@@ -321,6 +321,12 @@ def test_the_best_of_one_model_alone_is_that_model(run, root, places, tmp_path):
     for number in range(6):
         masks = [read_voxels(tmp_path / name / f"case{number}.nii.gz")[0] for name in ("best", "3d")]
         assert np.array_equal(*masks)
+
+
+def test_the_best_holds_the_folds_that_were_compared_and_no_others(places):
+    shutil.copytree(places.results / "3d" / "fold_0", places.results / "3d" / "fold_4")
+    write_best(places, "Tiny", ("3d",), ("0", "1"), postprocessing={}, temperature=1.0)
+    assert sorted(path.name for path in (places.best / "3d").glob("fold_*")) == ["fold_0", "fold_1"]
 
 
 def test_a_copy_of_the_best_predicts_elsewhere(run, root, places, tmp_path):
@@ -348,6 +354,6 @@ def test_a_full_disk_leaves_the_former_best(places, monkeypatch):
 
     monkeypatch.setattr(best_module, "write_record", refuse)
     with pytest.raises(StorageError):
-        write_best(places, "Tiny", ("3d", "2d"), postprocessing={}, temperature=1.0)
+        write_best(places, "Tiny", ("3d", "2d"), ("0", "1"), postprocessing={}, temperature=1.0)
     assert (places.best / "best.json").read_bytes() == before
     assert not [path for path in places.results.iterdir() if path.name.startswith(".")]

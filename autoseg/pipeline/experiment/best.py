@@ -19,6 +19,7 @@ def write_best(
     places: Places,
     dataset: str,
     members: tuple[str, ...],
+    folds: tuple[str, ...],
     *,
     postprocessing: Mapping[str, PostProcessing],
     temperature: float,
@@ -29,6 +30,7 @@ def write_best(
         places: of the experiment.
         dataset: its name.
         members: configurations whose probabilities are averaged.
+        folds: of each that were compared, and no others.
         postprocessing, temperature: as in the record ``BestModel``.
 
     Raises:
@@ -39,7 +41,7 @@ def write_best(
     making, former = (places.best.with_name(f".{token}.{what}") for what in ("best", "former"))
     try:
         for member in members:
-            _copy_with_source(places.results / member, making / member)
+            _copy_with_source(places.results / member, making / member, folds)
         write_record(making / BEST_RECORD, best)
         if places.best.exists():
             places.best.replace(former)
@@ -53,9 +55,9 @@ def write_best(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copy_with_source(source: Path, target: Path) -> None:
+def _copy_with_source(source: Path, target: Path, folds: tuple[str, ...]) -> None:
     """A model folder, and the one inside it that feeds a cascade."""
-    copy_model(source, target)
+    copy_model(source, target, folds)
     fed_by = load_plan(source).configurations[source.name].cascade_from
     if fed_by is not None:
         copy_model(source / fed_by, target / fed_by)

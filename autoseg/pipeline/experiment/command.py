@@ -313,6 +313,7 @@ def _conclude(
         places,
         plan.dataset,
         members,
+        setup.chosen,
         postprocessing=finished.postprocessing,
         temperature=finished.calibration.temperature,
     )
