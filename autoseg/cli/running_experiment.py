@@ -38,6 +38,13 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
         action="store_true",
         help="delete those of the held-out cases at the end; comparing again would predict these cases again",
     )
+    parser.add_argument(
+        "--learning-curve",
+        nargs="+",
+        type=read_count,
+        metavar="N",
+        help="instead: train the recommended configuration, or those of -c, on N of each fold's cases, and on all",
+    )
     _add_cluster(parser)
     add_device(parser)
 
@@ -46,6 +53,9 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
         from autoseg.pipeline.experiment.command import write_script
         from autoseg.pipeline.experiment.table import render_experiment
 
+        if args.learning_curve is not None:
+            _draw_curve(parser, args, store, terminal)
+            return
         options = _read_options(args)
         if args.script is not None:
             sys.stdout.write(write_script(store, args.dataset, options, _read_again(args)))
@@ -58,6 +68,27 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
             sys.exit(128 + stop.signal)
 
     run_command(parser, argv, act)
+
+
+def _draw_curve(parser: ArgumentParser, args: Arguments, store: Store, terminal: Terminal) -> None:
+    """``--learning-curve``."""
+    if args.script is not None or args.cluster is not None:
+        parser.error("--learning-curve trains on this machine; leave out --script and --cluster")
+    from autoseg.pipeline.learning_curve import draw_curve, render_curve
+
+    stop = Stop()
+    found = draw_curve(
+        store,
+        args.dataset,
+        args.learning_curve,
+        _read_options(args),
+        should_stop=stop,
+        progress=terminal.progress,
+    )
+    if found is not None:
+        show(args, render_curve(found))
+    if stop.signal is not None:
+        sys.exit(128 + stop.signal)
 
 
 def _read_options(args: Arguments) -> ExperimentOptions:

@@ -49,7 +49,7 @@ from autoseg.core.records.settings import (
     TrainingSettings,
 )
 from autoseg.core.records.space import Grid, Image, Label, Placement
-from autoseg.core.records.subsets import Subsets
+from autoseg.core.records.subsets import CurvePoint, LearningCurve, Subsets
 from autoseg.core.records.training import TrainedFold
 from autoseg.core.records.transfer import Pretraining, TransferReport, TransferSettings
 
@@ -68,6 +68,7 @@ __all__ = [
     "ChannelFile",
     "ChannelNormalization",
     "Configuration",
+    "CurvePoint",
     "Dataset",
     "Doubt",
     "DoubtfulLesion",
@@ -83,6 +84,7 @@ __all__ = [
     "Label",
     "LabelLesions",
     "LabelSummary",
+    "LearningCurve",
     "LesionFacts",
     "LesionPositions",
     "LesionSummary",

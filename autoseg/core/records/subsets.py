@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from autoseg.core.records.base import Record
 
@@ -35,3 +35,40 @@ class Subsets(Record):
             if self.sizes and len(cases) < self.sizes[-1]:
                 raise ValueError(f"fold {name} lists {len(cases)} cases, fewer than the largest size {self.sizes[-1]}")
         return self
+
+
+class CurvePoint(Record):
+    """One point of a learning curve.
+
+    Attributes:
+        configuration: its name.
+        size: training cases, or None for all that a fold has.
+        cases: held-out cases whose score is defined.
+        mean: of the target metric over them; None where there are none.
+        lower, upper: bounds of its 95 % bootstrap interval; None with fewer than two cases.
+    """
+
+    configuration: str
+    size: PositiveInt | None
+    cases: NonNegativeInt
+    mean: float | None
+    lower: float | None = None
+    upper: float | None = None
+
+
+class LearningCurve(Record):
+    """``learning_curve.json`` of a dataset's results: what more training cases bring.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        dataset: its name.
+        target_metric: averaged over labels.
+        folds: names of those that were trained.
+        points: by configuration, smallest subset first.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    dataset: str
+    target_metric: str
+    folds: tuple[str, ...]
+    points: tuple[CurvePoint, ...]
