@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import zip_longest
 from threading import Semaphore
 from typing import Any, TypeVar
 
@@ -78,7 +79,7 @@ def predict_cases(
     ahead: Future[Prepared] | None = None
     tuned: Ensemble | None = None
     try:
-        for case, following in zip(cases, [*cases[1:], None], strict=True):
+        for case, following in zip_longest(cases, cases[1:]):
             current = ahead or reader.submit(prepare, case)
             prepared, failure = _settle(case, (current,))
             del current
