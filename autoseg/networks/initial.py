@@ -34,7 +34,11 @@ class Coverage:
 
     def describe(self) -> str:
         """One clause for the log."""
-        return f"{self.loaded / self.total:.1%} of {self.total} weights begin as in {self.where}, the others at random"
+        if self.loaded == self.total:
+            return f"all {self.total} weights begin as in {self.where}"
+        share = 100 * self.loaded / self.total
+        said = f"{share:.1f} %" if share < 99.95 else "nearly all"
+        return f"{said} of {self.total} weights begin as in {self.where}, the others at random"
 
 
 def read_tensors(path: Path) -> Tensors:

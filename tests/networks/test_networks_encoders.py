@@ -69,7 +69,7 @@ def test_an_encoder_begins_with_the_weights_of_a_file(file):
     share = sum(p.numel() for p in net.encoder.parameters()) / sum(p.numel() for p in net.parameters())
     assert (
         said
-        == f"{share:.1%} of {sum(p.numel() for p in net.parameters())} weights begin as in {path}, the others at random"
+        == f"{100 * share:.1f} % of {sum(p.numel() for p in net.parameters())} weights begin as in {path}, the others at random"
     )
 
 

@@ -76,7 +76,7 @@ def test_every_layer_gives_what_the_published_formula_gives(tmp_path):
     torch.save(weights, tmp_path / "RatLesNetv2.model")
     planned = settings(8, tmp_path / "RatLesNetv2.model")
     net = build(planned)
-    assert load_initial_weights(net, planned).startswith("100.0% of ")
+    assert load_initial_weights(net, planned).startswith("all ")
     scan = torch.randn(1, 1, 9, 21, 14)  # (slices, first, second), which pooling does not divide
     wanted = formula(weights, scan)
     found = {}
@@ -104,7 +104,7 @@ def test_more_channels_begin_with_the_mean_kernel_and_more_classes_at_random(tmp
     planned = settings(8, tmp_path / "rat.pt")
     net = build(planned, channels=2, outputs=3)
     before = net.bottleneck4.seq[2].weight.clone()
-    assert not load_initial_weights(net, planned).startswith("100")
+    assert load_initial_weights(net, planned).endswith("the others at random")
     torch.testing.assert_close(net.conv1.weight[:, :1], weights["conv1.weight"] / 2)
     torch.testing.assert_close(net.conv1.weight.sum(1), weights["conv1.weight"].sum(1))
     assert torch.equal(net.bottleneck4.seq[2].weight, before)
