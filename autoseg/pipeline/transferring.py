@@ -66,6 +66,7 @@ def add_transfers(store: Store, plan: Plan, wanted: TransferWanted | None) -> tu
         memory[name] = fitted.memory
         if wanted.twin:
             made[f"{name}{TWIN}"] = fitted.configuration
+            reasons |= {f"{name}{TWIN}.{key}": why for key, why in fitted.reasons.items()}
             reasons[f"{name}{TWIN}.transfer"] = f"As {name}, but all weights begin at random; what is gained is shown."
             memory[f"{name}{TWIN}"] = fitted.memory
     if not made:
@@ -90,7 +91,12 @@ def find_origins(store: Store, said: str, plan: Plan) -> tuple[Origin, ...]:
         if own is not None:
             return (read_own_model(own, said),)
     if path.exists():
-        return read_nnunet_models(path, said)
+        try:
+            return read_nnunet_models(path, said)
+        except UsageError as error:
+            raise UsageError(
+                f"--pretrained: {said} is no model folder of autoseg's (no plan.json), and {error}"
+            ) from error
     known = [
         f"{dataset}/{name}"
         for dataset in subfolders(store.results_root)

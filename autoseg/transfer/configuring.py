@@ -66,7 +66,7 @@ def fit_configuration(plan: Plan, base: str, origin: Origin, *, cost: Cost) -> F
     if network_traits(settings.name).fixed_input_size or planned.tiling.tile_size == planned.patch_size:
         tile = patch
     network = fit_settings(settings, dimensions=planned.dimensions, patch=patch)
-    preprocessing, why = _fit_preprocessing(planned.preprocessing, origin, plan.channels)
+    preprocessing, whys = _fit_preprocessing(planned.preprocessing, origin, plan.channels)
     heads = weigh_heads(len(network.features) - 1) if network.deep_supervision else ()
     optimiser = planned.optimiser
     warmup = max(optimiser.warmup_share, WARMUP_SHARE)
@@ -82,12 +82,13 @@ def fit_configuration(plan: Plan, base: str, origin: Origin, *, cost: Cost) -> F
     )
     fitted = Configuration.model_validate(fitted.model_dump())
     fitted, gigabytes = _fit_memory(fitted, plan, base, cost)
-    reasons = {
+    reasons = {key.partition(".")[2]: why for key, why in plan.reasons.items() if key.partition(".")[0] == base}
+    reasons |= whys | {
         "network": f"That of {name}, so that its weights fit ({network.name}, {len(network.features)} stages).",
         "patch_size": f"As {base}, in multiples of the network's strides {'x'.join(map(str, divisor))}.",
-        "preprocessing": why,
         "optimiser": f"As {base}; the rate rises over the first {warmup:.0%}, so that what was learned is not lost.",
         "batch_size": f"{fitted.batch_size} samples; a step needs about {gigabytes:.2f} of {plan.memory_gb:g} GB.",
+        "memory": f"A training step is predicted to need {gigabytes:.2f} GB of {plan.memory_gb:g} GB.",
     }
     return Fitted(configuration=fitted, reasons=reasons, memory=MemoryFacts(predicted_gb=round(gigabytes, 2)))
 
@@ -113,26 +114,29 @@ def fit_axes(network: NetworkSettings, planned: NetworkSettings) -> NetworkSetti
 
 def _fit_preprocessing(
     planned: PreprocessingSettings, origin: Origin, channels: Sequence[str]
-) -> tuple[PreprocessingSettings, str]:
+) -> tuple[PreprocessingSettings, dict[str, str]]:
+    """The dataset's preprocessing with the source's normalisation and spacing, and why."""
     theirs, name = origin.preprocessing, origin.giver.name
     if theirs is None:
-        return planned, f"As planned for the dataset: {name} says nothing of its own."
+        return planned, {}
     matched = match_channels(origin.giver.channels[: len(theirs.channels)], channels)
     schemes: list[ChannelNormalization] = [
         own if number is None else theirs.channels[number]
         for own, number in zip(planned.channels, matched.values(), strict=True)
     ]
-    taken = [own for own, number in matched.items() if number is not None]
-    why = f"{', '.join(taken) or 'No channel'} normalised as in {name}"
+    taken = ", ".join(own for own, number in matched.items() if number is not None)
+    whys = {"preprocessing.channels": f"{taken or 'No channel'} as in {name}, the others as planned for the dataset."}
     spacing = planned.spacing
     if (planned.orientation, planned.axis_order) != (theirs.orientation, theirs.axis_order):
-        why += f"; the spacing is the dataset's own, because the axes of {name} are ordered otherwise."
+        why = f"The dataset's own, because the axes of {name} are ordered otherwise."
     else:
         spacing = tuple(map(_nearer_spacing, planned.spacing, theirs.spacing))  # type: ignore[assignment]
-        same = "as in the source where it differs by no more than"
-        shown = " x ".join("own" if mm is None else f"{mm:g}" for mm in spacing)
-        why += f"; spacing {shown} mm, {same} {LARGEST_STRETCH:g} times."
-    return planned.model_copy(update={"channels": tuple(schemes), "spacing": spacing}), why
+        why = (
+            f"That of {name} along every axis where it differs from the dataset's by no more than "
+            f"{LARGEST_STRETCH:g} times."
+        )
+    whys["preprocessing.spacing"] = why
+    return planned.model_copy(update={"channels": tuple(schemes), "spacing": spacing}), whys
 
 
 def _nearer_spacing(own: float | None, theirs: float | None) -> float | None:

@@ -111,3 +111,10 @@ def test_a_network_of_slices_gets_the_first_axis_of_the_planned_volume():
     assert lifted.kernels == ((1, 3, 3), (3, 3, 3), (3, 3, 3))
     assert lifted.strides == ((1, 1, 1), (2, 2, 2), (1, 2, 2))
     assert fit_axes(lifted, flat) == flat
+
+
+def test_every_value_keeps_a_reason(plan, origin):
+    reasons = {**plan.reasons, "3d.loss": "Because.", "3d.preprocessing.spacing": "Median."}
+    fitted = fit_configuration(plan.model_copy(update={"reasons": reasons}), "3d", origin, cost=free)
+    assert fitted.reasons["loss"] == "Because."
+    assert fitted.reasons["preprocessing.spacing"].startswith("That of theirs along every axis")
