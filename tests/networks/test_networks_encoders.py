@@ -66,11 +66,8 @@ def test_an_encoder_begins_with_the_weights_of_a_file(file):
     said = load_initial_weights(net, made)
     state = net.encoder.model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in weights.items())
-    share = sum(p.numel() for p in net.encoder.parameters()) / sum(p.numel() for p in net.parameters())
-    assert (
-        said
-        == f"{100 * share:.1f} % of {sum(p.numel() for p in net.parameters())} weights begin as in {path}, the others at random"
-    )
+    own, total = (sum(p.numel() for p in module.parameters()) for module in (net.encoder, net))
+    assert said == f"{100 * own / total:.1f} % of {total} weights begin as in {path}, the others at random"
 
 
 @pytest.mark.parametrize("channels", [1, 4])
