@@ -86,6 +86,8 @@ def fit_configuration(plan: Plan, base: str, origin: Origin, *, cost: Cost) -> F
     reasons |= whys | {
         "network": f"That of {name}, so that its weights fit ({network.name}, {len(network.features)} stages).",
         "patch_size": f"As {base}, in multiples of the network's strides {'x'.join(map(str, divisor))}.",
+        "loss": f"As {base}; heads weighted {', '.join(f'{w:g}' for w in heads) or '1'}, finest first.",
+        "tiling": f"As {base}, with tiles of {'x'.join(map(str, tile))} voxels.",
         "optimiser": f"As {base}; the rate rises over the first {warmup:.0%}, so that what was learned is not lost.",
         "batch_size": f"{fitted.batch_size} samples; a step needs about {gigabytes:.2f} of {plan.memory_gb:g} GB.",
         "memory": f"A training step is predicted to need {gigabytes:.2f} GB of {plan.memory_gb:g} GB.",

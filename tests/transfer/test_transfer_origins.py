@@ -114,7 +114,8 @@ def test_a_network_of_slices_gets_the_first_axis_of_the_planned_volume():
 
 
 def test_every_value_keeps_a_reason(plan, origin):
-    reasons = {**plan.reasons, "3d.loss": "Because.", "3d.preprocessing.spacing": "Median."}
+    reasons = {**plan.reasons, "3d.sampling": "Because.", "3d.preprocessing.spacing": "Median."}
     fitted = fit_configuration(plan.model_copy(update={"reasons": reasons}), "3d", origin, cost=free)
-    assert fitted.reasons["loss"] == "Because."
+    assert fitted.reasons["sampling"] == "Because."
+    assert fitted.reasons["loss"] == "As 3d; heads weighted 1, finest first."
     assert fitted.reasons["preprocessing.spacing"].startswith("That of theirs along every axis")
