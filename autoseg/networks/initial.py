@@ -56,9 +56,10 @@ def read_tensors(path: Path) -> Tensors:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
-        raise ModelError(
-            f"the weights {path} cannot be opened without running code ({str(error).splitlines()[0]}); {remedy}"
-        ) from error
+        # torch's own message advises to run the code.
+        damaged = not isinstance(error, pickle.UnpicklingError)
+        cause = str(error).splitlines()[0] if damaged and str(error) else "it is damaged or holds more than tensors"
+        raise ModelError(f"the weights {path} cannot be opened without running code ({cause}); {remedy}") from error
     nest = next((key for key in _NESTS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)), None)
     content = content if nest is None else content[nest]
     tensors = (
