@@ -112,7 +112,7 @@ def test_weights_of_another_encoder_are_refused(file):
 
 def test_a_file_that_would_run_code_is_not_opened(tmp_path):
     (tmp_path / "code.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
-    with pytest.raises(ModelError, match=r"cannot be opened without running code \(it is damaged or holds more than tensors\)"):
+    with pytest.raises(ModelError, match=r"without running code \(it is damaged or holds more"):
         read_tensors(tmp_path / "code.pt")
 
 
