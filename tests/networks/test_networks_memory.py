@@ -81,7 +81,17 @@ def test_the_estimate_is_what_lives_at_once_in_a_real_step(name, dimensions):
     assert predicted.total - predicted.workspace == pytest.approx(meter.peak, rel=0.1)
 
 
+@pytest.fixture
+def one_thread():
+    """Kernels of the CPU take workspace for every thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("name", NETWORKS.names())
+@pytest.mark.usefixtures("one_thread")
 def test_the_estimate_is_what_the_allocator_gives_out(name):
     dimensions = 2 if name in ON_ENCODERS else 3
     predicted = usual(name, dimensions)
