@@ -112,6 +112,11 @@ def test_what_is_trained_but_not_yet_predicted_still_takes_its_time():
     assert share(1000, 200, standings, {JOBS[0].name: 3.0}) == pytest.approx((950 - 200 - 40) / 3)
 
 
+def test_a_guess_that_is_too_high_leaves_half_to_training():
+    # 100 s, of which 4 predictions are guessed to take 40 s, and 40 s are spent: half of 60 s is kept.
+    assert share(100, 40, dict.fromkeys(JOBS, NEW)) == pytest.approx((95 - 40 - 30) / 4)
+
+
 def test_a_budget_that_is_used_up_still_trains_a_little():
     assert share(1000, 5000, dict.fromkeys(JOBS, NEW)) == pytest.approx(0.1 * 1000 / 4)
 

@@ -16,6 +16,7 @@ from autoseg.pipeline.experiment.records import RESERVED
 from autoseg.pipeline.fold_run import FACTS, mask_path, probabilities_path
 
 RESERVE = 0.05  # of a time budget, for comparing
+GUESS = 0.5  # of what is left of it; more is not kept for predicting before anything was predicted
 FLOOR = 0.1  # of an equal part of the budget; what a fold gets where predicting leaves less
 
 
@@ -130,6 +131,8 @@ def share_budget(
     known = [name for name in done if name in beside_s and expected_s.get(name)]
     if known:
         coming *= sum(beside_s[name] for name in known) / sum(expected_s[name] for name in known)
+    else:  # a guess that is too high must not leave the first configuration untrained
+        coming = min(coming, GUESS * lanes * max(0.0, budget_s - spent_s))
     begun = 0.0
     for standing in standings.values():
         if standing.facts is not None and not standing.is_trained and standing.facts.time_budget_s is not None:
