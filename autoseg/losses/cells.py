@@ -10,12 +10,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from autoseg.losses.blob import Lesions, number_lesions
-from autoseg.losses.dice import ce_part
+from autoseg.losses.dice import ce_part, dice_part
 from autoseg.losses.options import NotNegative, Positive
 from autoseg.losses.parts import (
     Counts,
     Regions,
-    count_overlap,
     find_counted,
     find_members,
     measure_dice,
@@ -61,10 +60,13 @@ def cc_dice_ce(
         batch_dice, smooth: as in ``dice_ce``.
     """
     first = 0 if regions else 1
-    counts = count_overlap(logits, target, regions, ignore_label, first=first)
-    pooled = counts.pool() if batch_dice else counts
     whole = sum_parts(
-        (dice_weight, lambda: 1 - measure_dice(pooled, smooth=smooth).mean()),
+        (
+            dice_weight,
+            lambda: dice_part(
+                logits, target, regions, ignore_label, whole_batch=batch_dice, smooth=smooth, first=first
+            ),
+        ),
         (ce_weight, lambda: ce_part(logits, target, regions, ignore_label)),
     )
     lesions = number_lesions(target, regions, ignore_label)

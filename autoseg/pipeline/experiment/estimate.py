@@ -12,18 +12,17 @@ import torch
 from autoseg.core.arrays import read_placement
 from autoseg.core.errors import AutosegError
 from autoseg.core.records import Folds, Plan
-from autoseg.losses import build_loss
 from autoseg.model import planned_network
 from autoseg.pipeline.experiment.jobs import Standing
 from autoseg.pipeline.experiment.orders import Job
+from autoseg.pipeline.feeding import TIMED_STEPS, time_step
 from autoseg.prediction.sliding import count_calls
-from autoseg.training import NoiseBatches, train_fold
+from autoseg.training import ALONE
 
 log = logging.getLogger(__name__)
 
 BESIDE = 1.3  # reading, restoring, writing and scoring beside the network itself
 TRIES = 5
-STEPS = 4  # of noise, the first of which does not count
 
 
 def estimate_training(
@@ -57,7 +56,7 @@ def estimate_training(
             estimates[name] = (measured * left, "from folds that were begun")
             continue
         try:
-            estimates[name] = (time_step(plan, name, device) * left, f"from {STEPS - 1} steps that were tried")
+            estimates[name] = (time_step(plan, name, device, ALONE) * left, f"from {TIMED_STEPS} steps that were tried")
         except (AutosegError, RuntimeError) as error:
             log.warning("how long %s takes is not known (%s)", name, str(error).splitlines()[0])
     return estimates
@@ -104,27 +103,6 @@ def time_tile(plan: Plan, name: str, device: torch.device) -> float:
             torch.cuda.synchronize(device)
         tries.append(time.monotonic() - began)
     return min(tries)
-
-
-def time_step(plan: Plan, name: str, device: torch.device) -> float:
-    """Seconds of a training step on batches of noise, without what making real ones takes."""
-    configuration = plan.configurations[name]
-    loss = build_loss(configuration.loss, regions=tuple(plan.regions.values()), ignore_label=plan.ignore_label)
-    batches = NoiseBatches(configuration, plan.count_inputs(name), max(plan.labels.values()) + 1)
-    network = planned_network(plan, name, seed=plan.seed).to(device)
-    ends: list[float] = []
-
-    def note(done: int, total: int, what: str) -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        ends.append(time.monotonic())
-
-    train_fold(
-        network, configuration, batches, loss=loss, device=device, epochs=1, steps_per_epoch=STEPS, progress=note
-    )
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
 def _steps_done(standing: Standing) -> int:
