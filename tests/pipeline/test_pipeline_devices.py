@@ -113,10 +113,11 @@ def test_a_process_that_dies_ends_the_other_with_a_sentence_and_the_same_command
 def test_processes_whose_launcher_dies_stop_by_themselves(long):
     process = spawn(long, "--steps-per-epoch", "100000")
     wait_for_steps(process, long)
-    pids = ranks_of(process)
+    ranks = [psutil.Process(pid) for pid in ranks_of(process)]
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)  # its streams close when the last of them has gone
-    assert not any(is_running(pid) for pid in pids)
+    process.communicate(timeout=60)  # its streams close when the last of them lets go of them, a little before its end
+    _, still_running = psutil.wait_procs(ranks, timeout=60)
+    assert not still_running
     assert facts_of(long)["steps"] > 0
 
 

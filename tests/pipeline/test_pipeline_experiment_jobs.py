@@ -130,7 +130,7 @@ def test_the_time_left_is_told_by_folds_that_were_begun(plan):
 
 
 def test_steps_are_tried_where_nothing_was_begun(plan, monkeypatch):
-    monkeypatch.setattr("autoseg.pipeline.experiment.estimate.time_step", lambda plan, name, device: 0.5)
+    monkeypatch.setattr("autoseg.pipeline.experiment.estimate.time_step", lambda plan, name, device, ranks: 0.5)
     found = estimate_training(plan, {Job("2d", "0"): NEW}, torch.device("cpu"), epochs=2, steps_per_epoch=20)
     assert found["2d"][0] == pytest.approx(20)
     assert "steps that were tried" in found["2d"][1]
