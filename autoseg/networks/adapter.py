@@ -8,10 +8,12 @@ import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import nn
 
+from autoseg.core.errors import PlanError
 from autoseg.core.records import NetworkSettings
 from autoseg.networks.stages import LEAKY_SLOPE, run_stage
 from autoseg.networks.traits import CHECKPOINTING
 
+DROPOUT = "dropout"  # the option of networks that are made of these arguments
 _CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
@@ -19,10 +21,16 @@ _NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 def architecture_arguments(
     settings: NetworkSettings, dimensions: int, input_channels: int, output_channels: int
 ) -> dict[str, Any]:
-    """What both U-Nets take: instance norm with weights, leaky ReLU 0.01, biased convolutions, no dropout.
+    """What both U-Nets take: instance norm with weights, leaky ReLU 0.01, biased convolutions.
+
+    The option ``dropout`` hides that share of the values behind every convolution while training; none by default.
+
+    Raises:
+        PlanError: a dropout that is no share.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on network architecture.
     """
+    share = read_dropout(settings)
     return {
         "input_channels": input_channels,
         "n_stages": len(settings.features),
@@ -36,10 +44,24 @@ def architecture_arguments(
         "conv_bias": True,
         "norm_op": _NORMS[dimensions],
         "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": nn.Dropout if share else None,
+        "dropout_op_kwargs": {"p": share, "inplace": True} if share else None,
         "nonlin": nn.LeakyReLU,
         "nonlin_kwargs": {"negative_slope": LEAKY_SLOPE, "inplace": True},
         "deep_supervision": settings.deep_supervision,
     }
+
+
+def read_dropout(settings: NetworkSettings) -> float:
+    """The option ``dropout``: at least 0, below 1.
+
+    Raises:
+        PlanError: it is something else.
+    """
+    share = settings.options.get(DROPOUT, 0)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+        raise PlanError(f"network '{settings.name}' has dropout {share!r}; write a share from 0 to below 1, say 0.2")
+    return float(share)
 
 
 class EncoderDecoder(nn.Module):
@@ -61,11 +83,12 @@ class EncoderDecoder(nn.Module):
         self.gates = gates
         self.deep_supervision = settings.deep_supervision
         self.checkpointing = bool(settings.options.get(CHECKPOINTING, False))
+        self.draws = read_dropout(settings) > 0
         del self.decoder.encoder
         for module in self.modules():
             if isinstance(module, ConvDropoutNormReLU):
                 # All of them live on in ``all_modules``, the only one that its forward calls.
-                for name in ("conv", "norm", "nonlin"):
+                for name in ("conv", "norm", "dropout", "nonlin"):
                     if hasattr(module, name):
                         delattr(module, name)
 
@@ -73,12 +96,13 @@ class EncoderDecoder(nn.Module):
         """(B,C,*spatial) float -> logits (B,K,*spatial of each output), finest first."""
         skips = []
         for index in range(len(self.encoder.stages)):
-            x = run_stage(self._encode, x, index, checkpointing=self.checkpointing)
+            x = run_stage(self._encode, x, index, checkpointing=self.checkpointing, draws=self.draws)
             skips.append(x)
         x = skips.pop()
         logits: list[torch.Tensor] = []
         for index, head in enumerate(self.decoder.seg_layers):
-            x = run_stage(self._decode, x, skips.pop(), index, checkpointing=self.checkpointing)
+            skip = skips.pop()
+            x = run_stage(self._decode, x, skip, index, checkpointing=self.checkpointing, draws=self.draws)
             if self.deep_supervision or not skips:
                 logits.insert(0, head(x))
         return logits

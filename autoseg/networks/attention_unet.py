@@ -7,7 +7,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
 from autoseg.core.records import NetworkSettings
-from autoseg.networks.adapter import EncoderDecoder, architecture_arguments
+from autoseg.networks.adapter import DROPOUT, EncoderDecoder, architecture_arguments
 from autoseg.networks.stages import initialise_convolutions
 from autoseg.networks.traits import Architecture, NetworkTraits
 
@@ -49,4 +49,4 @@ class AttentionGate(nn.Module):
         return skip * self.share(self.from_decoder(x) + self.from_skip(skip))
 
 
-ATTENTION_UNET = Architecture(build=build_attention_unet, traits=NetworkTraits())
+ATTENTION_UNET = Architecture(build=build_attention_unet, traits=NetworkTraits(options=(DROPOUT,)))

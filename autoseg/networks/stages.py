@@ -15,23 +15,27 @@ CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def run_stage(
-    stage: Callable[..., torch.Tensor], *inputs: Any, checkpointing: bool, norms: Sequence[nn.Module] = ()
+    stage: Callable[..., torch.Tensor],
+    *inputs: Any,
+    checkpointing: bool,
+    norms: Sequence[nn.Module] = (),
+    draws: bool = False,
 ) -> torch.Tensor:
     """Apply a stage; with checkpointing only its inputs are kept, and the way back computes it again.
 
     Args:
         norms: batch norms inside the stage; computed again, they must not count the same batch twice.
+        draws: the stage has random layers; computed again, they must draw the same.
 
     Source: Chen et al. 2016, arXiv 1604.06174.
     """
     if not (checkpointing and torch.is_grad_enabled()):
         return stage(*inputs)
-    # No network with this option has random layers, so there is no random state to bring back.
     return checkpoint(
         stage,
         *inputs,
         use_reentrant=False,
-        preserve_rng_state=False,
+        preserve_rng_state=draws,
         context_fn=lambda: (nullcontext(), _keep_statistics(norms)),
     )
 

@@ -84,18 +84,18 @@ def test_two_devices_train_as_one(run, planned, tmp_path):
 
 
 def test_a_signal_stops_both(long):
-    process = spawn(long, "--steps-per-epoch", "100")
+    process = spawn(long, "--steps-per-epoch", "50")
     wait_for_steps(process, long)
     os.kill(process.pid, signal.SIGTERM)
     code, _, err = finish(process)
     assert code == 128 + signal.SIGTERM, err
     assert "stopped; run the same command again" in err
-    assert 0 < facts_of(long)["steps"] < 200
+    assert 0 < facts_of(long)["steps"] < 100
 
 
 def test_a_process_that_dies_ends_the_other_with_a_sentence_and_the_same_command_goes_on(long):
     victim = 1
-    process = spawn(long, "--steps-per-epoch", "100")
+    process = spawn(long, "--steps-per-epoch", "50")
     wait_for_steps(process, long)
     pids = ranks_of(process)
     os.kill(pids[victim], signal.SIGKILL)
@@ -137,7 +137,7 @@ def test_what_cannot_be_shared_is_said(run, planned, monkeypatch, world, options
 def test_torchrun_starts_them_again_and_they_resume(long):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "autoseg.train"]
-    argv = [*launcher, *meeting, *TRAIN, "--steps-per-epoch", "40", "--root", str(long)]
+    argv = [*launcher, *meeting, *TRAIN, "--steps-per-epoch", "25", "--root", str(long)]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     wait_for_steps(process, long)
     os.kill(ranks_of(process)[1], signal.SIGKILL)
@@ -145,5 +145,5 @@ def test_torchrun_starts_them_again_and_they_resume(long):
     assert code == 0, err
     assert "resuming at epoch" in err
     assert facts_of(long)["finished"]
-    assert facts_of(long)["steps"] == 80
+    assert facts_of(long)["steps"] == 50
     assert (fold_of(long) / "scores.json").exists()
