@@ -2,7 +2,7 @@
 
 from autoseg.evaluation.cases import score_case, score_missing
 from autoseg.evaluation.comparing import ComparableScores, align_scores, compare_pairs
-from autoseg.evaluation.conventions import DEFAULT_METRICS, PRESETS, Convention, follow_preset
+from autoseg.evaluation.conventions import DEFAULT_METRICS, PRESETS, Convention, follow_preset, follow_settings
 from autoseg.evaluation.pairing import Pair, Pairing, pair_masks
 from autoseg.evaluation.ranking import rank_folders
 from autoseg.evaluation.statistics import bootstrap_interval
@@ -29,6 +29,7 @@ __all__ = [
     "bootstrap_interval",
     "compare_pairs",
     "follow_preset",
+    "follow_settings",
     "pair_masks",
     "rank_folders",
     "render_comparison",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from autoseg.core.errors import UsageError
-from autoseg.core.records import Dataset
-from autoseg.metrics import EmptyScore
+from autoseg.core.errors import PlanError, UsageError
+from autoseg.core.records import Dataset, ScoringSettings
+from autoseg.metrics import METRICS, EmptyScore
 
 DEFAULT_METRICS = (
     "dice",
@@ -134,3 +134,25 @@ def follow_preset(name: str, dataset: Dataset) -> tuple[Dataset, Convention]:
     preset = PRESETS[name]
     dataset, rules = preset.adapt(dataset)
     return dataset, replace(preset.convention, preset=name, rules=rules)
+
+
+def follow_settings(
+    settings: ScoringSettings, dataset: Dataset, *, with_probabilities: bool
+) -> tuple[Dataset, Convention]:
+    """The dataset as a configuration's scoring sees it, and how that scores.
+
+    Args:
+        with_probabilities: those of the cases will be at hand, beside their masks.
+
+    Raises:
+        UsageError: a preset or metric that does not exist.
+        PlanError: a metric that masks alone do not give.
+    """
+    dataset, convention = follow_preset(settings.preset, dataset) if settings.preset else (dataset, Convention())
+    for name in settings.metrics:
+        if METRICS[name].needs_probability and not with_probabilities:
+            raise PlanError(
+                f"scoring.metrics names {name}, which masks alone do not give; train with --probabilities, or take it "
+                f"out of the plan"
+            )
+    return dataset, replace(convention, metrics=tuple(dict.fromkeys((*convention.metrics, *settings.metrics))))

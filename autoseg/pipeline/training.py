@@ -13,8 +13,9 @@ from autoseg.core.arrays import is_prepared, read_prepared
 from autoseg.core.errors import ModelError, StaleError, UsageError
 from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Progress, no_progress
-from autoseg.core.records import Case, Configuration, Dataset, Fold, Plan, PreparedCase, Scores
+from autoseg.core.records import Case, Configuration, Dataset, Fold, Plan, PreparedCase, Scores, ScoringSettings
 from autoseg.core.store import Store, hash_settings
+from autoseg.evaluation import Convention, follow_settings
 from autoseg.evaluation.boxed import BoxedProbabilities
 from autoseg.model import PLAN, fold_folder, load_model, load_plan, save_plan, trained_folds
 from autoseg.pipeline.cascade import add_priors, check_source, copy_source
@@ -81,6 +82,7 @@ def train(
     plan = adopt_relief(plan, folder, configuration_name)
     configuration = plan.configurations[configuration_name]
     _check_ranks(configuration, configuration_name, ranks, fit)
+    scored, convention = follow_settings(configuration.scoring, dataset, with_probabilities=probabilities)
     prepared = _read_arrays(store, dataset, configuration, configuration_name, fold)
     lesson = Segmentation(starts_folder(store, name))
     run = FoldRun(plan, configuration_name, fold_name, fold, folder, target, time_budget_s, lesson, trackers, ranks)
@@ -94,7 +96,9 @@ def train(
     if not ranks.leads or not run.is_finished() or not fold.validation:
         return None
     cases = [prepared[case] for case in fold.validation]
-    return _validate(run, dataset, cases, probabilities, should_stop, progress)
+    if not _predict_held_out(run, dataset, cases, probabilities, should_stop, progress):
+        return None
+    return _score_held_out(run, scored, convention, progress)
 
 
 def _check_ranks(configuration: Configuration, name: str, ranks: Ranks, fit: bool) -> None:
@@ -227,7 +231,7 @@ def _claim(folder: Path, fold_name: str, plan: Plan, name: str, restart: bool) -
 
 
 def _identity(plan: Plan, name: str) -> str:
-    """What must be equal for folds to belong to one model: all but length, seed, checkpoints and who does the work."""
+    """What must be equal for folds to belong to one model: all but length, seed, checkpoints, scores and who works."""
     configuration = plan.configurations[name]
     training = configuration.training.model_copy(
         update={"epochs": 1, "steps_per_epoch": 1, "accumulation": 1, "acceleration": "auto", "checkpoint_minutes": 1.0}
@@ -236,20 +240,20 @@ def _identity(plan: Plan, name: str) -> str:
     network = configuration.network.model_copy(update={"options": options})
     augmentation = configuration.augmentation.model_copy(update={"device": "auto"})
     comparable = configuration.model_copy(
-        update={"training": training, "network": network, "augmentation": augmentation}
+        update={"training": training, "network": network, "augmentation": augmentation, "scoring": ScoringSettings()}
     )
     return hash_settings(comparable, plan.channels, plan.labels, plan.regions)
 
 
-def _validate(
+def _predict_held_out(
     run: FoldRun,
     dataset: Dataset,
     cases: Sequence[PreparedCase],
     probabilities: bool,
     should_stop: Callable[[], bool],
     progress: Progress,
-) -> Scores | None:
-    """Predict the held-out cases on their own grids and score them; what is there already stays."""
+) -> bool:
+    """Predict the held-out cases on their own grids; what is there already stays. False where it was stopped."""
     sources = {case.id: case for case in dataset.cases}
     todo = [case for case in cases if not run.is_predicted(case.id, probabilities=probabilities)]
     if todo:
@@ -258,7 +262,7 @@ def _validate(
             progress(done, len(todo), "predicting held-out cases")
             if should_stop():
                 log.info("stopped; run the same command again to go on")
-                return None
+                return False
             if probabilities:
                 mask, found = predict_probabilities(model, case, run.device)
                 outputs = run.plan.outputs
@@ -269,7 +273,12 @@ def _validate(
             like = sources[case.id].channels[0].path
             write_voxels(run.mask_path(case.id), mask.voxels, mask.grid, like=like)
         progress(len(todo), len(todo), "predicting held-out cases")
-    masks = {case.id: run.mask_path(case.id) for case in cases}
-    scores = score_masks(dataset, masks, progress=progress)
+    return True
+
+
+def _score_held_out(run: FoldRun, dataset: Dataset, convention: Convention, progress: Progress) -> Scores:
+    """Score the masks of the held-out cases and write the scores."""
+    masks = {case: run.mask_path(case) for case in run.fold.validation}
+    scores = score_masks(dataset, masks, convention=convention, progress=progress)
     write_scores(run.here, scores)
     return scores

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from autoseg.core.errors import UsageError
-from autoseg.core.records import Plan, parse_record, render_record
+from autoseg.core.records import Plan, ScoringSettings, parse_record, render_record
 from autoseg.losses import build_loss
+from autoseg.metrics import METRICS
 from autoseg.networks import build_network, fit_settings, network_traits
 from autoseg.planning import add_recipes, make_plan
 from autoseg.planning.pricing import Price
@@ -128,3 +129,20 @@ def test_a_recipe_says_what_it_is_and_what_is_ours(name):
     assert recipe.departs.endswith(".")
     assert not recipe.system.endswith(".")
     assert recipe.dimensions in network_traits(recipe.network.name).dimensions
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_reports_what_its_system_did(name, fingerprint):
+    recipe = read_recipe(name)
+    assert recipe.metrics
+    assert all(metric in METRICS for metric in recipe.metrics)
+    plan = planned(fingerprint(10, SHAPE), name)
+    assert plan.configurations[name].scoring == ScoringSettings(metrics=recipe.metrics)
+    assert plan.reasons[f"{name}.scoring"].endswith("here they are scores of volumes.")
+
+
+def test_single_slices_are_scored_by_the_system_s_own_protocol(fingerprint):
+    plan = planned(fingerprint(10, (1, 64, 64)), "s4a")
+    assert plan.configurations["s4a"].scoring == ScoringSettings(preset="slices", metrics=("dice", "iou", "accuracy"))
+    assert "an empty answer to an empty slice scores 1" in plan.reasons["s4a.scoring"]
+    assert plan.configurations["2d"].scoring == ScoringSettings()

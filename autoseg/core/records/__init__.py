@@ -45,6 +45,7 @@ from autoseg.core.records.settings import (
     OptimiserSettings,
     PreprocessingSettings,
     SamplingSettings,
+    ScoringSettings,
     TilingSettings,
     TrainingSettings,
 )
@@ -108,6 +109,7 @@ __all__ = [
     "ScoredCase",
     "Scores",
     "ScoresComparison",
+    "ScoringSettings",
     "Statistics",
     "Subsets",
     "TilingSettings",

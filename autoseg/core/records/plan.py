@@ -15,6 +15,7 @@ from autoseg.core.records.settings import (
     OptimiserSettings,
     PreprocessingSettings,
     SamplingSettings,
+    ScoringSettings,
     TilingSettings,
     TrainingSettings,
 )
@@ -26,7 +27,7 @@ class Configuration(Record):
 
     Attributes:
         dimensions: 2 (slices along the first axis) or 3.
-        preprocessing, network, loss, optimiser, training, sampling, augmentation, tiling: complete settings.
+        preprocessing, network, loss, optimiser, training, sampling, augmentation, tiling, scoring: complete settings.
         patch_size: voxels per axis of a training sample.
         batch_size: samples per step.
         cascade_from: name of the configuration whose prediction the network sees too, as extra input channels;
@@ -45,6 +46,7 @@ class Configuration(Record):
     sampling: SamplingSettings
     augmentation: AugmentationSettings
     tiling: TilingSettings
+    scoring: ScoringSettings = ScoringSettings()
     cascade_from: str | None = None
     transfer: TransferSettings | None = None
 

@@ -1,4 +1,4 @@
-"""The settings that a configuration is made of: preprocessing, network, loss, optimiser, training, batches, tiles."""
+"""The settings that a configuration is made of, from preprocessing over network and training to tiles and scores."""
 
 from __future__ import annotations
 
@@ -304,3 +304,15 @@ class TilingSettings(Record):
     step: float = Field(default=0.5, gt=0, le=1)
     sigma: PositiveFloat = 0.125
     mirror_axes: tuple[int, ...] = ()
+
+
+class ScoringSettings(Record):
+    """What the masks of held-out cases are scored by when a training has ended.
+
+    Attributes:
+        preset: of ``autoseg_evaluate``, whose metrics and conventions are followed; None follows our own.
+        metrics: names from the METRICS table, beside those of the preset or our own.
+    """
+
+    preset: str | None = None
+    metrics: tuple[str, ...] = ()

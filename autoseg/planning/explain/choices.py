@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoseg.core.records import Configuration, Plan
+from autoseg.core.records import Configuration, Plan, ScoringSettings
 from autoseg.planning.explain.page import Entry, entry, head
 from autoseg.planning.spacing import join
 
@@ -23,6 +23,7 @@ _TITLES = {
     "sampling": "Sampling",
     "augmentation": "Augmentation",
     "tiling": "Prediction",
+    "scoring": "Scores",
 }
 
 
@@ -87,6 +88,9 @@ def _describe_values(plan: Plan, name: str) -> dict[str, str]:
         f"scale {aug.scale[0]:g} to {aug.scale[1]:g}",
         "tiling": f"tiles of {join(c.tiling.tile_size)}, mirrored axes: {axes}",
     }
+    if c.scoring != ScoringSettings():
+        preset = [f"preset {c.scoring.preset}"] if c.scoring.preset else []
+        values["scoring"] = ", ".join([*preset, *c.scoring.metrics])
     if c.cascade_from is not None:
         values["cascade_from"] = f"sees the prediction of {c.cascade_from}"
     if name in plan.memory:

@@ -16,6 +16,7 @@ from autoseg.core.records import (
     NetworkSettings,
     Plan,
     PreprocessingSettings,
+    ScoringSettings,
     TilingSettings,
 )
 from autoseg.planning.folds import DEFAULT_COUNT
@@ -129,6 +130,7 @@ def _configure(plan: Plan, recipe: Recipe, ground: _Ground) -> tuple[Configurati
     per_case = ground.slices / ground.cases if recipe.dimensions == 2 else 1.0
     samples = ground.cases * (DEFAULT_COUNT - 1) / DEFAULT_COUNT * per_case
     steps = max(1, math.ceil(samples / recipe.batch_size))
+    scoring, why_scoring = _fit_scoring(recipe, ground)
     augmentation = recipe.augmentation
     if augmentation is None:
         augmentation = _fit_augmentation(ground.base, recipe.dimensions)
@@ -144,6 +146,7 @@ def _configure(plan: Plan, recipe: Recipe, ground: _Ground) -> tuple[Configurati
         sampling=recipe.sampling,
         augmentation=augmentation,
         tiling=TilingSettings(tile_size=patch),
+        scoring=scoring,
     )
     reasons = {
         "recipe": f"{recipe.system}. {recipe.departs}",
@@ -153,6 +156,7 @@ def _configure(plan: Plan, recipe: Recipe, ground: _Ground) -> tuple[Configurati
             f"training cases in batches of {recipe.batch_size}."
         ),
         "loss": why_loss,
+        "scoring": why_scoring,
     }
     if recipe.assumed:
         reasons["assumed"] = (
@@ -227,6 +231,19 @@ def _fit_loss(plan: Plan, recipe: Recipe) -> tuple[LossSettings, str]:
             f"{outputs} outputs."
         )
     return loss, why
+
+
+def _fit_scoring(recipe: Recipe, ground: _Ground) -> tuple[ScoringSettings, str]:
+    """The system's metrics; and on cases that are single slices its protocol, too."""
+    reported = ", ".join(recipe.metrics)
+    if ground.slices > ground.cases:
+        why = f"The system reports {reported}; here they are scores of volumes."
+        return ScoringSettings(metrics=recipe.metrics), why
+    why = (
+        f"Every case is a single slice, so all is scored as the system did: {reported} per slice, and an empty answer to "
+        f"an empty slice scores 1."
+    )
+    return ScoringSettings(preset="slices", metrics=recipe.metrics), why
 
 
 def _price(plan: Plan, configuration: Configuration, cost: Cost) -> float:

@@ -45,6 +45,7 @@ class Recipe(Record):
     Attributes:
         system: what it is, in a few words.
         departs: one sentence on where ours is another, and why.
+        metrics: that the system reports.
         assumed: keys of the configuration that the system does not state, and whose values are ours.
         dimensions: 2 or 3.
         patch_size: voxels per axis, ``case`` for the median case, or ``plan`` for the plan's own.
@@ -60,6 +61,7 @@ class Recipe(Record):
 
     system: str
     departs: str
+    metrics: tuple[str, ...]
     assumed: tuple[str, ...] = ()
     dimensions: Literal[2, 3]
     patch_size: tuple[PositiveInt, ...] | Literal["case", "plan"]
