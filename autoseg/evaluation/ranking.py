@@ -6,7 +6,6 @@ Source: ISLES'22, arXiv:2206.06694, and Maier-Hein et al., doi:10.1038/s41467-01
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from autoseg.core.records import Rank
 from autoseg.evaluation.comparing import ComparableScores
@@ -34,7 +33,7 @@ def rank_folders(comparable: ComparableScores) -> tuple[Rank, ...]:
         return ()
     by_case = np.nanmean(flat, axis=1)
     means = by_case.mean(axis=0)
-    places = rankdata(np.round(means, SAME), method="min")
+    places = _rank(np.round(means, SAME), method="min")
     ranked = [row for row in range(len(metrics)) if not np.isnan(ranks[:, :, row]).all()]
     found = [
         Rank(
@@ -58,6 +57,12 @@ def _rank_cases(comparable: ComparableScores, label: str, metric: str) -> np.nda
         values = [np.nan if value is None else sign * value for value in comparable.values(name, label, metric)]
         cost.append(np.where(missing | np.isnan(values), np.inf, values))
     table = np.stack(cost, axis=1)
-    ranks = rankdata(np.round(table, 12), axis=1).astype(float)
+    ranks = _rank(np.round(table, 12), axis=1).astype(float)
     ranks[np.isinf(table).all(axis=1)] = np.nan
     return ranks
+
+
+def _rank(values: np.ndarray, axis: int | None = None, method: str = "average") -> np.ndarray:
+    from scipy.stats import rankdata  # half a second that no training need wait for
+
+    return rankdata(values, axis=axis, method=method)

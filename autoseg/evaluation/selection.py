@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import wilcoxon
 
 from autoseg.core.errors import DataError
 
@@ -139,6 +138,8 @@ def signed_rank_p(differences: np.ndarray) -> float:
     """
     if not np.any(differences):
         return 1.0
+    from scipy.stats import wilcoxon  # half a second that no training need wait for
+
     return float(wilcoxon(differences).pvalue)
 
 

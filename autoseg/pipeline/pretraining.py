@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoseg.batches import Batches
 from autoseg.core.arrays import is_prepared, read_prepared
 from autoseg.core.errors import CasesError, ModelError, StaleError, UsageError
 from autoseg.core.parallel import Progress, no_progress
@@ -23,6 +22,7 @@ from autoseg.datasets import find_scans
 from autoseg.losses import DeepLoss
 from autoseg.model import fold_folder, save_plan
 from autoseg.networks import Part, build_network
+from autoseg.pipeline.feeding import open_batches
 from autoseg.pipeline.fold_run import FoldRun
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
 from autoseg.pipeline.planning import arrays_folder, case_key, open_raw, read_folds, read_plan
@@ -152,13 +152,7 @@ class MaskedBlocks:
 
         @contextmanager
         def opened() -> Iterator[BatchSource]:
-            with Batches(
-                cases,
-                plan.configurations[name],
-                seed=seed,
-                workers=torch.get_num_threads(),
-                pin_memory=device.type == "cuda",
-            ) as batches:
+            with open_batches(plan, name, cases, seed=seed, device=device, ranks=ranks) as batches:
                 yield MaskedBatches(batches, block=facts.block, share=facts.masked_share, seed=seed)
 
         return opened()
