@@ -23,11 +23,14 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from cases import Task, make_task, read_hippocampus
 
 from autoseg.batches import Batches, hold_on_device
 from autoseg.core.arrays import read_prepared, write_prepared
+
+REST_S, SHARE_AT_REST = 0.5, 0.05  # it polls its queues all the time, which costs a little
 
 
 @dataclass(kw_only=True)
@@ -57,6 +60,22 @@ class Peer:
         if not line:
             sys.exit(f"nnU-Net's process ended when it was asked to {do}")
         return json.loads(line)
+
+    def rest(self) -> None:
+        """Wait until its workers have filled what they hold ready; else they would run beside ours."""
+        while self._busy_s() > SHARE_AT_REST * REST_S:
+            pass
+
+    def _busy_s(self) -> float:
+        """Processor seconds of it and its workers within some time."""
+        before = self._processor_s()
+        time.sleep(REST_S)
+        return self._processor_s() - before
+
+    def _processor_s(self) -> float:
+        own = psutil.Process(self.process.pid)
+        times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+        return sum(spent.user + spent.system for spent in times)
 
     def __exit__(self, *_: object) -> None:
         assert self.process.stdin is not None
@@ -109,6 +128,7 @@ def compare(task: Task, peer: Peer, folder: Path, cores: tuple[int, ...], argume
         ours.load(1)
         for _ in range(arguments.repeats):
             found[0].append(peer.ask("load", batches=count))
+            peer.rest()
             found[1].append(ours.load(count))
     peer.ask("close")
     samples = count * configuration.batch_size

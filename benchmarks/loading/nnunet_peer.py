@@ -24,7 +24,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 torch.set_num_threads(1)
-CACHED = 6  # batches that its augmenter holds ready at least
+CACHED = 6  # batches that each of its augmenter's two queues holds at least
 ANGLE = np.pi / 6  # its rotation where no axis is coarse
 
 
@@ -82,7 +82,7 @@ class Loading:
         if workers == 0:
             self.batches = SingleThreadedAugmenter(loader, None)
         else:
-            self.held = max(CACHED, workers // 2) + workers
+            self.held = 2 * max(CACHED, workers // 2) + workers + 1  # two queues, and what is in hand
             self.batches = NonDetMultiThreadedAugmenter(
                 data_loader=loader, transform=None, num_processes=workers, num_cached=max(CACHED, workers // 2),
                 seeds=list(range(workers)), pin_memory=False, wait_time=0.002,
