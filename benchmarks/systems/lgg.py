@@ -127,9 +127,7 @@ def train(place: Place, run: Row, device: str) -> Row:
     if run["protocol"] == "honest":
         masks = place.folder / "masks" / run["system"]
         scans = place.raw(APART) / "imagesTr"
-        place.run(
-            "predict", "-i", str(scans), "-o", str(masks), "-d", dataset, "-c", run["system"], "--device", device
-        )
+        place.run("predict", "-i", str(scans), "-o", str(masks), "-d", dataset, "-c", run["system"], "--device", device)
         place.run("evaluate", "-p", str(masks), "-d", APART)
     else:
         masks = here / "validation"

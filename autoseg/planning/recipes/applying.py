@@ -240,8 +240,8 @@ def _fit_scoring(recipe: Recipe, ground: _Ground) -> tuple[ScoringSettings, str]
         why = f"The system reports {reported}; here they are scores of volumes."
         return ScoringSettings(metrics=recipe.metrics), why
     why = (
-        f"Every case is a single slice, so all is scored as the system did: {reported} per slice, and an empty answer to "
-        f"an empty slice scores 1."
+        f"Every case is a single slice, so all is scored as the system did: {reported} per slice, and an empty answer "
+        f"to an empty slice scores 1."
     )
     return ScoringSettings(preset="slices", metrics=recipe.metrics), why
 
