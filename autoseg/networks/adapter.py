@@ -23,14 +23,8 @@ def architecture_arguments(
 ) -> dict[str, Any]:
     """What both U-Nets take: instance norm with weights, leaky ReLU 0.01, biased convolutions.
 
-    The option ``dropout`` hides that share of the values behind every convolution while training; none by default.
-
-    Raises:
-        PlanError: a dropout that is no share.
-
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on network architecture.
     """
-    share = read_dropout(settings)
     return {
         "input_channels": input_channels,
         "n_stages": len(settings.features),
@@ -44,8 +38,6 @@ def architecture_arguments(
         "conv_bias": True,
         "norm_op": _NORMS[dimensions],
         "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": nn.Dropout if share else None,
-        "dropout_op_kwargs": {"p": share, "inplace": True} if share else None,
         "nonlin": nn.LeakyReLU,
         "nonlin_kwargs": {"negative_slope": LEAKY_SLOPE, "inplace": True},
         "deep_supervision": settings.deep_supervision,
@@ -72,7 +64,8 @@ class EncoderDecoder(nn.Module):
 
     Args:
         architecture: one of its U-Nets, an ``nn.Module`` with ``encoder`` and ``decoder``, taken apart.
-        settings: deep supervision and checkpointing.
+        settings: deep supervision, checkpointing, and ``dropout``: the share of the values that training hides behind
+            every activation, last in its block, so that no name of a weight depends on it.
         gates: per decoder stage, coarsest first, ``gate(x, skip) -> skip``; None passes skips on as they are.
     """
 
@@ -83,12 +76,15 @@ class EncoderDecoder(nn.Module):
         self.gates = gates
         self.deep_supervision = settings.deep_supervision
         self.checkpointing = bool(settings.options.get(CHECKPOINTING, False))
-        self.draws = read_dropout(settings) > 0
+        dropout = read_dropout(settings)
+        self.draws = dropout > 0
         del self.decoder.encoder
         for module in self.modules():
             if isinstance(module, ConvDropoutNormReLU):
+                if self.draws and hasattr(module, "nonlin"):
+                    module.all_modules.append(nn.Dropout(dropout))
                 # All of them live on in ``all_modules``, the only one that its forward calls.
-                for name in ("conv", "norm", "dropout", "nonlin"):
+                for name in ("conv", "norm", "nonlin"):
                     if hasattr(module, name):
                         delattr(module, name)
 
