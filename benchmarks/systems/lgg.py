@@ -102,15 +102,16 @@ def prepare(place: Place, args: argparse.Namespace) -> None:
     for name in (PATIENTS, SLICES) if "own" in args.protocols else (PATIENTS,):
         if not place.plan(name).exists():
             place.run("plan", "-d", name, "--preset", args.preset, "--device", args.device, "--recipe", *RECIPES)
-        if not args.imagenet:
-            begin_at_random(place.plan(name))
+        adjust(place.plan(name), imagenet=args.imagenet, scoring="slices" if name == SLICES else None)
 
 
-def begin_at_random(path: Path) -> None:
-    """Take the published weights out of a plan, where there is no network to fetch them."""
+def adjust(path: Path, *, imagenet: bool, scoring: str | None) -> None:
+    """Score all configurations of a plan alike, and take published weights out where no network may fetch them."""
     document = json.loads(path.read_text())
     for configuration in document["configurations"].values():
-        configuration["network"]["options"].pop("weights", None)
+        configuration["scoring"] = {"preset": scoring}
+        if not imagenet:
+            configuration["network"]["options"].pop("weights", None)
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 
@@ -120,21 +121,19 @@ def train(place: Place, run: Row, device: str) -> Row:
     budget = f"{60 * run['minutes']:g}s"
     place.run(
         "train", "-d", dataset, "-c", run["system"], "-f", "0", "--time-budget", budget, "--seed", str(run["seed"]),
-        "--device", device,
+        "--device", device, "--restart",
     )  # fmt: skip
     here = place.fold(dataset, run["system"])
     facts = TrainedFold.model_validate_json((here / "fold.json").read_text())
+    scored = here
     if run["protocol"] == "honest":
-        masks = place.folder / "masks" / run["system"]
+        scored = masks = place.folder / "masks" / run["system"]
         scans = place.raw(APART) / "imagesTr"
         place.run("predict", "-i", str(scans), "-o", str(masks), "-d", dataset, "-c", run["system"], "--device", device)
         place.run("evaluate", "-p", str(masks), "-d", APART)
-    else:
-        masks = here / "validation"
-        place.run("evaluate", "-p", str(masks), "-d", dataset, "-f", "0", "--preset", "slices")
     plan = Plan.model_validate_json((here.parent / "plan.json").read_text())
     made = plan.configurations[run["system"]]
-    scores = Scores.model_validate_json((masks / "scores.json").read_text())
+    scores = Scores.model_validate_json((scored / "scores.json").read_text())
     folds = Folds.model_validate_json(place.plan(dataset).with_name("folds.json").read_text())
     return {
         **run,
