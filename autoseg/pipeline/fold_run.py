@@ -19,7 +19,7 @@ from autoseg.core.records import Fold, Plan, PreparedCase, TrainedFold
 from autoseg.core.store import hash_settings, read_record, write_bytes, write_record, write_text
 from autoseg.model import WEIGHTS, fold_folder, save_plan, save_weights
 from autoseg.pipeline.lessons import Lesson
-from autoseg.pipeline.machine import name_device
+from autoseg.pipeline.machine import memory_kept, name_device
 from autoseg.pipeline.writing import BackgroundWriter
 from autoseg.planning import relieve
 from autoseg.report import Tracker, draw_progress, open_tracker
@@ -130,7 +130,10 @@ class FoldRun:
             self._write_facts(state)  # before the first checkpoint, so that every resume can be checked
         validate = self.lesson.validate(self.plan, self.name, self.fold, prepared, self.device, should_stop)
         network = self.lesson.network(self.plan, self.name, fresh=state is None).to(self.device)
+        memory = self.plan.memory.get(self.name)
+        needed_gb = None if memory is None else max(memory.predicted_gb, memory.measured_gb or 0.0)
         with (
+            memory_kept(self.device, needed_gb, share=self.ranks.neighbours),
             self._tracked(),
             BackgroundWriter() as self.writer,
             self.lesson.batches(

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import os
 import re
+from collections.abc import Iterator
 
 import torch
 
 from autoseg.core.errors import UsageError
+from autoseg.core.parallel import free_memory_bytes
 
 log = logging.getLogger(__name__)
+
+KEPT_SHARE = 2.0  # memory that lies free between tensors may take as much again; 1.1 to 1.5 times were measured
+
+# glibc's <malloc.h>
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_USUAL = ((_TRIM_THRESHOLD, 64 << 20), (_MMAP_THRESHOLD, 32 << 20), (_MMAP_MAX, 65536))  # where it ends up by itself
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -84,3 +94,42 @@ def use_cores(*, share: int) -> int:
     own = max(1, cores // share)
     torch.set_num_threads(own)
     return own
+
+
+@contextlib.contextmanager
+def memory_kept(device: torch.device, needed_gb: float | None, *, share: int) -> Iterator[bool]:
+    """Have the C library keep the memory of tensors that are gone, for those of the next step, on the CPU.
+
+    By itself it gives every large tensor back to the system and asks for it anew, and the system clears each page
+    again: a fifth of the time of a step with patches of 96^3. What is computed does not change by it.
+
+    Args:
+        device: where the network is computed.
+        needed_gb: of a step, as it was predicted (1e9 bytes); None where nobody knows.
+        share: processes that work side by side on this machine.
+
+    Yields:
+        Whether it is kept: not on a GPU, not where twice the need is not free, and not without glibc.
+    """
+    library = _find_glibc()
+    affordable = needed_gb is not None and needed_gb * KEPT_SHARE * 1e9 <= free_memory_bytes() / share
+    if device.type != "cpu" or library is None or not affordable:
+        yield False
+        return
+    library.mallopt(_MMAP_MAX, 0)
+    library.mallopt(_TRIM_THRESHOLD, -1)
+    try:
+        yield True
+    finally:
+        for option, value in _USUAL:
+            library.mallopt(option, value)
+        library.malloc_trim(0)
+
+
+def _find_glibc() -> ctypes.CDLL | None:
+    """The C library of this process, where it is glibc."""
+    try:
+        library = ctypes.CDLL(None)
+    except (OSError, TypeError):  # no such thing on Windows
+        return None
+    return library if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt") else None

@@ -29,7 +29,9 @@ from cases import Task, make_task, read_hippocampus
 
 from autoseg.batches import Batches, hold_on_device
 from autoseg.core.arrays import read_prepared, write_prepared
+from autoseg.pipeline.machine import memory_kept
 
+NEEDED_GB = 0.1  # of no network, which is not here; twice as much is free on any machine
 REST_S, SHARE_AT_REST = 0.5, 0.05  # it polls its queues all the time, which costs a little
 
 
@@ -123,7 +125,11 @@ def compare(task: Task, peer: Peer, folder: Path, cores: tuple[int, ...], argume
     cases = read_prepared(folder, [case.id for case in task.cases], remedy="")
     count = arguments.batches
     found: list[list[dict[str, float]]] = [[], []]
-    with Batches(cases, configuration, seed=0, workers=workers) as batches:
+    cpu = torch.device("cpu")
+    with (
+        memory_kept(cpu, NEEDED_GB, share=1),  # as a training does
+        Batches(cases, configuration, seed=0, workers=workers) as batches,
+    ):
         ours = Ours(batches)
         ours.load(1)
         for _ in range(arguments.repeats):

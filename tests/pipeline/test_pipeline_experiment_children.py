@@ -97,7 +97,7 @@ def test_a_second_training_of_a_fold_waits_for_the_first(train_with, tmp_path):
         assert not ended
         assert (tmp_path / "logs" / "fold.log").read_text() == ""
         fcntl.flock(first, fcntl.LOCK_UN)
-        thread.join(5)
+        thread.join(120)
     assert ended[0][:2] == (None, False)
 
 

@@ -1,0 +1,56 @@
+"""What a command takes of its machine."""
+
+import platform
+import resource
+
+import pytest
+import torch
+
+from autoseg.pipeline import machine
+from autoseg.pipeline.machine import memory_kept
+
+CPU = torch.device("cpu")
+MB = 64  # of the tensors below: 16384 pages of 4096 bytes, or 32 of those that are largest
+
+
+def faults_of_tensors():
+    """Pages that the system had to give for three tensors that live one after the other."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        torch.ones(MB << 18)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_tensors_of_the_next_step_take_the_memory_of_those_that_are_gone():
+    fresh = faults_of_tensors()
+    with memory_kept(CPU, 0.1, share=1) as kept:
+        assert kept
+        torch.ones(MB << 18)  # the first one takes what the others use again
+        assert faults_of_tensors() < fresh / 5
+    assert faults_of_tensors() > fresh / 2  # afterwards everything is as it was
+
+
+@pytest.mark.parametrize(
+    ("device", "needed_gb", "share"),
+    [("cuda", 0.1, 1), ("cpu", None, 1), ("cpu", 0.51, 1), ("cpu", 0.26, 2)],
+)
+def test_memory_is_given_back_on_a_gpu_and_where_it_is_scarce_or_nothing_is_known(
+    device, needed_gb, share, monkeypatch
+):
+    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 1_000_000_000)
+    with memory_kept(torch.device(device), needed_gb, share=share) as kept:
+        assert not kept
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_twice_the_need_must_be_free(monkeypatch):
+    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 1_000_000_000)
+    with memory_kept(CPU, 0.49, share=1) as kept:
+        assert kept
+
+
+def test_without_glibc_nothing_is_changed(monkeypatch):
+    monkeypatch.setattr(machine, "_find_glibc", lambda: None)
+    with memory_kept(CPU, 0.1, share=1) as kept:
+        assert not kept
