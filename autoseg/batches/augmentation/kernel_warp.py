@@ -1,17 +1,19 @@
 """The interpolation of image and label, compiled and cached; it releases the interpreter's lock.
 
 Along a row of the patch the position in the volume moves by a constant. Where all eight voxels around it exist, which
-is nearly everywhere, indices and weights are found for the whole row, and then each channel is read without a question
-asked. Both ways take the same sums in the same order, so no number depends on the way.
+is nearly everywhere, indices and weights are found for a whole run of voxels, several at once, and then each channel is
+read without a question asked. Both ways take the same sums in the same order, so no number depends on the way.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import float32, float64, int16, int64, njit, types, void
+from numba import float32, float64, int16, int32, int64, njit, types, uint32, void
 
 MIXED = np.int16(-32768)  # no label has this value
-_TILE = 8  # rows in both directions that are made together: they read the same voxels, which are still in the cache
+_TILE = 16  # rows in both directions that are made together: they read the same voxels, which are still in the cache
+_RUN = 128  # voxels of a row at most at once; a constant, so that the compiler sees that what is filled lies apart
+_STILL = 1e-6  # along a row, in voxels for each: less makes no voxel of difference over any row
 
 
 @njit(inline="always")
@@ -38,7 +40,7 @@ def _vote(labels, weights, rest):  # type: ignore[no-untyped-def]  # noqa: ANN00
         if labels[i] == 0:
             most += weights[i]
     for i in range(8):
-        if labels[i] != 0:
+        if labels[i] != 0 and (i == 0 or labels[i] != labels[i - 1]):  # else it was counted just before
             total = 0.0
             for j in range(8):
                 if labels[j] == labels[i]:
@@ -48,12 +50,12 @@ def _vote(labels, weights, rest):  # type: ignore[no-untyped-def]  # noqa: ANN00
     return best
 
 
-@njit
-def _warp_label(label, z, y, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """The label at any position."""
-    z0, z1, wz0, wz1 = _ends(z, label.shape[0])
-    y0, y1, wy0, wy1 = _ends(y, label.shape[1])
-    x0, x1, wx0, wx1 = _ends(x, label.shape[2])
+@njit(inline="always")
+def _warp_label(label, in_z, in_y, in_x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The label at any position, given what ``_ends`` says of each axis."""
+    z0, z1, wz0, wz1 = in_z
+    y0, y1, wy0, wy1 = in_y
+    x0, x1, wx0, wx1 = in_x
     inside = (wz0 + wz1) * (wy0 + wy1) * (wx0 + wx1)
     labels = (
         label[z0, y0, x0], label[z0, y0, x1], label[z0, y1, x0], label[z0, y1, x1],
@@ -69,13 +71,13 @@ def _warp_label(label, z, y, x):  # type: ignore[no-untyped-def]  # noqa: ANN001
     return int16(_vote(labels, weights, 1.0 - inside))
 
 
-@njit
-def _warp_voxel(image, strides, shape, z, y, x, values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Fill the (C,) values at any position from a (C,N) image, whose box lies at the strides."""
-    offset, step_z, step_y = strides
-    z0, z1, wz0, wz1 = _ends(z, shape[0])
-    y0, y1, wy0, wy1 = _ends(y, shape[1])
-    x0, x1, wx0, wx1 = _ends(x, shape[2])
+@njit(inline="always")
+def _warp_voxel(image, strides, in_z, in_y, in_x, values, i):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Fill voxel i of the (C,width) values from a (C,N) image, whose box lies at the strides, at any position."""
+    offset, step_z, step_y = np.uintp(strides[0]), np.uintp(strides[1]), np.uintp(strides[2])
+    z0, z1, wz0, wz1 = in_z
+    y0, y1, wy0, wy1 = in_y
+    x0, x1, wx0, wx1 = in_x
     f00, f01, f10, f11 = float32(wz0 * wy0), float32(wz0 * wy1), float32(wz1 * wy0), float32(wz1 * wy1)
     p, q = z0 * step_z + y0 * step_y + offset, z0 * step_z + y1 * step_y + offset
     r, s = z1 * step_z + y0 * step_y + offset, z1 * step_z + y1 * step_y + offset
@@ -84,7 +86,7 @@ def _warp_voxel(image, strides, shape, z, y, x, values):  # type: ignore[no-unty
         first += f10 * image[channel, r + x0] + f11 * image[channel, s + x0]
         second = f00 * image[channel, p + x1] + f01 * image[channel, q + x1]
         second += f10 * image[channel, r + x1] + f11 * image[channel, s + x1]
-        values[channel] = float32(wx0) * first + float32(wx1) * second
+        values[channel, i] = float32(wx0) * first + float32(wx1) * second
 
 
 @njit(void(int16[:, :, ::1], int16[:, :, ::1]), nogil=True, cache=True)
@@ -122,9 +124,31 @@ def _all_lie_within(rows, slopes, along, shape):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _bound(rows, slopes, low, shape, beyond, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """A part of a row, from first to one before last, outside of which some axis is below low or above its end."""
+    first, last = 0.0, float(width)
+    for axis in range(3):
+        slope, high = slopes[axis], shape[axis] - 1 + beyond
+        begin = rows[axis, 0] + rows[axis, 1] - slope * ((width - 1) / 2)
+        if abs(slope) < _STILL:
+            if max(begin, begin + slope * width) < low - 1 or min(begin, begin + slope * width) > high + 1:
+                return 0, 0
+            continue
+        one, other = (low - begin) / slope, (high - begin) / slope
+        first, last = max(first, min(one, other) - 1), min(last, max(one, other) + 2)
+    return (int64(first), int64(last)) if first < last else (0, 0)
+
+
+@njit
+def _find_touched(rows, slopes, shape, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """A part of a row outside of which there is no voxel around a position; it may be a little long."""
+    return _bound(rows, slopes, -1.0, shape, 1.0, width)
+
+
+@njit
 def _find_inside(rows, slopes, shape, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """The first and one past the last voxel of a row that have all eight around them, and so have all between them."""
-    first, last = 0, width
+    first, last = _bound(rows, slopes, 0.0, shape, 0.0, width)
     while first < last and not _all_lie_within(rows, slopes, first - (width - 1) / 2, shape):
         first += 1
     while last > first and not _all_lie_within(rows, slopes, last - 1 - (width - 1) / 2, shape):
@@ -133,21 +157,30 @@ def _find_inside(rows, slopes, shape, width):  # type: ignore[no-untyped-def]  #
 
 
 @njit
-def _find_weights(rows, slopes, strides, shape, first, last, places, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Fill, for voxels of a row that lie within, the index in image and in label and the weights of its corners."""
-    offset, step_z, step_y = strides
-    for i in range(first, last):
-        along = i - (places.shape[1] - 1) / 2
-        z = rows[0, 0] + slopes[0] * along + rows[0, 1]
-        y = rows[1, 0] + slopes[1] * along + rows[1, 1]
-        x = rows[2, 0] + slopes[2] * along + rows[2, 1]
-        k, j, n = int64(z), int64(y), int64(x)
+def _find_weights(rows, slopes, strides, shape, begin, count, places, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Fill, for a run of voxels that lie within, the index in image and in label and the weights of its corners.
+
+    Args: begin is the run's first voxel, counted from the middle of the row; places is (2*_RUN,), weights (6*_RUN,).
+    """
+    offset, step_z, step_y = uint32(strides[0]), uint32(strides[1]), uint32(strides[2])
+    height, width = uint32(shape[1]), uint32(shape[2])
+    row_z, row_y, row_x = rows[0, 0], rows[1, 0], rows[2, 0]
+    centre_z, centre_y, centre_x = rows[0, 1], rows[1, 1], rows[2, 1]
+    slope_z, slope_y, slope_x = slopes[0], slopes[1], slopes[2]
+    for i in range(count):
+        along = float64(int32(i)) + begin
+        z, y, x = (
+            row_z + slope_z * along + centre_z,
+            row_y + slope_y * along + centre_y,
+            row_x + slope_x * along + centre_x,
+        )
+        k, j, n = int32(z), int32(y), int32(x)
         z1, y1, x1 = z - k, y - j, x - n
         z0, y0, x0 = 1.0 - z1, 1.0 - y1, 1.0 - x1
-        places[0, i] = np.uint32(k * step_z + j * step_y + n + offset)
-        places[1, i] = np.uint32((k * shape[1] + j) * shape[2] + n)
-        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = z0 * y0, z0 * y1, z1 * y0, z1 * y1
-        weights[4, i], weights[5, i] = x0, x1
+        places[i] = uint32(uint32(k) * step_z) + uint32(uint32(j) * step_y) + uint32(n) + offset
+        places[_RUN + i] = uint32((uint32(uint32(k) * height) + uint32(j)) * width) + uint32(n)
+        weights[i], weights[_RUN + i], weights[2 * _RUN + i], weights[3 * _RUN + i] = z0 * y0, z0 * y1, z1 * y0, z1 * y1
+        weights[4 * _RUN + i], weights[5 * _RUN + i] = x0, x1
 
 
 @njit
@@ -164,17 +197,30 @@ def _find_steps(rows, slopes, strides):  # type: ignore[no-untyped-def]  # noqa:
 
 
 @njit
-def _read_row(source, steps, first, last, places, weights, values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Fill one channel's (width,) values where a row lies within."""
+def _read_run(source, steps, count, places, weights, values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Fill one channel's (count,) values where a run lies within."""
     dz, dy, dx = steps
-    for i in range(first, last):
-        p = places[0, i]
+    for i in range(count):
+        p = places[i]
         q, r, s = p + dy, p + dz, p + dz + dy
-        near = weights[0, i] * source[p] + weights[1, i] * source[q]
-        near += weights[2, i] * source[r] + weights[3, i] * source[s]
-        far = weights[0, i] * source[p + dx] + weights[1, i] * source[q + dx]
-        far += weights[2, i] * source[r + dx] + weights[3, i] * source[s + dx]
-        values[i] = weights[4, i] * near + weights[5, i] * far
+        near = weights[i] * source[p] + weights[_RUN + i] * source[q]
+        near += weights[2 * _RUN + i] * source[r] + weights[3 * _RUN + i] * source[s]
+        far = weights[i] * source[p + dx] + weights[_RUN + i] * source[q + dx]
+        far += weights[2 * _RUN + i] * source[r + dx] + weights[3 * _RUN + i] * source[s + dx]
+        values[i] = weights[4 * _RUN + i] * near + weights[5 * _RUN + i] * far
+
+
+@njit
+def _read_labels(label, marked, rows, slopes, begin, count, places, labels):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Fill the (count,) labels where a run lies within: at once where the corners agree, else by their weights."""
+    for i in range(count):
+        labels[i] = marked[places[_RUN + i]]
+    for i in range(count):
+        if labels[i] == MIXED:
+            z = rows[0, 0] + slopes[0] * (begin + i) + rows[0, 1]
+            y = rows[1, 0] + slopes[1] * (begin + i) + rows[1, 1]
+            x = rows[2, 0] + slopes[2] * (begin + i) + rows[2, 1]
+            labels[i] = _warp_label(label, _ends(z, label.shape[0]), _ends(y, label.shape[1]), _ends(x, label.shape[2]))
 
 
 @njit
@@ -195,8 +241,9 @@ def _warp_rest(image, strides, label, matrix, centre, moved, offsets, begin, end
             target[i] = 0
             patch[:, i] = float32(0)
         else:
-            target[i] = _warp_label(label, z, y, x)
-            _warp_voxel(image, strides, shape, z, y, x, patch[:, i])
+            in_z, in_y, in_x = _ends(z, shape[0]), _ends(y, shape[1]), _ends(x, shape[2])
+            target[i] = _warp_label(label, in_z, in_y, in_x)
+            _warp_voxel(image, strides, in_z, in_y, in_x, patch, i)
 
 
 @njit(
@@ -234,7 +281,7 @@ def warp_patch(image, strides, label, marked, matrix, centre, displacement, patc
     still = np.empty((3, 0), np.float32)
     rows, slopes = np.empty((3, 2)), matrix[:, 2].copy()
     rows[:, 1] = centre
-    places, weights = np.empty((2, width), np.uint32), np.empty((6, width), np.float32)
+    places, weights = np.empty(2 * _RUN, np.uint32), np.empty(6 * _RUN, np.float32)
     flat = marked.reshape(-1)
     for tile in range((depth + _TILE - 1) // _TILE * across):
         top, left = tile // across * _TILE, tile % across * _TILE
@@ -243,21 +290,20 @@ def warp_patch(image, strides, label, marked, matrix, centre, displacement, patc
                 offsets = (k - (depth - 1) / 2, j - (height - 1) / 2)
                 for axis in range(3):
                     rows[axis, 0] = matrix[axis, 0] * offsets[0] + matrix[axis, 1] * offsets[1]
-                first, last = (0, 0) if displaced else _find_inside(rows, slopes, label.shape, width)
                 moved = displacement[:, k, j] if displaced else still
                 voxels, labels = patch[:, k, j], target[k, j]
-                _warp_rest(image, strides, label, matrix, centre, moved, offsets, 0, first, voxels, labels)
-                _warp_rest(image, strides, label, matrix, centre, moved, offsets, last, width, voxels, labels)
-                if first == last:
-                    continue
-                _find_weights(rows, slopes, strides, label.shape, first, last, places, weights)
-                for i in range(first, last):
-                    labels[i] = flat[places[1, i]]
-                for i in range(first, last):
-                    if labels[i] == MIXED:
-                        _warp_rest(
-                            image[:0], strides, label, matrix, centre, moved, offsets, i, i + 1, voxels[:0], labels
-                        )
+                low, first, last, high = 0, 0, 0, width
+                if not displaced:
+                    low, high = _find_touched(rows, slopes, label.shape, width)
+                    voxels[:, :low], voxels[:, high:], labels[:low], labels[high:] = 0, 0, 0, 0
+                    first, last = _find_inside(rows, slopes, label.shape, width)
+                    first, last = (first, last) if first < last else (low, low)
+                _warp_rest(image, strides, label, matrix, centre, moved, offsets, low, first, voxels, labels)
+                _warp_rest(image, strides, label, matrix, centre, moved, offsets, last, high, voxels, labels)
                 steps = _find_steps(rows, slopes, strides)
-                for channel in range(len(image)):
-                    _read_row(image[channel], steps, first, last, places, weights, voxels[channel])
+                for run in range(first, last, _RUN):
+                    begin, count = run - (width - 1) / 2, min(_RUN, last - run)
+                    _find_weights(rows, slopes, strides, label.shape, begin, count, places, weights)
+                    _read_labels(label, flat, rows, slopes, begin, count, places, labels[run:])
+                    for channel in range(len(image)):
+                        _read_run(image[channel], steps, count, places, weights, voxels[channel, run:])
