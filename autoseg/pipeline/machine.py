@@ -101,7 +101,7 @@ def memory_kept(device: torch.device, needed_gb: float | None, *, share: int) ->
     """Have the C library keep the memory of tensors that are gone, for those of the next step, on the CPU.
 
     By itself it gives every large tensor back to the system and asks for it anew, and the system clears each page
-    again: 4 % of the time of a pocket network's step, a fifth of a larger one's. What is computed does not change by it.
+    again: 4 % of a pocket network's step, a fifth of a larger one's. What is computed does not change by it.
 
     Args:
         device: where the network is computed.
