@@ -31,6 +31,7 @@ from autoseg.core.records import Configuration, Grid, Image, Label, Plan, Prepar
 from autoseg.core.store import Store, write_bytes, write_text
 from autoseg.losses import build_loss
 from autoseg.model import planned_network
+from autoseg.pipeline.machine import memory_kept
 from autoseg.pipeline.planning import arrays_folder, read_folds, read_plan
 from autoseg.pipeline.writing import BackgroundWriter
 from autoseg.preprocessing import prepare_case
@@ -39,6 +40,7 @@ from autoseg.training.optimisation import build_optimiser
 
 CPU = torch.device("cpu")
 NAME = "3d"
+NEEDED_GB = 2.0  # of either case's step, by the plan; twice as much must be free
 EDGE = 96  # voxels, of the made case's patch
 WARM_UP = 2  # steps before the clock is read
 EPOCH = 10  # steps; the plan's 100 would write a tenth as often
@@ -57,6 +59,12 @@ def main() -> None:
     store = Store(args.root)
     plan = read_plan(store, args.dataset)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+    with memory_kept(CPU, NEEDED_GB, share=1):  # as autoseg_train does, for both
+        run(args, store, plan)
+
+
+def run(args: argparse.Namespace, store: Store, plan: Plan) -> None:
+    """The table."""
     print("| case | patch | batch | whole loop s | bare step s | ratio of each round | median ratio |")
     print("|---|---|---|---|---|---|---|")
     if "planned" in args.cases:
