@@ -124,6 +124,22 @@ def test_whole_rows_and_single_voxels_are_interpolated_alike(make, axis, scale, 
     assert np.array_equal(rows[1], voxels[1])
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_long_rows_and_single_voxels_are_interpolated_alike(make, seed):
+    """Rows of several runs, turned by anything from nothing to a quarter."""
+    rng = np.random.default_rng(seed)
+    shape = (6, 9, 400)
+    image, label = rng.standard_normal((2, *shape), dtype=np.float32), rng.integers(0, 4, shape).astype(np.uint8)
+    angles = rng.choice([0.0, 1e-9, 1e-7, 3e-6, 1e-3, 0.02, np.pi / 2], size=3)
+    matrix = rotation(0, angles[0]) @ rotation(1, angles[1]) @ rotation(2, angles[2]) * rng.choice([0.7, 1.0, 1.2])
+    start = tuple(int(v) for v in rng.integers((-3, -3, -60), (3, 4, 120)))
+    size = (4, 6, int(rng.choice([129, 256, 300])))
+    rows = cut(make, start, size, image=image, label=label, matrix=matrix)
+    voxels = cut(make, start, size, image=image, label=label, matrix=matrix, elastic=np.zeros((3, 7, 7, 7), np.float32))
+    assert np.array_equal(rows[0], voxels[0])
+    assert np.array_equal(rows[1], voxels[1])
+
+
 def test_the_last_slice_of_a_coarse_axis_is_read(make):
     patch, target = cut(make, (0, 0, 0), SHAPE, matrix=rotation(0, 0.0))
     assert np.allclose(patch, IMAGE, atol=1e-6)
