@@ -2,7 +2,7 @@
 
 from autoseg.networks.build import NETWORKS, build_network, fit_settings, load_initial_weights, network_traits
 from autoseg.networks.parts import NetworkParts, Part, find_parts
-from autoseg.networks.traits import Architecture, NetworkTraits
+from autoseg.networks.traits import Architecture, NetworkTraits, normalises_batch
 
 __all__ = [
     "NETWORKS",
@@ -15,4 +15,5 @@ __all__ = [
     "fit_settings",
     "load_initial_weights",
     "network_traits",
+    "normalises_batch",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,19 +12,27 @@ from torch import nn
 from autoseg.core.errors import PlanError
 from autoseg.core.records import NetworkSettings
 from autoseg.networks.stages import LEAKY_SLOPE, run_stage
-from autoseg.networks.traits import CHECKPOINTING
+from autoseg.networks.traits import BATCH_NORM, CHECKPOINTING, NORM
 
-DROPOUT = "dropout"  # the option of networks that are made of these arguments
+DROPOUT = "dropout"
+OPTIONS = (DROPOUT, NORM)  # of networks that are made of these arguments
 _CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-_NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+_NORMS: dict[str, dict[int, type[nn.Module]]] = {
+    "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
+    BATCH_NORM: {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
+}
 
 
 def architecture_arguments(
     settings: NetworkSettings, dimensions: int, input_channels: int, output_channels: int
 ) -> dict[str, Any]:
-    """What both U-Nets take: instance norm with weights, leaky ReLU 0.01, biased convolutions.
+    """What both U-Nets take: a norm with weights, leaky ReLU 0.01, biased convolutions.
 
-    Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on network architecture.
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on network architecture, whose norm is that of
+    instances; the option ``norm`` can say another.
+
+    Raises:
+        PlanError: there is no such norm.
     """
     return {
         "input_channels": input_channels,
@@ -36,12 +45,20 @@ def architecture_arguments(
         # The plan counts from the finest stage, this argument from the coarsest.
         "n_conv_per_stage_decoder": settings.decoder_blocks[::-1],
         "conv_bias": True,
-        "norm_op": _NORMS[dimensions],
+        "norm_op": _read_norm(settings)[dimensions],
         "norm_op_kwargs": {"eps": 1e-5, "affine": True},
         "nonlin": nn.LeakyReLU,
         "nonlin_kwargs": {"negative_slope": LEAKY_SLOPE, "inplace": True},
         "deep_supervision": settings.deep_supervision,
     }
+
+
+def _read_norm(settings: NetworkSettings) -> dict[int, type[nn.Module]]:
+    """The option ``norm``, by number of axes."""
+    name = settings.options.get(NORM, "instance")
+    if not isinstance(name, str) or name not in _NORMS:
+        raise PlanError(f"network '{settings.name}' has norm {name!r}; it may be: {', '.join(_NORMS)}")
+    return _NORMS[name]
 
 
 def read_dropout(settings: NetworkSettings) -> float:
@@ -92,16 +109,19 @@ class EncoderDecoder(nn.Module):
         """(B,C,*spatial) float -> logits (B,K,*spatial of each output), finest first."""
         skips = []
         for index in range(len(self.encoder.stages)):
-            x = run_stage(self._encode, x, index, checkpointing=self.checkpointing, draws=self.draws)
+            x = self._run(self._encode, x, index)
             skips.append(x)
         x = skips.pop()
         logits: list[torch.Tensor] = []
         for index, head in enumerate(self.decoder.seg_layers):
             skip = skips.pop()
-            x = run_stage(self._decode, x, skip, index, checkpointing=self.checkpointing, draws=self.draws)
+            x = self._run(self._decode, x, skip, index)
             if self.deep_supervision or not skips:
                 logits.insert(0, head(x))
         return logits
+
+    def _run(self, stage: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
+        return run_stage(stage, *inputs, checkpointing=self.checkpointing, within=self, draws=self.draws)
 
     def _encode(self, x: torch.Tensor, index: int) -> torch.Tensor:
         stem = getattr(self.encoder, "stem", None)

@@ -7,7 +7,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
 from autoseg.core.records import NetworkSettings
-from autoseg.networks.adapter import DROPOUT, EncoderDecoder, architecture_arguments
+from autoseg.networks.adapter import OPTIONS, EncoderDecoder, architecture_arguments
 from autoseg.networks.stages import initialise_convolutions
 from autoseg.networks.traits import Architecture, NetworkTraits
 
@@ -17,7 +17,7 @@ def build_attention_unet(
 ) -> nn.Module:
     """The attention U-Net of a plan; all but its gates has the plain U-Net's names, so that its weights load.
 
-    Source: Oktay et al. 2018, arXiv 1804.03999, with instance norm in gates and stages.
+    Source: Oktay et al. 2018, arXiv 1804.03999, with the same norm in gates and stages.
     """
     arguments = architecture_arguments(settings, dimensions, input_channels, output_channels)
     architecture = PlainConvUNet(n_conv_per_stage=settings.encoder_blocks, **arguments)
@@ -49,4 +49,4 @@ class AttentionGate(nn.Module):
         return skip * self.share(self.from_decoder(x) + self.from_skip(skip))
 
 
-ATTENTION_UNET = Architecture(build=build_attention_unet, traits=NetworkTraits(options=(DROPOUT,)))
+ATTENTION_UNET = Architecture(build=build_attention_unet, traits=NetworkTraits(options=OPTIONS))

@@ -84,8 +84,7 @@ class RatLesNetv2(nn.Module):
 
     def _run(self, name: str, x: torch.Tensor) -> torch.Tensor:
         stage = self.get_submodule(name)
-        norms = [module for module in stage.modules() if isinstance(module, tuple(_NORMS.values()))]
-        return run_stage(stage, x, checkpointing=self.checkpointing, norms=norms)
+        return run_stage(stage, x, checkpointing=self.checkpointing, within=stage)
 
 
 class ResidualBlock(nn.Module):

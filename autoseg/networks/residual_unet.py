@@ -7,7 +7,7 @@ from dynamic_network_architectures.building_blocks.residual import BasicBlockD
 from torch import nn
 
 from autoseg.core.records import NetworkSettings
-from autoseg.networks.adapter import DROPOUT, EncoderDecoder, architecture_arguments
+from autoseg.networks.adapter import OPTIONS, EncoderDecoder, architecture_arguments
 from autoseg.networks.stages import initialise_convolutions
 from autoseg.networks.traits import Architecture, NetworkTraits
 
@@ -39,5 +39,5 @@ def _start_as_identity(network: nn.Module) -> None:
 
 
 RESIDUAL_UNET = Architecture(
-    build=build_residual_unet, traits=NetworkTraits(usual_blocks=((1, 3, 4, 6), (1,)), options=(DROPOUT,))
+    build=build_residual_unet, traits=NetworkTraits(usual_blocks=((1, 3, 4, 6), (1,)), options=OPTIONS)
 )

@@ -12,25 +12,27 @@ from torch.utils.checkpoint import checkpoint
 
 LEAKY_SLOPE = 0.01
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def run_stage(
     stage: Callable[..., torch.Tensor],
     *inputs: Any,
     checkpointing: bool,
-    norms: Sequence[nn.Module] = (),
+    within: nn.Module | None = None,
     draws: bool = False,
 ) -> torch.Tensor:
     """Apply a stage; with checkpointing only its inputs are kept, and the way back computes it again.
 
     Args:
-        norms: batch norms inside the stage; computed again, they must not count the same batch twice.
+        within: what may hold batch norms of the stage; computed again, they must not count the same batch twice.
         draws: the stage has random layers; computed again, they must draw the same.
 
     Source: Chen et al. 2016, arXiv 1604.06174.
     """
     if not (checkpointing and torch.is_grad_enabled()):
         return stage(*inputs)
+    norms = [] if within is None else [module for module in within.modules() if isinstance(module, BATCH_NORMS)]
     return checkpoint(
         stage,
         *inputs,

@@ -19,6 +19,8 @@ Builder = Callable[[NetworkSettings, int, int, int], nn.Module]
 
 TOPOLOGY = frozenset({"features", "kernels", "strides", "encoder_blocks", "decoder_blocks"})
 CHECKPOINTING = "checkpointing"  # the option that every network with ``supports_checkpointing`` knows
+NORM = "norm"  # the option of networks that leave the kind of their norms open
+BATCH_NORM = "batch"  # its value for those of batches
 WEIGHTS = "weights"  # the option that names weights to begin with, of networks that have a ``begin``
 
 
@@ -57,7 +59,7 @@ class NetworkTraits:
         usual_features: of the features that a plain U-Net would have per stage, those of this network as published.
         usual_strides: of the strides that a plain U-Net would have per stage, those of this network.
         usual_blocks: blocks per stage as published, of encoder and decoder, finest first; the last number goes on.
-        normalises_batch: it has batch norm: while training, samples are scaled by the statistics of all that go
+        normalises_batch: it always has batch norm: while training, samples are scaled by the statistics of all that go
             through together, so that a batch in parts is another training; in prediction by those gathered meanwhile.
         fixed: settings -> the same with what its architecture leaves no choice of; None leaves the plan all choices.
         encoder: settings -> what the names of its encoder's parameters begin with.
@@ -94,6 +96,11 @@ class Architecture:
     build: Builder
     traits: NetworkTraits
     begin: Callable[[nn.Module, NetworkSettings], Coverage] | None = None
+
+
+def normalises_batch(settings: NetworkSettings, traits: NetworkTraits) -> bool:
+    """Whether these settings of a network have batch norm, so that a batch in parts is another training."""
+    return traits.normalises_batch or settings.options.get(NORM) == BATCH_NORM
 
 
 def complete_settings(settings: NetworkSettings, traits: NetworkTraits, patch: Sequence[int]) -> NetworkSettings:

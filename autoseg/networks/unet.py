@@ -6,7 +6,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
 from autoseg.core.records import NetworkSettings
-from autoseg.networks.adapter import DROPOUT, EncoderDecoder, architecture_arguments
+from autoseg.networks.adapter import OPTIONS, EncoderDecoder, architecture_arguments
 from autoseg.networks.stages import initialise_convolutions
 from autoseg.networks.traits import Architecture, NetworkTraits
 
@@ -22,4 +22,4 @@ def build_unet(settings: NetworkSettings, dimensions: int, input_channels: int, 
     return network
 
 
-UNET = Architecture(build=build_unet, traits=NetworkTraits(options=(DROPOUT,)))
+UNET = Architecture(build=build_unet, traits=NetworkTraits(options=OPTIONS))

@@ -105,7 +105,7 @@ def relieve(configuration: Configuration) -> tuple[Configuration, str] | None:
     Only what leaves the weights and the batches as they are, so that a training under way can go on: first stages
     that are computed twice, then batches in more parts.
     """
-    from autoseg.networks import network_traits
+    from autoseg.networks import network_traits, normalises_batch
 
     network, training = configuration.network, configuration.training
     traits = network_traits(network.name)
@@ -114,7 +114,7 @@ def relieve(configuration: Configuration) -> tuple[Configuration, str] | None:
         return configuration.model_copy(update={"network": slower}), "stages are computed twice (checkpointing)"
     more = range(training.accumulation + 1, configuration.batch_size + 1)
     parts = next((n for n in more if configuration.batch_size % n == 0), None)
-    if parts is None or traits.normalises_batch:  # which parts would change
+    if parts is None or normalises_batch(network, traits):  # which parts would change
         return None
     divided = training.model_copy(update={"accumulation": parts})
     return configuration.model_copy(update={"training": divided}), f"batches go through in {parts} parts (accumulation)"

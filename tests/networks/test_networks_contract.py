@@ -281,7 +281,7 @@ def test_no_vision_package_is_pulled_in_where_none_is_needed():
         ({"kernels": ((3, 3, 3), (3, 4, 3), (3, 3, 3))}, r"kernel \(3, 4, 3\); use odd numbers"),
         ({"strides": ((2, 1, 1), (1, 2, 2), (2, 2, 2))}, "in its first stage; they must all be 1"),
         ({"kernels": ((3, 3), (3, 3, 3), (3, 3, 3))}, "input has 3 spatial axes"),
-        ({"options": {"window": 7}}, "has no option 'window'; it knows: checkpointing, dropout; edit network.options"),
+        ({"options": {"window": 7}}, "has no option 'window'; it knows: checkpointing, dropout, norm; edit network"),
     ],
 )  # fmt: skip
 def test_settings_that_no_network_can_have_are_named(changes, message):
