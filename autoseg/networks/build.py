@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from autoseg.core.errors import UsageError
-from autoseg.core.records import NetworkSettings
+from autoseg.core.records import Configuration, NetworkSettings
 from autoseg.core.registry import Table
 from autoseg.networks.traits import (
     WEIGHTS,
@@ -73,6 +73,18 @@ def network_traits(name: str) -> NetworkTraits:
         UsageError: no network of that name, or a package that it needs is not installed.
     """
     return _find(name).traits
+
+
+def check_sizes(configuration: Configuration) -> None:
+    """Refuse a patch or a tile that the configuration's network cannot take.
+
+    Raises:
+        UsageError: as ``network_traits``.
+        PlanError: with the sizes that it can take.
+    """
+    traits = network_traits(configuration.network.name)
+    for size in (configuration.patch_size, configuration.tiling.tile_size):
+        check_input_size(configuration.network, traits, size)
 
 
 def load_initial_weights(network: nn.Module, settings: NetworkSettings) -> str | None:

@@ -21,7 +21,7 @@ from autoseg.core.store import Store, hash_settings, read_record, write_record
 from autoseg.datasets import find_scans
 from autoseg.losses import DeepLoss
 from autoseg.model import fold_folder, save_plan
-from autoseg.networks import Part, build_network
+from autoseg.networks import Part, build_network, check_sizes
 from autoseg.pipeline.feeding import open_batches
 from autoseg.pipeline.fold_run import FoldRun
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
@@ -84,6 +84,7 @@ def pretrain(
     if plan.configurations[own].cascade_from is not None:
         raise UsageError(f"'{own}' is a cascade, which sees masks; pre-train the configuration that feeds it, or '3d'")
     plan = _plan_lesson(plan, own, epochs, steps_per_epoch, seed)
+    check_sizes(plan.configurations[own])
     prepared = _gather(store, plan, own, fold_name, scans, workers, progress)
     folder = store.pretrained(name, own)
     facts = _describe(plan, own, masked_share, prepared)

@@ -18,6 +18,7 @@ from autoseg.core.store import Store, hash_settings
 from autoseg.evaluation import Convention, follow_settings
 from autoseg.evaluation.boxed import BoxedProbabilities
 from autoseg.model import PLAN, fold_folder, load_model, load_plan, save_plan, trained_folds
+from autoseg.networks import check_sizes
 from autoseg.pipeline.cascade import add_priors, check_source, copy_source
 from autoseg.pipeline.evaluating import score_masks, write_scores
 from autoseg.pipeline.fold_run import FoldRun, probabilities_path
@@ -81,6 +82,7 @@ def train(
     folder = store.results(name, configuration_name)
     plan = adopt_relief(plan, folder, configuration_name)
     configuration = plan.configurations[configuration_name]
+    check_sizes(configuration)
     _check_ranks(configuration, configuration_name, ranks, fit)
     scored, convention = follow_settings(configuration.scoring, dataset, with_probabilities=probabilities)
     prepared = _read_arrays(store, dataset, configuration, configuration_name, fold)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
-from typing import Any
+
+from place import Place, Row
 
 from autoseg.core.records import Folds, Plan, Scores, TrainedFold
 
@@ -25,34 +25,6 @@ PATIENTS, APART, SLICES = "LGG", "LGG_apart", "LGG_slices"
 RECIPES = ("s4a", "s4b", "s4c")
 HONEST, OWN = ("2d", "3d", *RECIPES), ("2d", *RECIPES)
 SHOWN = {"honest": ("dice", "iou", "hd95", "lesion_f1"), "own": ("dice", "iou", "accuracy")}
-
-Row = dict[str, Any]
-
-
-class Place:
-    """The work folder: what is prepared, and what was scored."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
-        self.scores = self.folder / "scores.jsonl"
-
-    def read_rows(self) -> list[Row]:
-        """What was scored so far."""
-        return [json.loads(line) for line in self.scores.read_text().splitlines()] if self.scores.exists() else []
-
-    def run(self, command: str, *arguments: str) -> None:
-        """One command of autoseg, in this environment."""
-        code = f"import sys, autoseg.cli as cli; cli.{command}(sys.argv[1:])"
-        subprocess.run([sys.executable, "-c", code, "--root", str(self.folder), *arguments], check=True)
-
-    def raw(self, dataset: str) -> Path:
-        return self.folder / "autoseg_raw" / dataset
-
-    def plan(self, dataset: str) -> Path:
-        return self.folder / "autoseg_preprocessed" / dataset / "plan.json"
-
-    def fold(self, dataset: str, system: str) -> Path:
-        return self.folder / "autoseg_results" / dataset / system / "fold_0"
 
 
 def main() -> int:
@@ -76,12 +48,10 @@ def main() -> int:
             if protocol == "own" and system not in OWN:
                 continue
             run = {"protocol": protocol, "system": system, "seed": args.seed, "minutes": args.minutes}
-            if any(run.items() <= row.items() for row in place.read_rows()):
+            if place.has(run):
                 continue
             print(f"--- {protocol}: {system}, seed {args.seed}, {args.minutes:g} min", flush=True)
-            row = train(place, run, args.device)
-            with place.scores.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            place.add(train(place, run, args.device))
     print_table([row for row in place.read_rows() if row["minutes"] == args.minutes])
     return 0
 

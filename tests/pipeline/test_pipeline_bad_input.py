@@ -242,6 +242,10 @@ def test_folds_with_unknown_cases(run, planned):
             "'configurations.3d.loss': loss 'dice_ce' has 3 class_weights, but the network has 2 outputs",
         ),
         (
+            lambda p: p["configurations"]["3d"]["tiling"].update(tile_size=[2, 4, 4]),
+            "'configurations.3d.network': network 'unet' keeps a single voxel of (2, 4, 4)",
+        ),
+        (
             lambda p: p["configurations"].update({"a/b": p["configurations"]["3d"]}),
             "'configurations.a/b': 'a/b' cannot name a configuration",
         ),
@@ -253,6 +257,20 @@ def test_a_plan_that_is_kept_is_checked_before_it_trains(run, planned, change, m
     assert code == 2
     assert "Traceback" not in err
     assert message in err
+
+
+@pytest.mark.parametrize("change", [{"patch_size": [2, 4, 4]}, {"tiling": {"tile_size": [2, 4, 4]}}])
+@pytest.mark.parametrize("command", ["train", "pretrain"])
+def test_a_size_that_the_network_cannot_take_costs_no_model(run, trained, change, command):
+    edit_plan(trained, lambda p: p["configurations"]["3d"].update(change))
+    weights = trained / "autoseg_results" / "Tiny" / "3d" / "fold_0" / "model.safetensors"
+    before = weights.read_bytes()
+    asked = TRAIN if command == "train" else ("pretrain", "-d", "Tiny", "-c", "3d")
+    code, _, err = run(*asked, "--restart", "--root", trained)
+    assert code == 2
+    assert "network 'unet' keeps a single voxel of (2, 4, 4) at its coarsest stage" in err
+    assert weights.read_bytes() == before
+    assert not (trained / "autoseg_pretrained").exists()
 
 
 @pytest.mark.parametrize(

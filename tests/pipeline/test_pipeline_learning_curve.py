@@ -58,3 +58,19 @@ def test_what_does_not_go_together(called):
     assert code == 2
     assert "--learning-curve trains on this machine" in err
     assert jobs == []
+
+
+def test_sizes_are_really_trained_and_scored_on_the_same_cases(planned, capsys):
+    short = ("--epochs", "1", "--steps-per-epoch", "1", "-c", "2d", "-f", "0", "--device", "cpu")
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stop:
+            run_experiment(["-d", "Tiny", "--root", str(planned), "--learning-curve", "2", *short])
+        assert stop.value.code == 0
+    results = planned / "autoseg_results" / "Tiny"
+    folds = [results / name / "fold_0" for name in ("2d__n2", "2d")]
+    assert all(json.loads((fold / "fold.json").read_text())["steps"] == 1 for fold in folds)
+    scored = [[case["case"] for case in json.loads((fold / "scores.json").read_text())["cases"]] for fold in folds]
+    assert scored[0] == scored[1]
+    assert "is trained already" in capsys.readouterr().err
+    points = json.loads((results / "learning_curve.json").read_text())["points"]
+    assert [point["size"] for point in points] == [2, None]

@@ -8,7 +8,7 @@ from autoseg.core.errors import AutosegError, PlanError
 from autoseg.core.records import Dataset, Plan
 from autoseg.core.store import check_name
 from autoseg.losses import build_loss
-from autoseg.networks import fit_settings
+from autoseg.networks import check_sizes, fit_settings
 
 
 def check_plan(plan: Plan, dataset: Dataset, path: Path) -> None:
@@ -34,6 +34,7 @@ def check_plan(plan: Plan, dataset: Dataset, path: Path) -> None:
             check_name(name, "configuration")
             key = f"configurations.{name}.network"
             fit_settings(configuration.network, dimensions=configuration.dimensions, patch=configuration.patch_size)
+            check_sizes(configuration)
             key = f"configurations.{name}.loss"
             build_loss(
                 configuration.loss,
