@@ -83,3 +83,4 @@ def test_a_recipe_trains_predicts_and_is_scored(recipe, template, run, tmp_path)
     assert reported and reported <= set(scores["conventions"])
     values, _ = read_voxels(next((fold / "validation").glob("*.nii.gz")))
     assert set(np.unique(values)) <= ({0, 1, 2, 3} if dataset == "Tumour" else {0, 1})
+    shutil.rmtree(root)  # a recipe's weights and checkpoint take up to 300 MB
