@@ -20,12 +20,13 @@ from autoseg.core.records import Configuration, Dataset, Fold, Plan, PreparedCas
 from autoseg.core.store import Store, hash_settings, read_record, write_record
 from autoseg.datasets import find_scans
 from autoseg.losses import DeepLoss
-from autoseg.model import fold_folder, save_plan
-from autoseg.networks import Part, build_network, check_sizes
+from autoseg.model import PLAN, fold_folder, save_plan
+from autoseg.networks import Part, build_network
 from autoseg.pipeline.feeding import open_batches
 from autoseg.pipeline.fold_run import FoldRun
 from autoseg.pipeline.machine import choose_device, name_device, use_all_cores
 from autoseg.pipeline.planning import arrays_folder, case_key, open_raw, read_folds, read_plan
+from autoseg.pipeline.planning.checking import check_configuration
 from autoseg.pipeline.planning.preparing import prepare_scans
 from autoseg.pipeline.relief import fit_within_memory
 from autoseg.training import Ranks
@@ -83,8 +84,8 @@ def pretrain(
         raise UsageError(f"the plan of {name} has no configuration '{own}'; it has: {', '.join(plan.configurations)}")
     if plan.configurations[own].cascade_from is not None:
         raise UsageError(f"'{own}' is a cascade, which sees masks; pre-train the configuration that feeds it, or '3d'")
+    check_configuration(plan, own, store.preprocessed(name) / PLAN)  # before --restart removes anything
     plan = _plan_lesson(plan, own, epochs, steps_per_epoch, seed)
-    check_sizes(plan.configurations[own])
     prepared = _gather(store, plan, own, fold_name, scans, workers, progress)
     folder = store.pretrained(name, own)
     facts = _describe(plan, own, masked_share, prepared)

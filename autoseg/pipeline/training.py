@@ -18,7 +18,6 @@ from autoseg.core.store import Store, hash_settings
 from autoseg.evaluation import Convention, follow_settings
 from autoseg.evaluation.boxed import BoxedProbabilities
 from autoseg.model import PLAN, fold_folder, load_model, load_plan, save_plan, trained_folds
-from autoseg.networks import check_sizes
 from autoseg.pipeline.cascade import add_priors, check_source, copy_source
 from autoseg.pipeline.evaluating import score_masks, write_scores
 from autoseg.pipeline.fold_run import FoldRun, probabilities_path
@@ -26,6 +25,7 @@ from autoseg.pipeline.held_out import write_probabilities
 from autoseg.pipeline.lessons import Segmentation
 from autoseg.pipeline.machine import choose_device, choose_rank_device, name_device, use_cores
 from autoseg.pipeline.planning import arrays_folder, case_key, check_folds, open_raw, read_folds, read_plan
+from autoseg.pipeline.planning.checking import check_configuration
 from autoseg.pipeline.relief import CHECKPOINTING, adopt_relief, fit_within_memory
 from autoseg.pipeline.starting_files import starts_folder
 from autoseg.pipeline.subsetting import subset_name, take_subset
@@ -74,6 +74,7 @@ def train(
     """
     target = choose_rank_device(choose_device(device), ranks.local)
     plan = _with_changes(read_plan(store, name), configuration_name, epochs, steps_per_epoch, seed)
+    check_configuration(plan, configuration_name, store.preprocessed(name) / PLAN)  # before --restart removes anything
     dataset = open_raw(store, name)
     fold = _choose_fold(store, name, dataset, fold_name)
     if subset is not None:
@@ -82,7 +83,6 @@ def train(
     folder = store.results(name, configuration_name)
     plan = adopt_relief(plan, folder, configuration_name)
     configuration = plan.configurations[configuration_name]
-    check_sizes(configuration)
     _check_ranks(configuration, configuration_name, ranks, fit)
     scored, convention = follow_settings(configuration.scoring, dataset, with_probabilities=probabilities)
     prepared = _read_arrays(store, dataset, configuration, configuration_name, fold)

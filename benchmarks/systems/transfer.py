@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("source", type=Path, help="Task04_Hippocampus of the Medical Segmentation Decathlon, unpacked")
     parser.add_argument("folder", type=Path, help="work folder; the same one goes on")
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 3.0], help="of each twin (default 1 3)")
-    parser.add_argument("--source-minutes", type=float, default=6.0, help="of the source's training (default 6)")
+    parser.add_argument("--source-minutes", type=float, default=5.0, help="of the source's training (default 5)")
     parser.add_argument("--target", choices=TARGETS, default="posterior", help="what is learned (default posterior)")
     parser.add_argument("--sizes", nargs="+", default=["8", "all"], help="cases to train on (default 8 all)")
     parser.add_argument("--seed", type=int, default=0)
@@ -61,7 +61,7 @@ def prepare(place: Place, args: argparse.Namespace) -> None:
     for name, part, label in ((SOURCE, files[:half], "anterior"), (target, files[half:], args.target)):
         if not (place.raw(name) / "dataset.json").exists():
             write_dataset(place.raw(name), args.source / "imagesTr", part, label)
-    if not (place.fold(SOURCE, "3d").with_name("fold_all") / "fold.json").exists():
+    if not (source_fold(place) / "model.safetensors").exists():
         place.run("plan", "-d", SOURCE, "--preset", "pocket", "--device", args.device)
         budget = ("--time-budget", f"{60 * args.source_minutes:g}s", "--seed", str(args.seed))
         place.run("train", "-d", SOURCE, "-c", "3d", "-f", "all", *budget, "--device", args.device)
@@ -71,6 +71,10 @@ def prepare(place: Place, args: argparse.Namespace) -> None:
         place.run("plan", "-d", target, "--preset", "pocket", "--device", args.device, *begin)
     if few:
         place.run("subset", "-d", target, "-n", *few)
+
+
+def source_fold(place: Place) -> Path:
+    return place.fold(SOURCE, "3d").with_name("fold_all")
 
 
 def write_dataset(folder: Path, scans: Path, masks: list[Path], label: str) -> None:
@@ -101,6 +105,7 @@ def train_pair(place: Place, run: Row, device: str) -> Row:
         steps.append(facts.steps)
     place.run("compare", *(str(kept / configuration) for configuration in PAIR), "-o", str(kept))
     comparison = ScoresComparison.model_validate_json((kept / "comparison.json").read_text())
+    source = TrainedFold.model_validate_json((source_fold(place) / "fold.json").read_text())
     fold = Folds.model_validate_json(place.plan(target).with_name("folds.json").read_text()).folds[0]
     return {
         **run,
@@ -109,6 +114,7 @@ def train_pair(place: Place, run: Row, device: str) -> Row:
         "device": device,
         "trained_on": len(fold.train) if cases == "all" else int(cases),
         "scored": len(fold.validation),
+        "source_minutes": (source.time_budget_s or 0.0) / 60,
         "steps": dict(zip(PAIR, steps, strict=True)),
         "versions": facts.versions,
         "pairs": [pair.model_dump(mode="json") for pair in comparison.pairs],
@@ -116,12 +122,12 @@ def train_pair(place: Place, run: Row, device: str) -> Row:
 
 
 def print_table(rows: list[Row]) -> None:
-    """Dice and HD95 of the twins, and what the source's weights add."""
+    """Dice, HD95 and lesion F1 of the twins, and what the source's weights add."""
     print("\n| learns | cases | minutes | seed | metric | at random | transfer | difference (95 %) | wins | losses |")
     print(f"|{'---|' * 10}")
     for row in rows:
         for pair in row["pairs"]:
-            if pair["metric"] in ("dice", "hd95") and pair["label"] == row["target"]:
+            if pair["metric"] in ("dice", "hd95", "lesion_f1") and pair["label"] == row["target"]:
                 values = f"{pair['mean_first']:.3f} | {pair['mean_second']:.3f} | {pair['difference']:+.3f}"
                 low, high = pair["interval"]
                 asked = f"{row['target']} | {row['trained_on']} | {row['minutes']:g} | {row['seed']} | {pair['metric']}"

@@ -259,16 +259,24 @@ def test_a_plan_that_is_kept_is_checked_before_it_trains(run, planned, change, m
     assert message in err
 
 
-@pytest.mark.parametrize("change", [{"patch_size": [2, 4, 4]}, {"tiling": {"tile_size": [2, 4, 4]}}])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(patch_size=[2, 4, 4]), "network 'unet' keeps a single voxel of (2, 4, 4) at its coarsest"),
+        (lambda c: c["tiling"].update(tile_size=[2, 4, 4]), "network 'unet' keeps a single voxel of (2, 4, 4)"),
+        (lambda c: c["network"].update(name="unett"), "'configurations.3d.network': there is no network 'unett'"),
+        (lambda c: c["loss"].update(name="dise"), "'configurations.3d.loss': there is no loss 'dise'"),
+    ],
+)
 @pytest.mark.parametrize("command", ["train", "pretrain"])
-def test_a_size_that_the_network_cannot_take_costs_no_model(run, trained, change, command):
-    edit_plan(trained, lambda p: p["configurations"]["3d"].update(change))
+def test_a_plan_that_cannot_train_costs_no_model(run, trained, change, message, command):
+    edit_plan(trained, lambda p: change(p["configurations"]["3d"]))
     weights = trained / "autoseg_results" / "Tiny" / "3d" / "fold_0" / "model.safetensors"
     before = weights.read_bytes()
     asked = TRAIN if command == "train" else ("pretrain", "-d", "Tiny", "-c", "3d")
     code, _, err = run(*asked, "--restart", "--root", trained)
     assert code == 2
-    assert "network 'unet' keeps a single voxel of (2, 4, 4) at its coarsest stage" in err
+    assert message in err
     assert weights.read_bytes() == before
     assert not (trained / "autoseg_pretrained").exists()
 

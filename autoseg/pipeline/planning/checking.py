@@ -28,19 +28,29 @@ def check_plan(plan: Plan, dataset: Dataset, path: Path) -> None:
                 f"{path}: '{key}' is {planned!r}, but the dataset has {found!r}; change dataset.json if that is wrong, "
                 f"or plan anew with: autoseg_plan -d {dataset.name} --replace"
             )
-    for name, configuration in plan.configurations.items():
-        key = f"configurations.{name}"
-        try:
-            check_name(name, "configuration")
-            key = f"configurations.{name}.network"
-            fit_settings(configuration.network, dimensions=configuration.dimensions, patch=configuration.patch_size)
-            check_sizes(configuration)
-            key = f"configurations.{name}.loss"
-            build_loss(
-                configuration.loss,
-                regions=tuple(plan.regions.values()),
-                ignore_label=plan.ignore_label,
-                outputs=len(plan.outputs.names),
-            )
-        except AutosegError as error:
-            raise PlanError(f"{path}: '{key}': {error}") from error
+    for name in plan.configurations:
+        check_configuration(plan, name, path)
+
+
+def check_configuration(plan: Plan, name: str, path: Path) -> None:
+    """One configuration's name, network with its patch and tile, and loss.
+
+    Raises:
+        PlanError: one of them cannot be; the message names the key.
+    """
+    configuration = plan.configurations[name]
+    key = f"configurations.{name}"
+    try:
+        check_name(name, "configuration")
+        key = f"configurations.{name}.network"
+        fit_settings(configuration.network, dimensions=configuration.dimensions, patch=configuration.patch_size)
+        check_sizes(configuration)
+        key = f"configurations.{name}.loss"
+        build_loss(
+            configuration.loss,
+            regions=tuple(plan.regions.values()),
+            ignore_label=plan.ignore_label,
+            outputs=len(plan.outputs.names),
+        )
+    except AutosegError as error:
+        raise PlanError(f"{path}: '{key}': {error}") from error
