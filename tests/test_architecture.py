@@ -28,10 +28,13 @@ FLOORS = {
     "prediction": 4,
     "report": 4,
     "transfer": 4,
-    "pipeline": 5,
-    "cli": 6,
-    "terminal": 6,
-    "train": 7,
+    "preparation": 4,
+    "folds": 5,
+    "experiment": 6,
+    "pipeline": 7,
+    "cli": 8,
+    "terminal": 8,
+    "train": 9,
 }
 
 # Library -> the only rooms (or files) that may import it.
@@ -54,9 +57,14 @@ DOORS = {
     "mlflow": {"report/tracking/mlflow_runs.py"},
     "openvino": {"prediction/openvino_network.py"},
     "multiprocessing": {"core/parallel.py"},
-    "distributed": {"pipeline/experiment/cluster.py"},
-    "dask": {"pipeline/experiment/cluster.py"},
-    "dask_jobqueue": {"pipeline/experiment/cluster.py"},
+    "distributed": {"experiment/cluster.py"},
+    "dask": {"experiment/cluster.py"},
+    "dask_jobqueue": {"experiment/cluster.py"},
+}
+
+# Functions that may be longer than 70 lines: one algorithm each, which parts that hand a state around would hide.
+LONGER = {
+    "prediction/overlapping.py:predict_cases": 90,
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -142,7 +150,8 @@ def test_a_file_fits_in_the_head(path):
     assert text.count("\n") <= 420
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno - node.lineno < 70, f"{path.name}: {node.name} is too long"
+            allowed = LONGER.get(f"{path.relative_to(PACKAGE)}:{node.name}", 70)
+            assert node.end_lineno - node.lineno < allowed, f"{path.name}: {node.name} is too long"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -70,7 +70,7 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unmade:
+class PendingBatch:
     """A batch whose samples are being made, by threads that share nothing but these.
 
     Attributes:
@@ -87,13 +87,13 @@ class Unmade:
 class Engine(Protocol):
     """Makes batches of drawn samples."""
 
-    def begin(self, size: int) -> Unmade:
+    def begin(self, size: int) -> PendingBatch:
         """Room for a batch of that many samples."""
 
-    def make(self, case: PreparedCase, sample: Sample, batch: Unmade, place: int) -> None:
+    def make(self, case: PreparedCase, sample: Sample, batch: PendingBatch, place: int) -> None:
         """What a thread can do of one sample."""
 
-    def finish(self, batch: Unmade) -> tuple[Tensor, Tensor]:
+    def finish(self, batch: PendingBatch) -> tuple[Tensor, Tensor]:
         """(B,C+M,*patch) float32 image and (B,*patch) int16 target, once every sample is made."""
 
 
@@ -113,14 +113,14 @@ class KernelEngine:
         self.mask_values = mask_values
         self.pin_memory = pin_memory
 
-    def begin(self, size: int) -> Unmade:
+    def begin(self, size: int) -> PendingBatch:
         """Tensors that the samples are made in."""
         channels = self.channels + len(self.mask_values)
         image = torch.empty((size, channels, *self.patch), pin_memory=self.pin_memory)
         target = torch.empty((size, *self.patch), dtype=torch.int16, pin_memory=self.pin_memory)
-        return Unmade(image=image, target=target, pieces={})
+        return PendingBatch(image=image, target=target, pieces={})
 
-    def make(self, case: PreparedCase, sample: Sample, batch: Unmade, place: int) -> None:
+    def make(self, case: PreparedCase, sample: Sample, batch: PendingBatch, place: int) -> None:
         """Fill one sample of the batch."""
         assert case.label is not None  # checked when the batches were opened
         image, target = as_volume(batch.image[place].numpy()), as_volume(batch.target[place].numpy()[None])[0]
@@ -130,7 +130,7 @@ class KernelEngine:
         if case.prior is not None and len(masks):
             fill_masks(case.prior, sample, self.mask_values, masks)
 
-    def finish(self, batch: Unmade) -> tuple[Tensor, Tensor]:
+    def finish(self, batch: PendingBatch) -> tuple[Tensor, Tensor]:
         """The tensors, which are filled."""
         return batch.image, batch.target
 
@@ -163,12 +163,12 @@ class TensorEngine:
         self.device, self.volumes = device, volumes
         self.pin_memory = device.type == "cuda"
 
-    def begin(self, size: int) -> Unmade:
+    def begin(self, size: int) -> PendingBatch:
         """Room for masks; pieces come as they are read."""
         masks = torch.empty((size, len(self.mask_values), *self.patch), pin_memory=self.pin_memory)
-        return Unmade(image=masks, target=torch.empty(0, dtype=torch.int16), pieces={})
+        return PendingBatch(image=masks, target=torch.empty(0, dtype=torch.int16), pieces={})
 
-    def make(self, case: PreparedCase, sample: Sample, batch: Unmade, place: int) -> None:
+    def make(self, case: PreparedCase, sample: Sample, batch: PendingBatch, place: int) -> None:
         """Read, or find on the device, what the patch is made of."""
         assert case.label is not None  # checked when the batches were opened
         size, change = as_shape(self.patch), sample.change
@@ -185,7 +185,7 @@ class TensorEngine:
         if case.prior is not None and self.mask_values:
             fill_masks(case.prior, sample, self.mask_values, as_volume(batch.image[place].numpy()))
 
-    def finish(self, batch: Unmade) -> tuple[Tensor, Tensor]:
+    def finish(self, batch: PendingBatch) -> tuple[Tensor, Tensor]:
         """Cut every patch, then change the batch."""
         pieces = [batch.pieces[place] for place in range(len(batch.pieces))]
         shape = as_shape(self.patch)

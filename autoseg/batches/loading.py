@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from autoseg.batches.augmentation import draw_change
-from autoseg.batches.engines import Engine, KernelEngine, Sample, TensorEngine, Unmade, Volume, as_shape
-from autoseg.batches.sampling import Seed, draw_start, line_up, sample_generator
+from autoseg.batches.engines import Engine, KernelEngine, PendingBatch, Sample, TensorEngine, Volume, as_shape
+from autoseg.batches.sampling import Seed, draw_start, make_case_schedule, sample_generator
 from autoseg.core.errors import DataError, MemoryShortageError, TrainingError
 from autoseg.core.records import Configuration, PreparedCase
 
@@ -21,7 +21,7 @@ from autoseg.core.records import Configuration, PreparedCase
 class _Coming:
     """A batch that was begun, and its samples, which threads make."""
 
-    batch: Unmade
+    batch: PendingBatch
     samples: list[Future[None]]
 
 
@@ -70,7 +70,7 @@ class Batches:
         self.seed = seed
         self.masks = len(mask_values)
         self.ignore_label = ignore_label
-        self.row = line_up(
+        self.row = make_case_schedule(
             [case.lesions for case in cases],
             configuration.sampling,
             batch_size=configuration.batch_size,
@@ -159,7 +159,7 @@ class Batches:
             return _Coming(batch=batch, samples=[])
         return _Coming(batch=batch, samples=[self.pool.submit(self._make, *task) for task in tasks])
 
-    def _make(self, step: int, sample: int, batch: Unmade, place: int) -> None:
+    def _make(self, step: int, sample: int, batch: PendingBatch, place: int) -> None:
         """Draw a sample and do what a thread can do of it."""
         number = self.row.draw(self.seed, step, sample)
         case = self.cases[number]

@@ -35,7 +35,7 @@ def draw_case(cases: int, seed: Seed, position: int, *, stratum: int | None = No
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaseRow:
+class CaseSchedule:
     """The endless row of cases that samples come from, a pure function of seed, step and sample.
 
     Attributes:
@@ -69,9 +69,9 @@ class CaseRow:
         return math.floor(steps * self.batch_size * (self.empty_share or 0.0))
 
 
-def line_up(
+def make_case_schedule(
     cases: Sequence[Lesions | None], settings: SamplingSettings, *, batch_size: int, ignore_label: int | None = None
-) -> CaseRow:
+) -> CaseSchedule:
     """The row of cases that settings ask for.
 
     Args:
@@ -79,7 +79,7 @@ def line_up(
         ignore_label: label value that is no lesion.
     """
     holds = [lesions is not None and bool((lesions.label != ignore_label).any()) for lesions in cases]
-    return CaseRow(
+    return CaseSchedule(
         lesioned=tuple(number for number, lesioned in enumerate(holds) if lesioned),
         empty=tuple(number for number, lesioned in enumerate(holds) if not lesioned),
         empty_share=settings.empty_case_share,

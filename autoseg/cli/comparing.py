@@ -39,7 +39,7 @@ def compare(argv: Sequence[str] | None = None) -> NoReturn:
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
         from autoseg.evaluation import render_comparison
-        from autoseg.pipeline.comparing import compare as compare_folders
+        from autoseg.pipeline.compare import compare as compare_folders
 
         comparison = compare_folders(
             store,

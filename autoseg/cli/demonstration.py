@@ -25,7 +25,7 @@ def demo(argv: Sequence[str] | None = None) -> NoReturn:
     )
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.pipeline.demonstration import demonstrate
+        from autoseg.pipeline.demo import demonstrate
 
         show(args, demonstrate(store, time_budget_s=args.time_budget, progress=terminal.progress))
 

@@ -34,7 +34,7 @@ def evaluate(argv: Sequence[str] | None = None) -> NoReturn:
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
         from autoseg.evaluation import render_table
-        from autoseg.pipeline.evaluating import evaluate as score
+        from autoseg.evaluation.folders import evaluate as score
 
         scores = score(
             store,

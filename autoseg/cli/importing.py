@@ -34,7 +34,7 @@ def import_(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("--skip-bad", action="store_true", help="leave bad cases out instead of stopping")
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.pipeline.importing import import_raw
+        from autoseg.pipeline.import_dataset import import_raw
 
         import_raw(
             store,

@@ -32,7 +32,7 @@ def import_model(argv: Sequence[str] | None = None) -> NoReturn:
     )
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.pipeline.importing_model import import_model as bring_model
+        from autoseg.pipeline.import_model import import_model as bring_model
 
         folders = bring_model(
             store,

@@ -45,10 +45,11 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
     add_workers(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.pipeline.planning import FoldsWanted, plan_dataset, show_plan
-        from autoseg.pipeline.presets import choose_preset
-        from autoseg.pipeline.starting_files import TransferWanted
+        from autoseg.folds.transfer_files import TransferOptions
+        from autoseg.pipeline.plan import plan_dataset, show_plan
+        from autoseg.pipeline.planning_defaults import choose_preset
         from autoseg.planning import explain_plan
+        from autoseg.preparation import FoldOptions
 
         transfer = _read_transfer(parser, args)
         wanted = choose_preset(
@@ -68,8 +69,8 @@ def plan(argv: Sequence[str] | None = None) -> NoReturn:
             store,
             args.dataset,
             wanted=wanted,
-            transfer=None if transfer is None else TransferWanted(**transfer),
-            folds=FoldsWanted(file=args.folds, count=args.fold_count, leave_one_site_out=args.leave_one_site_out),
+            transfer=None if transfer is None else TransferOptions(**transfer),
+            folds=FoldOptions(file=args.folds, count=args.fold_count, leave_one_site_out=args.leave_one_site_out),
             edited="keep" if args.keep else "replace" if args.replace else "refuse",
             dry_run=args.dry_run,
             skip_bad=args.skip_bad,

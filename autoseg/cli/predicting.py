@@ -38,8 +38,8 @@ def predict(argv: Sequence[str] | None = None) -> NoReturn:
     _add_manner(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.pipeline.predicting import PredictionOptions
-        from autoseg.pipeline.predicting import predict as predict_scans
+        from autoseg.pipeline.predict import PredictionOptions
+        from autoseg.pipeline.predict import predict as predict_scans
 
         masks = predict_scans(
             store,

@@ -44,7 +44,7 @@ def pretrain(argv: Sequence[str] | None = None) -> NoReturn:
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
         if args.masked_share >= 1:
             parser.error("--masked-share must be below 1: something must be left to see")
-        from autoseg.pipeline.pretraining import pretrain as learn
+        from autoseg.folds.pretraining import pretrain as learn
 
         stop = Stop()
         folder = learn(

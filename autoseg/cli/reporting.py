@@ -39,7 +39,7 @@ def report(argv: Sequence[str] | None = None) -> NoReturn:
     )
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.pipeline.reporting import report as write_report
+        from autoseg.pipeline.report import report as write_report
 
         path = write_report(
             store,

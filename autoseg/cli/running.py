@@ -86,7 +86,7 @@ def rank_variables(rank: int, world: int, port: int) -> dict[str, str]:
     return {**os.environ, **dict(zip(RANK_VARIABLES, values, strict=True)), **meeting}
 
 
-def keep_to_this_machine() -> None:
+def disable_telemetry() -> None:
     """Packages that we write histories for do not report their own use; whoever sets it otherwise is left alone."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 

@@ -11,7 +11,7 @@ from autoseg.cli.running import Stop, run_command, show
 
 if TYPE_CHECKING:
     from autoseg.core.store import Store
-    from autoseg.pipeline.experiment.command import ExperimentOptions
+    from autoseg.experiment.options import ExperimentOptions
     from autoseg.terminal import Terminal
 
 
@@ -49,9 +49,9 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     add_device(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.pipeline.experiment.command import run as run_experiment
-        from autoseg.pipeline.experiment.command import write_script
-        from autoseg.pipeline.experiment.table import render_experiment
+        from autoseg.experiment.table import render_experiment
+        from autoseg.pipeline.run import run as run_experiment
+        from autoseg.pipeline.run import write_script
 
         if args.learning_curve is not None:
             _draw_curve(parser, args, store, terminal)
@@ -74,7 +74,7 @@ def _draw_curve(parser: ArgumentParser, args: Arguments, store: Store, terminal:
     """``--learning-curve``."""
     if args.script is not None or args.cluster is not None:
         parser.error("--learning-curve trains on this machine; leave out --script and --cluster")
-    from autoseg.pipeline.learning_curve import draw_curve, render_curve
+    from autoseg.experiment.learning_curve import draw_curve, render_curve
 
     stop = Stop()
     found = draw_curve(
@@ -92,13 +92,13 @@ def _draw_curve(parser: ArgumentParser, args: Arguments, store: Store, terminal:
 
 
 def _read_options(args: Arguments) -> ExperimentOptions:
-    from autoseg.pipeline.experiment.cluster import ClusterWanted
-    from autoseg.pipeline.experiment.command import ExperimentOptions
-    from autoseg.pipeline.experiment.orders import Length
+    from autoseg.experiment.cluster import ClusterOptions
+    from autoseg.experiment.options import ExperimentOptions
+    from autoseg.experiment.requests import Length
 
     cluster = None
     if args.cluster is not None:
-        cluster = ClusterWanted(address=args.cluster, workers=args.workers, host=args.scheduler_host)
+        cluster = ClusterOptions(address=args.cluster, workers=args.workers, host=args.scheduler_host)
     return ExperimentOptions(
         configurations=tuple(args.configurations),
         folds=tuple(args.folds),

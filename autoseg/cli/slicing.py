@@ -32,10 +32,10 @@ def slice_(argv: Sequence[str] | None = None) -> NoReturn:
     add_workers(parser)
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.datasets.slicing import SlicesWanted
-        from autoseg.pipeline.slicing import slice_raw
+        from autoseg.datasets.slicing import SliceOptions
+        from autoseg.pipeline.slice_dataset import slice_raw
 
-        wanted = SlicesWanted(
+        wanted = SliceOptions(
             kept="lesion" if args.lesion else "all", margin=tuple(args.margin), keep_patients=args.keep_patients
         )
         slice_raw(store, args.dataset, args.into, wanted, workers=args.workers, progress=terminal.progress)

@@ -27,7 +27,7 @@ def subset(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the plan's")
 
     def act(args: Arguments, store: Store, terminal: Terminal) -> None:
-        from autoseg.pipeline.subsetting import make_subset_file
+        from autoseg.preparation.subsets import make_subset_file
 
         show(args, make_subset_file(store, args.dataset, args.sizes, seed=args.seed))
 

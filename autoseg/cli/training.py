@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from autoseg.cli.arguments import ArgumentParser, Arguments, make_parser, read_count, read_device, read_duration
 from autoseg.cli.launching import launch
-from autoseg.cli.running import Stop, keep_to_this_machine, read_attempt, read_ranks, run_command, show
+from autoseg.cli.running import Stop, disable_telemetry, read_attempt, read_ranks, run_command, show
 
 if TYPE_CHECKING:
     from autoseg.core.store import Store
@@ -45,10 +45,10 @@ def train(argv: Sequence[str] | None = None) -> NoReturn:
         ranks = read_ranks()
         if ranks is None and args.devices > 1:
             sys.exit(launch(sys.argv[1:] if argv is None else argv, args.devices))
-        from autoseg.pipeline.training import train as train_model
+        from autoseg.folds.training import train as train_model
         from autoseg.training import ALONE, Ranks
 
-        keep_to_this_machine()
+        disable_telemetry()
         stop = Stop(with_parent=ranks is not None or args.end_with_parent)
         scores = train_model(
             store,

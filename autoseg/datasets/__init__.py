@@ -1,10 +1,10 @@
 """Raw datasets: find the files in any known layout, read and check them, bring them into autoseg's own layout."""
 
+from autoseg.datasets.dataset_log import log_assumed, log_left_out
 from autoseg.datasets.reading import read_case, read_image, read_label
+from autoseg.datasets.registry import IMPORTERS, Importer, find_dataset, open_dataset
 from autoseg.datasets.scans import find_scans
-from autoseg.datasets.shelf import IMPORTERS, Importer, find_dataset, open_dataset
 from autoseg.datasets.synthetic import make_isles15
-from autoseg.datasets.telling import tell_assumed, tell_left_out
 from autoseg.datasets.writing import import_dataset
 
 __all__ = [
@@ -13,11 +13,11 @@ __all__ = [
     "find_dataset",
     "find_scans",
     "import_dataset",
+    "log_assumed",
+    "log_left_out",
     "make_isles15",
     "open_dataset",
     "read_case",
     "read_image",
     "read_label",
-    "tell_assumed",
-    "tell_left_out",
 ]

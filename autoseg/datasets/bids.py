@@ -19,7 +19,7 @@ from autoseg.core.records import Dataset
 from autoseg.datasets import atlas, isles22
 from autoseg.datasets.folders import list_folders, walk_images
 from autoseg.datasets.matching import Session, choose_channels, find_roots, match_cases, sort_files, take_root
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 
 _NAME = re.compile(r"(?P<subject>sub-[A-Za-z0-9]+)(_[a-z]+-[A-Za-z0-9]+)*(_[A-Za-z0-9]+)?")
 DATATYPES = ("anat", "dwi", "perf")

@@ -16,7 +16,7 @@ from autoseg.core.images import file_ending
 from autoseg.core.records import Dataset
 from autoseg.datasets.folders import walk_images
 from autoseg.datasets.matching import Files, Session, last_word
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 from autoseg.datasets.tumours import make_tumour_dataset
 
 KINDS = {"FLAIR": "flair", "T1": "t1", "T1c": "t1ce", "T2": "t2"}

@@ -15,7 +15,7 @@ from autoseg.core.errors import DataError
 from autoseg.core.records import Dataset
 from autoseg.datasets.folders import walk_images
 from autoseg.datasets.matching import Files, Session
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 from autoseg.datasets.tumours import LABELS_2015, REGIONS_2015, make_tumour_dataset
 from autoseg.datasets.vsd import find_vsd_case, read_vsd_kind
 

@@ -15,7 +15,7 @@ from autoseg.core.images import strip_ending
 from autoseg.core.records import Dataset
 from autoseg.datasets.folders import walk_images
 from autoseg.datasets.matching import Files, Session
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 from autoseg.datasets.tumours import make_tumour_dataset
 
 KINDS = {"FLAIR": "t2f", "T1": "t1n", "T1c": "t1c", "T2": "t2w"}

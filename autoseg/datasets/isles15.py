@@ -17,7 +17,7 @@ from autoseg.core.images import strip_ending
 from autoseg.core.records import Dataset
 from autoseg.datasets.folders import list_folders, list_images_below, walk_folders
 from autoseg.datasets.matching import Files, Session, match_cases, sort_files
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 from autoseg.datasets.vsd import read_vsd_kind
 
 

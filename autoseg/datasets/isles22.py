@@ -13,7 +13,7 @@ from autoseg.core.images import strip_ending
 from autoseg.core.records import Dataset
 from autoseg.datasets.folders import list_folders, list_images_below, walk_images
 from autoseg.datasets.matching import Files, Session, find_roots, last_word, match_cases, sort_files, take_root
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 
 CHANNELS = {"DWI": "dwi", "ADC": "adc", "FLAIR": "flair"}
 

@@ -17,7 +17,7 @@ from autoseg.core.images import NUMBER, list_files, strip_ending
 from autoseg.core.records import Case, ChannelFile, Dataset
 from autoseg.datasets.folders import list_folders, list_images, list_some
 from autoseg.datasets.matching import find_roots, take_root
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 
 CHANNELS = ("pre-contrast", "FLAIR", "post-contrast")
 SPACING = (5.0, 1.0, 1.0)

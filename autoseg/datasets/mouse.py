@@ -14,7 +14,7 @@ from autoseg.core.images import strip_ending
 from autoseg.core.records import Dataset
 from autoseg.datasets.folders import list_folders, list_images
 from autoseg.datasets.matching import Files, Session, find_roots, match_cases, take_root
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 
 FOLDER = re.compile(r"(?P<split>train|val|test)_(?P<kind>image|mask)s?", re.IGNORECASE)
 TEST = "is a test case; to have test cases, move test_image and test_mask into a folder of their own and import that"

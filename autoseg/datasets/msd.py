@@ -12,7 +12,7 @@ from autoseg.core.errors import DataError
 from autoseg.core.images import strip_ending
 from autoseg.core.records import Case, ChannelFile, Dataset
 from autoseg.datasets.folders import list_images, list_some, read_json, read_names
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 
 
 def recognises(folder: Path) -> bool:

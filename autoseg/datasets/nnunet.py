@@ -19,7 +19,7 @@ from autoseg.core.images import ENDINGS, file_ending, strip_ending
 from autoseg.core.records import Case, ChannelFile, Dataset, Outputs
 from autoseg.datasets.bids import find_subject
 from autoseg.datasets.folders import list_images, list_some, read_json, read_mapping, read_names
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 
 log = logging.getLogger(__name__)
 Files = dict[str, tuple[tuple[Path, ...], tuple[Path, ...]]]

@@ -20,7 +20,7 @@ from autoseg.core.images import strip_ending
 from autoseg.core.records import Dataset
 from autoseg.datasets.folders import list_some, walk_images
 from autoseg.datasets.matching import Session, choose_channels, match_cases, sort_files
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 
 KINDS = {
     "flair": "FLAIR", "t1w": "T1", "t1": "T1", "t1wks": "T1c", "t1post": "T1c", "t2w": "T2", "t2": "T2",

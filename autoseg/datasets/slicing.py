@@ -24,7 +24,7 @@ Kept = Literal["all", "lesion"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlicesWanted:
+class SliceOptions:
     """Which slices become cases.
 
     Attributes:
@@ -45,14 +45,14 @@ class _Task:
     dataset: Dataset
     case: Case
     folder: Path
-    wanted: SlicesWanted
+    wanted: SliceOptions
 
 
 def slice_dataset(
     dataset: Dataset,
     target: Path,
     name: str,
-    wanted: SlicesWanted,
+    wanted: SliceOptions,
     *,
     workers: int,
     progress: Progress,
@@ -97,7 +97,7 @@ def find_slice_axis(grid: Grid) -> int:
     return max(transpose, key=lambda axis: grid.spacing[axis])
 
 
-def choose_slices(image: Image, label: Label, axis: int, wanted: SlicesWanted) -> list[int]:
+def choose_slices(image: Image, label: Label, axis: int, wanted: SliceOptions) -> list[int]:
     """Numbers of the slices that become cases."""
     count = image.grid.shape[axis]
     chosen = []
@@ -150,7 +150,7 @@ def _cut_grid(grid: Grid, axis: int, number: int) -> Grid:
     return grid.model_copy(update={"shape": shape, "origin": tuple(float(x) for x in grid.to_world(index))})
 
 
-def _describe_slice(dataset: Dataset, case: Case, slice_id: str, wanted: SlicesWanted) -> Case:
+def _describe_slice(dataset: Dataset, case: Case, slice_id: str, wanted: SliceOptions) -> Case:
     files = tuple(ChannelFile(path=Path(f"{slice_id}_{i:04d}{ENDING}")) for i in range(len(dataset.channels)))
     group = (case.group or case.id) if wanted.keep_patients else None
     return Case(id=slice_id, channels=files, labels=(Path(f"{slice_id}{ENDING}"),), group=group, site=case.site)

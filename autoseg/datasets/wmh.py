@@ -16,7 +16,7 @@ from autoseg.core.images import strip_ending
 from autoseg.core.records import Dataset
 from autoseg.datasets.folders import walk_images
 from autoseg.datasets.matching import Files, Session, match_cases
-from autoseg.datasets.shelf import Importer
+from autoseg.datasets.registry import Importer
 
 CHANNELS = {"FLAIR": "flair", "T1": "t1"}
 SPLITS = ("training", "test", "public")

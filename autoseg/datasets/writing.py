@@ -19,10 +19,10 @@ from autoseg.core.images import NUMBER, file_ending, read_grid, read_voxels, wri
 from autoseg.core.parallel import Outcome, Progress, count_workers, map_cases, no_progress
 from autoseg.core.records import Case, Dataset, Label, Outputs
 from autoseg.core.store import check_name, explain_write_error, write_text
+from autoseg.datasets.dataset_log import log_assumed
 from autoseg.datasets.folders import list_some
 from autoseg.datasets.reading import read_case
-from autoseg.datasets.shelf import find_dataset, open_dataset
-from autoseg.datasets.telling import tell_assumed
+from autoseg.datasets.registry import find_dataset, open_dataset
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def import_dataset(
     log.info(
         "%s is laid out as %s: %d cases, %d left out", source, dataset.kind, len(dataset.cases), len(dataset.left_out)
     )
-    tell_assumed(dataset)
+    log_assumed(dataset)
     with growing_dataset(target) as folder:
         ending = _choose_ending(dataset)
         failures = _write_cases(dataset, folder, ending, copy=copy, workers=workers, progress=progress)

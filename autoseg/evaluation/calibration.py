@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from autoseg.core.cropped_probabilities import NEGLIGIBLE
 from autoseg.core.records import Calibration, CalibrationBin
 
-NEGLIGIBLE = 1e-4  # a probability below it counts as 0, and one as far below 1 as 1
 BINS = 15
 COLDEST, HOTTEST = 0.1, 10.0  # temperatures that are tried
 

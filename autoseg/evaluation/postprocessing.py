@@ -118,7 +118,7 @@ def score_settings(
             possible &= free
         touched = reference | forced | possible | np.isin(plain, members)
         box = box_slices(bounding_box(touched))
-        judge = _Judge(
+        judge = LabelScorer(
             reference=reference[box] if counted is None else reference[box] & counted[box],
             forced=forced[box],
             free=free[box],
@@ -264,7 +264,7 @@ def _room(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Judge:
+class LabelScorer:
     """Scores masks of one label in one case; arrays are (z,y,x) bool within a box."""
 
     reference: np.ndarray
@@ -285,7 +285,7 @@ class _Judge:
         return float("nan") if found is None else found
 
 
-def _score_label(judge: _Judge, shares: np.ndarray, plain: np.ndarray, overlap: bool) -> np.ndarray:
+def _score_label(judge: LabelScorer, shares: np.ndarray, plain: np.ndarray, overlap: bool) -> np.ndarray:
     """(S,) the score of each setting.
 
     Args:

@@ -182,7 +182,9 @@ def _configure(
     preprocessing, reasons = _plan_preprocessing(fingerprint, grid, preset, len(fit.patch))
     loss, reasons["loss"] = plan_loss(fingerprint, fit.network, pooled=pooled, because=because)
     sampling, reasons["sampling"] = plan_sampling(fingerprint, by_lesion=preset.lesion_sampling)
-    mirroring = plan_mirroring(fingerprint, grid.axis_order, len(fit.patch), spares_positions=preset.spares_positions)
+    mirroring = plan_mirroring(
+        fingerprint, grid.axis_order, len(fit.patch), keeps_positional_axes=preset.keeps_positional_axes
+    )
     augmentation, reasons["augmentation"] = plan_augmentation(fit.patch, mirroring, light=preset.light_augmentation)
     tiling, reasons["tiling"] = plan_tiling(preset, fit.patch, grid.shape, fit.gflop, mirroring)
     configuration = Configuration(

@@ -25,16 +25,16 @@ class Mirroring:
 
 
 def plan_mirroring(
-    fingerprint: Fingerprint, axis_order: Sequence[int], dimensions: int, *, spares_positions: bool = True
+    fingerprint: Fingerprint, axis_order: Sequence[int], dimensions: int, *, keeps_positional_axes: bool = True
 ) -> Mirroring:
     """Every axis of the patch, less those that would turn one label into another.
 
     Args:
         axis_order: canonical axis of each axis of the volume.
         dimensions: of the patch; 2 is the last two axes of the volume.
-        spares_positions: False mirrors all, as nnU-Net does.
+        keeps_positional_axes: False mirrors all, as nnU-Net does.
     """
-    found = positional_axes(fingerprint) if spares_positions else {}
+    found = positional_axes(fingerprint) if keeps_positional_axes else {}
     own = [axis_order[axis] for axis in range(3 - dimensions, 3)]
     axes = tuple(number for number, axis in enumerate(own) if axis not in found)
     clauses = [found[axis] for axis in own if axis in found]

@@ -34,7 +34,7 @@ class Preset:
         least_slice: in-plane voxels of the median slice below which there is no 2D configuration.
         orientation: the axes to plan on: turned to the canonical order, or as they are stored.
         light_augmentation: smaller and rarer changes than nnU-Net's, for trainings too short to overfit.
-        spares_positions: never mirror an axis along which labels are told apart by where they lie.
+        keeps_positional_axes: never mirror an axis along which labels are told apart by where they lie.
         lesion_sampling: draw some patches lesion by lesion where small lesions are common.
         halves_arrays: store preprocessed voxels in half precision where all cases together do not fit in memory.
         channel_names: ``ours`` knows more names of channels with an absolute scale.
@@ -63,7 +63,7 @@ class Preset:
     least_slice: int = 16  # smaller slices say too little
     orientation: Literal["canonical", "stored"] = "canonical"
     light_augmentation: bool = False
-    spares_positions: bool = True
+    keeps_positional_axes: bool = True
     lesion_sampling: bool = True
     halves_arrays: bool = True
     channel_names: Literal["ours", "nnunet"] = "ours"
@@ -100,7 +100,7 @@ _NO_DEPARTURES: dict[str, Any] = {
     "keeps_budget": False,
     "least_slice": 0,
     "orientation": "stored",
-    "spares_positions": False,
+    "keeps_positional_axes": False,
     "lesion_sampling": False,
     "halves_arrays": False,
     "channel_names": "nnunet",

@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from autoseg.core.devices import choose_precision, is_memory_shortage
 from autoseg.core.errors import MemoryShortageError
 from autoseg.core.masks import stack_inputs
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Image, Label, Outputs, Placement, PreparedCase
 from autoseg.model import Model
-from autoseg.networks.devices import choose_precision, is_memory_shortage
 from autoseg.prediction.memory import SHARE, free_bytes
 from autoseg.prediction.sliding import predict_rows
 from autoseg.preprocessing import LogitRestorer, prepare_case, prepare_label

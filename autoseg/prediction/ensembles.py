@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from autoseg.core.cropped_probabilities import BoxedProbabilities
 from autoseg.core.errors import ModelError
 from autoseg.core.geometry import box_slices
 from autoseg.core.records import BestModel, Grid, Label, Plan, PostProcessing
 from autoseg.core.store import read_record
-from autoseg.evaluation.boxed import BoxedProbabilities
 from autoseg.evaluation.calibration import temper
 from autoseg.evaluation.postprocessing import finish_mask
 from autoseg.model import Model, have_same_channels, load_model
@@ -86,7 +86,7 @@ def load_ensemble(folder: Path, folds: Sequence[str] | None, device: torch.devic
     )
 
 
-class Mixer:
+class EnsembleAverager:
     """Takes what each member makes of a scan, one after the other, and gives the mask.
 
     No more than two members' probabilities are in memory at once.

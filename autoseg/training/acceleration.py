@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from autoseg.core.devices import choose_precision, is_memory_shortage
 from autoseg.core.records import Configuration
-from autoseg.networks.devices import choose_precision, is_memory_shortage
 from autoseg.training.distributed import Ranks
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Acceleration:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class StepTimer:
     """What a step is tried with; nothing of it is changed.
 
     Attributes:
@@ -132,7 +132,7 @@ def apply(network: nn.Module, way: Way, dimensions: int) -> Acceleration:
     return Acceleration(way=way, network=network, layout=layout)
 
 
-def accelerate(bench: Bench, *, before: str | None, ranks: Ranks) -> Acceleration:
+def accelerate(bench: StepTimer, *, before: str | None, ranks: Ranks) -> Acceleration:
     """Compute the network as the plan says or, with ``auto``, as a short timing on a GPU says.
 
     On a CPU ``auto`` leaves the network as it is written: there a timing gains little, and two trainings from one seed
@@ -152,7 +152,7 @@ def accelerate(bench: Bench, *, before: str | None, ranks: Ranks) -> Acceleratio
     elif before in known:
         way = known[before]
     else:
-        found = ranks.from_first(float(WAYS.index(choose_way(bench))) if ranks.leads else None)
+        found = ranks.from_first(float(WAYS.index(fastest_backend(bench))) if ranks.leads else None)
         way = WAYS[int(found or 0)]
     if way == "compile":  # once before it counts: a compiler that fails must not end a training
         failure = bench.time(way, steps=1, warm_up=0)
@@ -162,7 +162,7 @@ def accelerate(bench: Bench, *, before: str | None, ranks: Ranks) -> Acceleratio
     return apply(bench.network, way, bench.configuration.dimensions)
 
 
-def choose_way(bench: Bench) -> Way:
+def fastest_backend(bench: StepTimer) -> Way:
     """The fastest way, as far as trying it takes no more than 3 % of the training; said in one line."""
     if bench.total_s is None:
         return "none"

@@ -14,7 +14,7 @@ from torch import Tensor, distributed, nn
 
 from autoseg.core.errors import TrainingError
 
-LETTING_GO_S = 0.3
+GLOO_SHUTDOWN_S = 0.3
 PATIENCE = timedelta(hours=12)  # the others wait while the first validates; a rank that died is noticed by its launcher
 
 
@@ -58,7 +58,7 @@ class Ranks:
         if self.world == 1:
             return value
         said = torch.tensor([value is not None, value or 0.0], dtype=torch.float64)
-        with _hearing():
+        with peer_failure_as_error():
             distributed.broadcast(said, 0)
         return float(said[1]) if said[0] else None
 
@@ -76,7 +76,7 @@ class Ranks:
             return
         gradients = [weight.grad for weight in parameters if weight.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        with _hearing():
+        with peer_failure_as_error():
             distributed.all_reduce(flat)
         flat /= self.world
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
@@ -85,14 +85,14 @@ class Ranks:
     def share_buffers(self, buffers: Iterable[Tensor]) -> None:
         """Give all processes the first one's running statistics, so that their networks stay equal."""
         if self.world > 1:
-            with _hearing():
+            with peer_failure_as_error():
                 for buffer in buffers:
                     distributed.broadcast(buffer, 0)
 
     @staticmethod
     def _reduce(value: float, how: distributed.ReduceOp.RedOpType) -> float:
         number = torch.tensor([value], dtype=torch.float64)
-        with _hearing():
+        with peer_failure_as_error():
             distributed.all_reduce(number, how)
         return float(number)
 
@@ -101,7 +101,7 @@ ALONE = Ranks()
 
 
 @contextmanager
-def _hearing() -> Iterator[None]:
+def peer_failure_as_error() -> Iterator[None]:
     """What the others' death looks like from here, in a sentence."""
     try:
         yield
@@ -146,4 +146,4 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
         # Gloo's threads let go of their last tensors after the call that used them; one that does so while the
         # interpreter shuts down aborts the whole process.
         gc.collect()
-        time.sleep(LETTING_GO_S)
+        time.sleep(GLOO_SHUTDOWN_S)

@@ -14,7 +14,7 @@ from autoseg.core.errors import MemoryShortageError, TrainingError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Configuration
 from autoseg.networks import Part
-from autoseg.training.acceleration import Acceleration, Bench, accelerate
+from autoseg.training.acceleration import Acceleration, StepTimer, accelerate
 from autoseg.training.distributed import ALONE, Ranks
 from autoseg.training.run import BatchSource, DeepLoss, Length, Run
 from autoseg.training.state import EpochFacts, TrainingState
@@ -106,7 +106,7 @@ def _choose_forward(
     ranks: Ranks,
 ) -> Acceleration:
     """How the network is computed, tried on the batch that comes next."""
-    bench = Bench(
+    bench = StepTimer(
         network=network.train(),
         configuration=configuration,
         loss=loss,

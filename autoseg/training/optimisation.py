@@ -14,7 +14,7 @@ from autoseg.core.records import OptimiserSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
+class PlateauDetector:
     """Whether a number that should rise still does.
 
     Attributes:

@@ -11,20 +11,20 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from autoseg.core.devices import choose_precision, is_memory_shortage
 from autoseg.core.errors import MemoryShortageError, ModelError, TrainingError
 from autoseg.core.records import Configuration, TrainingSettings
 from autoseg.networks import Part
-from autoseg.networks.devices import choose_precision, is_memory_shortage
 from autoseg.training.acceleration import LEAST_S, SHARE, TRIAL_STEPS, Acceleration
 from autoseg.training.distributed import Ranks
 from autoseg.training.freezing import FACTOR, Freezing
-from autoseg.training.optimisation import Watch, build_optimiser, learning_rate, move_average
+from autoseg.training.optimisation import PlateauDetector, build_optimiser, learning_rate, move_average
 from autoseg.training.state import EpochFacts, EpochSums, TrainingState, copy_tensors
 
 log = logging.getLogger(__name__)
 
 MAX_FAILURES = 3  # steps in a row whose loss is not finite
-LOSS_MEMORY = 0.9  # of the moving average of the epochs' losses
+LOSS_EMA_DECAY = 0.9  # of the moving average of the epochs' losses
 
 DeepLoss = Callable[[Sequence[Tensor], Tensor], Tensor]
 
@@ -122,7 +122,7 @@ class Run:
         self.best_epoch: int | None = None
         self.best: dict[str, Tensor] | None = None
         self.sums = EpochSums()
-        self.plateau, self.stopping = Watch(), Watch()
+        self.plateau, self.stopping = PlateauDetector(), PlateauDetector()
         self.loss_average: float | None = None
         self.began = self.epoch_began = self.captured = self.now = began
         self.share = 0.0  # of the training behind; looked up once a step, so that all who ask agree
@@ -341,7 +341,7 @@ class Run:
         """Let the watches of the learning rate and of stopping early see the epoch; what is undefined is not seen."""
         if math.isfinite(loss):
             former = loss if self.loss_average is None else self.loss_average
-            self.loss_average = LOSS_MEMORY * former + (1 - LOSS_MEMORY) * loss
+            self.loss_average = LOSS_EMA_DECAY * former + (1 - LOSS_EMA_DECAY) * loss
         watched = score
         if self.watched == "train_loss":
             watched = -self.loss_average if self.loss_average is not None and math.isfinite(loss) else None

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from autoseg.core.errors import ModelError
-from autoseg.training.optimisation import Watch
+from autoseg.training.optimisation import PlateauDetector
 
 Weights = dict[str, Tensor]
-NEW = Watch()
+NEW = PlateauDetector()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +100,8 @@ class TrainingState:
     best: Weights | None = None
     failures: int = 0
     sums: EpochSums = EpochSums()
-    plateau: Watch = NEW
-    stopping: Watch = NEW
+    plateau: PlateauDetector = NEW
+    stopping: PlateauDetector = NEW
     loss_average: float | None = None
     phase: int = 0
     acceleration: str | None = None
@@ -118,7 +118,7 @@ class TrainingState:
     @classmethod
     def from_tensors(cls, content: dict[str, Any]) -> Self:
         """The inverse of ``to_tensors``."""
-        kinds = {"sums": EpochSums, "plateau": Watch, "stopping": Watch}
+        kinds = {"sums": EpochSums, "plateau": PlateauDetector, "stopping": PlateauDetector}
         return cls(**content | {name: kinds[name](**content[name]) for name in kinds if name in content})
 
 

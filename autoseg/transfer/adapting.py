@@ -18,7 +18,7 @@ TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Giver:
+class SourceModel:
     """Weights to begin with, and what is known of them.
 
     Attributes:
@@ -37,7 +37,7 @@ class Giver:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adapted:
+class AdaptedWeights:
     """What a network begins with.
 
     Attributes:
@@ -50,7 +50,7 @@ class Adapted:
 
 
 def adapt_weights(
-    giver: Giver,
+    giver: SourceModel,
     network: nn.Module,
     parts: NetworkParts,
     *,
@@ -58,7 +58,7 @@ def adapt_weights(
     channels: Sequence[str],
     outputs: int,
     overlap: bool,
-) -> Adapted:
+) -> AdaptedWeights:
     """The weights of a model, made to fit a planned network.
 
     Image channels are matched by name, kernels are fitted to the network's sizes and axes, and the head is taken when
@@ -109,7 +109,7 @@ def adapt_weights(
         random_tensors=tuple(name for name in sizes if name not in fitted),
         unused_tensors=tuple(sorted(set(giver.weights) - set(wanted))),
     )
-    return Adapted(weights=fitted, report=report)
+    return AdaptedWeights(weights=fitted, report=report)
 
 
 def describe_report(report: TransferReport) -> str:
@@ -137,7 +137,7 @@ def check_share(report: TransferReport, least_share: float) -> None:
         )
 
 
-def _judge_head(giver: Giver, outputs: int, overlap: bool) -> str | None:
+def _judge_head(giver: SourceModel, outputs: int, overlap: bool) -> str | None:
     """Why the head begins at random; None where it can be taken."""
     if giver.outputs is None:
         return "random: the source predicts no labels"
@@ -149,7 +149,7 @@ def _judge_head(giver: Giver, outputs: int, overlap: bool) -> str | None:
     return None
 
 
-def _check_norms(giver: Giver, wanted: Mapping[str, Tensor]) -> None:
+def _check_norms(giver: SourceModel, wanted: Mapping[str, Tensor]) -> None:
     """Batch norm scales by statistics that other norms do not have: its weights mean something else."""
     for name in wanted:
         stem, _, last = name.rpartition(".")
@@ -172,7 +172,7 @@ def _fit(
     network: nn.Module,
     parts: NetworkParts,
     matched: Mapping[str, int | None],
-    giver: Giver,
+    giver: SourceModel,
 ) -> tuple[Tensor | None, str]:
     """A tensor of the source in the shape that is wanted, and what was done to it; None where it does not fit."""
     if found is None:

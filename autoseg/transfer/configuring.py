@@ -21,7 +21,7 @@ from autoseg.planning.presets import find_preset
 from autoseg.planning.pricing import Cost, Step
 from autoseg.planning.training import weigh_heads
 from autoseg.transfer.kernels import match_channels
-from autoseg.transfer.origins import Origin
+from autoseg.transfer.origins import TransferSource
 
 WARMUP_SHARE = 0.05
 LARGEST_STRETCH = 2.0  # how far spacings may differ for the source's to be taken
@@ -29,7 +29,7 @@ LEAST_BATCH = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class TransferConfiguration:
     """A configuration that can begin with a model.
 
     Attributes:
@@ -43,7 +43,7 @@ class Fitted:
     memory: MemoryFacts
 
 
-def fit_configuration(plan: Plan, base: str, origin: Origin, *, cost: Cost) -> Fitted:
+def fit_configuration(plan: Plan, base: str, origin: TransferSource, *, cost: Cost) -> TransferConfiguration:
     """A planned configuration with the network of a model, and the spacing and normalisation that it learned with.
 
     Args:
@@ -92,7 +92,9 @@ def fit_configuration(plan: Plan, base: str, origin: Origin, *, cost: Cost) -> F
         "batch_size": f"{fitted.batch_size} samples; a step needs about {gigabytes:.2f} of {plan.memory_gb:g} GB.",
         "memory": f"A training step is predicted to need {gigabytes:.2f} GB of {plan.memory_gb:g} GB.",
     }
-    return Fitted(configuration=fitted, reasons=reasons, memory=MemoryFacts(predicted_gb=round(gigabytes, 2)))
+    return TransferConfiguration(
+        configuration=fitted, reasons=reasons, memory=MemoryFacts(predicted_gb=round(gigabytes, 2))
+    )
 
 
 def fit_axes(network: NetworkSettings, planned: NetworkSettings) -> NetworkSettings:
@@ -115,7 +117,7 @@ def fit_axes(network: NetworkSettings, planned: NetworkSettings) -> NetworkSetti
 
 
 def _fit_preprocessing(
-    planned: PreprocessingSettings, origin: Origin, channels: Sequence[str]
+    planned: PreprocessingSettings, origin: TransferSource, channels: Sequence[str]
 ) -> tuple[PreprocessingSettings, dict[str, str]]:
     """The dataset's preprocessing with the source's normalisation and spacing, and why."""
     theirs, name = origin.preprocessing, origin.giver.name

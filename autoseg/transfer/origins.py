@@ -15,7 +15,7 @@ from autoseg.model import PLAN, WEIGHTS, fold_folder, load_plan, read_weights, t
 from autoseg.networks import build_network, load_initial_weights, network_traits
 from autoseg.networks.initial import read_tensors
 from autoseg.networks.ratlesnetv2 import turn_published
-from autoseg.transfer.adapting import Giver
+from autoseg.transfer.adapting import SourceModel
 from autoseg.transfer.models import find_models, read_folds
 from autoseg.transfer.source import open_source
 
@@ -24,7 +24,7 @@ WEIGHTS_OPTION = "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class TransferSource:
     """A model to begin with.
 
     Attributes:
@@ -36,7 +36,7 @@ class Origin:
         only_for: name of the planned configuration that it was read for; None for all of its dimensions.
     """
 
-    giver: Giver
+    giver: SourceModel
     network: NetworkSettings
     dimensions: int
     preprocessing: PreprocessingSettings | None = None
@@ -44,7 +44,7 @@ class Origin:
     only_for: str | None = None
 
 
-def read_own_model(folder: Path, name: str) -> Origin:
+def read_own_model(folder: Path, name: str) -> TransferSource:
     """A model folder of autoseg's, or one of its folds; of several, ``all`` or the first.
 
     Args:
@@ -69,7 +69,7 @@ def read_own_model(folder: Path, name: str) -> Origin:
     return _from_plan(plan, home.name, weights, name, predicts=not (home / PRETRAINING).exists())
 
 
-def read_nnunet_models(path: Path, name: str) -> tuple[Origin, ...]:
+def read_nnunet_models(path: Path, name: str) -> tuple[TransferSource, ...]:
     """The models of an nnU-Net folder or exported zip, the first fold of each.
 
     Raises:
@@ -87,7 +87,7 @@ def read_nnunet_models(path: Path, name: str) -> tuple[Origin, ...]:
     return tuple(origins)
 
 
-def read_weights_file(path: Path, name: str, plan: Plan) -> tuple[Origin, ...]:
+def read_weights_file(path: Path, name: str, plan: Plan) -> tuple[TransferSource, ...]:
     """A file of weights alone: RatLesNetv2's, or those of an encoder that a planned network has.
 
     Args:
@@ -102,8 +102,8 @@ def read_weights_file(path: Path, name: str, plan: Plan) -> tuple[Origin, ...]:
         weights = turn_published(tensors)
         channels = tuple(f"published {number}" for number in range(weights["conv1.weight"].shape[1]))
         outputs = int(weights[f"bottleneck{len(settings.features)}.seq.2.bias"].shape[0])
-        giver = Giver(name=name, weights=weights, channels=channels, outputs=outputs, overlap=False)
-        return (Origin(giver=giver, network=settings, dimensions=3),)
+        giver = SourceModel(name=name, weights=weights, channels=channels, outputs=outputs, overlap=False)
+        return (TransferSource(giver=giver, network=settings, dimensions=3),)
     found, failures = [], []
     for own, configuration in plan.configurations.items():
         if WEIGHTS_OPTION not in network_traits(configuration.network.name).options or configuration.transfer:
@@ -139,17 +139,19 @@ def recognise_ratlesnet(tensors: Mapping[str, torch.Tensor]) -> NetworkSettings 
     )
 
 
-def _from_plan(plan: Plan, name: str, weights: Mapping[str, torch.Tensor], said: str, *, predicts: bool) -> Origin:
+def _from_plan(
+    plan: Plan, name: str, weights: Mapping[str, torch.Tensor], said: str, *, predicts: bool
+) -> TransferSource:
     configuration = plan.configurations[name]
     masks = tuple(f"mask {number}" for number in range(len(plan.mask_values(name))))
-    giver = Giver(
+    giver = SourceModel(
         name=said,
         weights=weights,
         channels=plan.channels + masks,
         outputs=len(plan.outputs.values) if predicts else None,
         overlap=plan.outputs.overlap,
     )
-    return Origin(
+    return TransferSource(
         giver=giver,
         network=_without_file(configuration.network),
         dimensions=configuration.dimensions,
@@ -163,7 +165,7 @@ def _without_file(settings: NetworkSettings) -> NetworkSettings:
     return settings.model_copy(update={"options": options})
 
 
-def _read_encoder(path: Path, name: str, plan: Plan, own: str, configuration: Configuration) -> Origin:
+def _read_encoder(path: Path, name: str, plan: Plan, own: str, configuration: Configuration) -> TransferSource:
     """What a file gives to the network of a planned configuration."""
     bare = _without_file(configuration.network)
     settings = bare.model_copy(update={"options": {**bare.options, WEIGHTS_OPTION: str(path)}})
@@ -185,8 +187,8 @@ def _read_encoder(path: Path, name: str, plan: Plan, own: str, configuration: Co
     weights = {key: v for key, v in weights.items() if not bool(torch.isnan(v).any())}
     # The file's first convolution has been spread over the channels already: a mean, each of them.
     channels = tuple(f"image {number}" for number in range(plan.count_inputs(own)))
-    giver = Giver(name=name, weights=weights, channels=channels, outputs=None, overlap=False)
-    origin = Origin(giver=giver, network=bare, dimensions=configuration.dimensions)
+    giver = SourceModel(name=name, weights=weights, channels=channels, outputs=None, overlap=False)
+    origin = TransferSource(giver=giver, network=bare, dimensions=configuration.dimensions)
     return replace(origin, only_for=own, patch_size=configuration.patch_size)
 
 

@@ -31,7 +31,7 @@ PRESETS = {
     "nnUNetPlannerResEncL": ("residual_l", 24),
     "nnUNetPlannerResEncXL": ("residual_xl", 40),
 }
-NEVER_APART = 1e9  # a ratio of spacings that no scan has
+NEVER_SEPARATE = 1e9  # a ratio of spacings that no scan has
 
 
 def own_name(configuration: str) -> str:
@@ -186,7 +186,7 @@ def _translate_preprocessing(
 
 
 def _coarse_ratio(resampling: Resampling) -> float:
-    return NEVER_APART if resampling.force_separate_z is False else resampling.separate_z_anisotropy_threshold
+    return NEVER_SEPARATE if resampling.force_separate_z is False else resampling.separate_z_anisotropy_threshold
 
 
 def _translate_normalization(

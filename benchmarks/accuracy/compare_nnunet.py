@@ -26,8 +26,8 @@ from typing import Any
 
 from autoseg.core.records import Fingerprint, Folds, Plan, TrainedFold
 from autoseg.datasets import open_dataset
+from autoseg.evaluation.folders import score_masks
 from autoseg.model import planned_network
-from autoseg.pipeline.evaluating import score_masks
 
 ROOT = Path(__file__).parents[2]
 PEER = ROOT / ".venv-nnunet" / "bin" / "python"

@@ -27,9 +27,9 @@ import psutil
 import torch
 from cases import Task, make_task, read_hippocampus
 
-from autoseg.batches import Batches, hold_on_device
+from autoseg.batches import Batches, cache_on_device
 from autoseg.core.arrays import read_prepared, write_prepared
-from autoseg.pipeline.machine import memory_kept
+from autoseg.core.devices import memory_kept
 
 NEEDED_GB = 0.1  # of no network, which is not here; twice as much is free on any machine
 REST_S, SHARE_AT_REST = 0.5, 0.05  # it polls its queues all the time, which costs a little
@@ -149,7 +149,7 @@ def time_gpu(task: Task, folder: Path, arguments: argparse.Namespace) -> None:
     device = torch.device("cuda")
     cases = read_prepared(folder, [case.id for case in task.cases], remedy="")
     free, _ = torch.cuda.mem_get_info(device)
-    volumes = hold_on_device(cases, device, free_bytes=free, reserved_bytes=0)
+    volumes = cache_on_device(cases, device, free_bytes=free, reserved_bytes=0)
     with Batches(cases, task.configuration, seed=0, workers=2, device=device, volumes=volumes) as batches:
         ours, size = Ours(batches), task.configuration.batch_size
         ours.load(1)

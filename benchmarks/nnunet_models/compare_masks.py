@@ -28,7 +28,7 @@ from autoseg.core.records import Case
 from autoseg.core.store import Store
 from autoseg.datasets import find_scans, read_image
 from autoseg.model import Model, load_model
-from autoseg.pipeline.importing_model import import_model
+from autoseg.pipeline.import_model import import_model
 from autoseg.prediction import predict_logits, predict_scan
 from autoseg.preprocessing import nonzero_mask, prepare_case, prepare_label, restore_logits
 

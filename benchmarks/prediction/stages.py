@@ -24,13 +24,13 @@ from autoseg.core.records import Case, Image, Label
 from autoseg.core.store import Store
 from autoseg.datasets import find_scans, import_dataset, read_image
 from autoseg.datasets.synthetic import make_isles15
+from autoseg.folds.training import train
 from autoseg.model import Model, load_model
-from autoseg.pipeline.planning import plan_dataset
-from autoseg.pipeline.predicting.overlapping import predict_cases
-from autoseg.pipeline.presets import Wanted
-from autoseg.pipeline.training import train
+from autoseg.pipeline.plan import plan_dataset
+from autoseg.pipeline.planning_defaults import Wanted
 from autoseg.prediction import case_rows, mask_restorer, prepare_scan
 from autoseg.prediction.ensembles import Ensemble
+from autoseg.prediction.overlapping import predict_cases
 
 CPU = torch.device("cpu")
 NAME, NEW = "Bench", "Bench_new"

@@ -27,13 +27,13 @@ from torch import nn
 
 from autoseg.batches import Batches
 from autoseg.core.arrays import read_prepared
+from autoseg.core.background import BackgroundWriter
+from autoseg.core.devices import memory_kept
 from autoseg.core.records import Configuration, Grid, Image, Label, Plan, PreparedCase
 from autoseg.core.store import Store, write_bytes, write_text
 from autoseg.losses import build_loss
 from autoseg.model import planned_network
-from autoseg.pipeline.machine import memory_kept
-from autoseg.pipeline.planning import arrays_folder, read_folds, read_plan
-from autoseg.pipeline.writing import BackgroundWriter
+from autoseg.preparation import arrays_folder, read_folds, read_plan
 from autoseg.preprocessing import prepare_case
 from autoseg.training import EpochFacts, TrainingState, save_state, train_fold
 from autoseg.training.optimisation import build_optimiser

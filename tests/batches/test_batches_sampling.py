@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autoseg.batches.sampling import draw_case, draw_point, draw_start, is_forced, line_up, sample_generator
+from autoseg.batches.sampling import draw_case, draw_point, draw_start, is_forced, make_case_schedule, sample_generator
 from autoseg.core.records import Lesions, SamplingSettings
 
 HALF = SamplingSettings(foreground_share=0.5, lesion_share=0.0)
@@ -30,7 +30,7 @@ def lined_up(make, kinds, share, *, batch_size=2, **options):
     """The row of cases of which ``kinds`` says whether each holds lesions."""
     cases = [make.prepared(f"case{i}", empty=not holds).lesions for i, holds in enumerate(kinds)]
     settings = SamplingSettings(foreground_share=0.33, lesion_share=0.0, empty_case_share=share)
-    return line_up(cases, settings, batch_size=batch_size, **options)
+    return make_case_schedule(cases, settings, batch_size=batch_size, **options)
 
 
 def test_without_a_share_cases_come_as_they_are(make):

@@ -7,7 +7,7 @@ import pytest
 
 from autoseg.batches.augmentation import cut_patch, draw_change
 from autoseg.batches.augmentation.draws import rotation
-from autoseg.batches.augmentation.kernels import widen_half
+from autoseg.batches.augmentation.kernels import half_to_float
 from autoseg.batches.augmentation.spatial import smooth_field
 
 SHAPE = (10, 20, 30)
@@ -169,7 +169,7 @@ def test_every_finite_half_is_widened_exactly():
     halves = bits[np.isfinite(bits.view(np.float16))].reshape(2, 4, 8, -1)
     wide = np.empty(halves.shape, np.float32)
     flipped = wide[:, ::-1, :, ::-1]
-    widen_half(halves, flipped)
+    half_to_float(halves, flipped)
     expected = halves.view(np.float16).astype(np.float32)
     assert np.array_equal(flipped.view(np.uint32), expected.view(np.uint32))  # minus zero and subnormals, too
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autoseg.evaluation.boxed import BoxedProbabilities, join_boxes
+from autoseg.core.cropped_probabilities import BoxedProbabilities, join_boxes
 from autoseg.evaluation.calibration import (
     calibrate,
     draw_voxels,

@@ -3,7 +3,7 @@
 import pytest
 
 from autoseg.core import parallel
-from autoseg.pipeline.planning import preparing
+from autoseg.preparation import arrays as preparing
 
 PLAN = ("plan", "-d", "Tiny", "--preset", "pocket", "--workers", 1)
 REAL = preparing.prepare_case

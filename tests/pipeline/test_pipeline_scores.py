@@ -10,7 +10,7 @@ from autoseg.cli import compare, evaluate
 from autoseg.core.images import write_voxels
 from autoseg.core.records import Fold, Folds, Grid, Scores, ScoresComparison
 from autoseg.core.store import read_record, write_record
-from autoseg.pipeline import scoring
+from autoseg.evaluation import scoring
 
 GRID = Grid(shape=(6, 8, 10), spacing=(2.0, 1.0, 1.0))
 COMMANDS = {"evaluate": evaluate, "compare": compare}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autoseg.core.store import Store
-from autoseg.pipeline.planning import open_raw
+from autoseg.preparation import open_raw
 
 PLAN = ("plan", "-d", "Tiny", "--preset", "pocket", "--workers", 1)
 

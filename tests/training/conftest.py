@@ -84,7 +84,7 @@ def configured(optimiser=None, **training):
     )  # fmt: skip
 
 
-class Bench:
+class StepTimer:
     """Everything a training test needs."""
 
     Clock, TinyBatches = Clock, TinyBatches
@@ -116,4 +116,4 @@ class Bench:
 
 @pytest.fixture
 def bench():
-    return Bench()
+    return StepTimer()

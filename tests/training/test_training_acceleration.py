@@ -8,7 +8,7 @@ import torch
 from autoseg.core.records import LossSettings
 from autoseg.losses import build_loss
 from autoseg.training import Ranks, load_state, save_state
-from autoseg.training.acceleration import NAMES, Bench, accelerate, apply, choose_way
+from autoseg.training.acceleration import NAMES, StepTimer, accelerate, apply, fastest_backend
 from autoseg.training.run import Length
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -30,7 +30,7 @@ def on_bench(bench):
 
     def make(*, total_s=LONG, device=CPU, **training):
         batches = bench.TinyBatches()
-        return Bench(
+        return StepTimer(
             network=bench.network().train(),
             configuration=bench.configured(**training),
             loss=build_loss(LossSettings()),
@@ -48,7 +48,7 @@ def seconds(monkeypatch):
 
     def set_to(**taken):
         tried = []
-        monkeypatch.setattr(Bench, "time", lambda self, way, *_, **__: tried.append(way) or taken[way])
+        monkeypatch.setattr(StepTimer, "time", lambda self, way, *_, **__: tried.append(way) or taken[way])
         return tried
 
     return set_to
@@ -65,7 +65,7 @@ def seconds(monkeypatch):
 def test_the_fastest_way_is_taken_and_the_figures_are_said(on_bench, seconds, caplog, taken, best):
     seconds(**taken)
     with caplog.at_level(logging.INFO):
-        assert choose_way(on_bench()) == best
+        assert fastest_backend(on_bench()) == best
     (line,) = [record.getMessage() for record in caplog.records]
     assert all(f"{NAMES[way]} {value:.3g} s" in line for way, value in taken.items())
     assert line.endswith(f"the network is computed {NAMES[best]}")
@@ -82,7 +82,7 @@ def test_the_fastest_way_is_taken_and_the_figures_are_said(on_bench, seconds, ca
 )
 def test_trials_take_no_more_than_their_share(on_bench, seconds, total_s, tried):
     found = seconds(none=1.0, channels_last=1.0, compile=1.0)
-    assert choose_way(on_bench(total_s=total_s)) == "none"
+    assert fastest_backend(on_bench(total_s=total_s)) == "none"
     assert found == tried
 
 
@@ -97,7 +97,7 @@ def test_a_short_training_times_nothing(bench, time_budget_s, epochs, expected):
 
 def test_a_way_that_runs_out_of_memory_is_said_and_passed_over(on_bench, seconds, caplog):
     seconds(none=1.0, channels_last="memory ran out", compile=0.9)
-    assert choose_way(on_bench()) == "compile"
+    assert fastest_backend(on_bench()) == "compile"
     assert "the network cannot be computed channels last (memory ran out)" in caplog.text
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from autoseg.core.devices import is_memory_shortage
 from autoseg.core.errors import MemoryShortageError
-from autoseg.networks.devices import is_memory_shortage
 
 
 class Plain(torch.nn.Module):

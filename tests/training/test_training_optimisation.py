@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from autoseg.core.devices import choose_precision
 from autoseg.core.records import OptimiserSettings, TrainingSettings
-from autoseg.networks.devices import choose_precision
 from autoseg.training import learning_rate
 from autoseg.training.optimisation import build_optimiser, move_average
 

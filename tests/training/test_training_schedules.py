@@ -6,7 +6,7 @@ import pytest
 
 from autoseg.core.records import OptimiserSettings
 from autoseg.training import learning_rate, load_state, save_state
-from autoseg.training.optimisation import Watch
+from autoseg.training.optimisation import PlateauDetector
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_plateau_falls_with_its_drops_alone():
 
 
 def test_a_watch_counts_what_does_not_improve():
-    watch, seen = Watch(), []
+    watch, seen = PlateauDetector(), []
     for value in (0.5, 0.5, 0.55, 0.7, 0.7, 0.6, 0.65):
         watch = watch.see(value, margin=0.1, patience=2)
         seen.append((watch.best, watch.since, watch.drops))

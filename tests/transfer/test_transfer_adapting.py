@@ -8,7 +8,7 @@ import torch
 from autoseg.core.errors import ModelError
 from autoseg.core.records import NetworkSettings
 from autoseg.networks import build_network, find_parts
-from autoseg.transfer.adapting import Giver, adapt_weights, check_share, describe_report
+from autoseg.transfer.adapting import SourceModel, adapt_weights, check_share, describe_report
 
 
 def settings(dimensions=3, name="unet", **changes):
@@ -25,7 +25,7 @@ def make(network, channels, outputs, seed=0):
 
 def give(network, channels, outputs, **changes):
     built, _ = make(network, len(channels), outputs, seed=1)
-    return Giver(
+    return SourceModel(
         **{
             "name": "source", "weights": built.state_dict(), "channels": channels, "outputs": outputs,
             "overlap": False, **changes,

@@ -13,7 +13,7 @@ from numba import float32, float64, int16, int32, int64, njit, types, uint32, vo
 MIXED = np.int16(-32768)  # no label has this value
 _TILE = 16  # rows in both directions that are made together: they read the same voxels, which are still in the cache
 _RUN = 128  # voxels of a row at most at once; a constant, so that the compiler sees that what is filled lies apart
-_STILL = 1e-6  # along a row, in voxels for each: less makes no voxel of difference over any row
+FLAT_SLOPE = 1e-6  # along a row, in voxels for each: less makes no voxel of difference over any row
 
 
 @njit(inline="always")
@@ -130,7 +130,7 @@ def _bound(rows, slopes, low, shape, beyond, width):  # type: ignore[no-untyped-
     for axis in range(3):
         slope, high = slopes[axis], shape[axis] - 1 + beyond
         begin = rows[axis, 0] + rows[axis, 1] - slope * ((width - 1) / 2)
-        if abs(slope) < _STILL:
+        if abs(slope) < FLAT_SLOPE:
             if max(begin, begin + slope * width) < low - 1 or min(begin, begin + slope * width) > high + 1:
                 return 0, 0
             continue

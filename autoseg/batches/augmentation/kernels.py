@@ -76,7 +76,7 @@ def blend_corners(source, z0, z1, wz, y0, y1, wy, x0, x1, wx, blended):  # type:
 
 
 @njit(void(types.Array(uint16, 4, "A", readonly=True), types.Array(float32, 4, "A")), nogil=True, cache=True)
-def widen_half(half, wide):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def half_to_float(half, wide):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Half precision, given as its (C,Z,Y,X) bits, to float32 of the same shape; exact, for finite numbers.
 
     The bits are moved to where float32 has them; a multiplication sets the exponent right, also of subnormal numbers.
@@ -132,7 +132,7 @@ def _square_rows(mask, radius, squared):  # type: ignore[no-untyped-def]  # noqa
 
 
 @njit(void(boolean[:, :, ::1], int64, boolean[:, :, ::1]), nogil=True, cache=True)
-def spread_ball(mask, radius, spread):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def dilate_ball(mask, radius, spread):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Fill where the mask is within a radius: (Z,Y,X) bool mask -> spread of the same shape.
 
     Squared distances are exact and found axis by axis, no further than the radius.

@@ -8,7 +8,7 @@ import cc3d
 import numpy as np
 
 from autoseg.batches.augmentation.draws import MaskChange
-from autoseg.batches.augmentation.kernels import spread_ball
+from autoseg.batches.augmentation.kernels import dilate_ball
 from autoseg.core.geometry import bounding_box, box_slices
 
 LARGEST_REMOVED = 0.15  # of the patch
@@ -77,7 +77,7 @@ def erode(mask: np.ndarray, radius: int) -> np.ndarray:
 def _spread(mask: np.ndarray, radius: int) -> np.ndarray:
     """(Z,Y,X) bool, where the mask is within the radius."""
     spread = np.empty(mask.shape, bool)
-    spread_ball(np.ascontiguousarray(mask), radius, spread)
+    dilate_ball(np.ascontiguousarray(mask), radius, spread)
     return spread
 
 

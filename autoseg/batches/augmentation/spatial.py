@@ -9,7 +9,7 @@ import numpy as np
 
 from autoseg.batches.augmentation.draws import Change
 from autoseg.batches.augmentation.kernel_warp import mark_mixed, warp_patch
-from autoseg.batches.augmentation.kernels import widen_half
+from autoseg.batches.augmentation.kernels import half_to_float
 
 
 def cut_patch(
@@ -126,7 +126,7 @@ def _widen(box: np.ndarray) -> np.ndarray:
 def _fill(target: np.ndarray, source: np.ndarray) -> None:
     """``target[...] = source``; half precision by our own kernel, which is as fast as a copy. Both are 4D."""
     if source.dtype == np.float16 and target.dtype == np.float32:
-        widen_half(source.view(np.uint16), target)
+        half_to_float(source.view(np.uint16), target)
     else:
         target[...] = source
 

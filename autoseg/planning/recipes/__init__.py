@@ -1,6 +1,6 @@
 """Recipes: published systems as configurations, one JSON each, and how one is laid over a plan."""
 
 from autoseg.planning.recipes.applying import add_recipes
-from autoseg.planning.recipes.shelf import Recipe, read_recipe, recipe_names
+from autoseg.planning.recipes.registry import Recipe, read_recipe, recipe_names
 
 __all__ = ["Recipe", "add_recipes", "read_recipe", "recipe_names"]

@@ -22,7 +22,7 @@ from autoseg.core.records import (
 from autoseg.planning.folds import DEFAULT_COUNT
 from autoseg.planning.presets import find_preset
 from autoseg.planning.pricing import Cost, Step
-from autoseg.planning.recipes.shelf import Recipe, read_recipe
+from autoseg.planning.recipes.registry import Recipe, read_recipe
 from autoseg.planning.spacing import join, plan_grid
 from autoseg.planning.storage import find_prepared_shape
 from autoseg.planning.topology import NO_LIMIT, Topology, describe_network, plan_topology

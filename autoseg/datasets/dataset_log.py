@@ -1,0 +1,32 @@
+"""What a person should know of a dataset that was found, as lines of the log."""
+
+from __future__ import annotations
+
+import logging
+
+from autoseg.core.records import Dataset
+from autoseg.datasets.folders import list_some
+
+log = logging.getLogger(__name__)
+
+
+def log_assumed(dataset: Dataset) -> None:
+    """What the files do not state and was assumed."""
+    for spacing in sorted({case.spacing for case in dataset.cases if case.spacing is not None}):
+        log.warning(
+            "the files of %s do not state their spacing; it is taken to be %s mm (z,y,x), so volumes in ml are rough",
+            dataset.name,
+            " x ".join(f"{mm:g}" for mm in spacing),
+        )
+
+
+def log_left_out(dataset: Dataset) -> None:
+    """Which cases are left out and why; many for one reason in one line."""
+    cases: dict[str, list[str]] = {}
+    for case, why in dataset.left_out.items():
+        cases.setdefault(why, []).append(case)
+    for why, names in cases.items():
+        if len(names) == 1:
+            log.warning("left out %s: %s", names[0], why)
+        else:
+            log.warning("left out %d cases, each %s: %s", len(names), why, list_some(names))

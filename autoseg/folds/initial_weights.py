@@ -1,0 +1,59 @@
+"""The weights that a training begins with, put into its fresh network."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from torch import nn
+
+from autoseg.core.errors import ModelError
+from autoseg.core.records import Plan
+from autoseg.folds.transfer_files import digest_weights
+from autoseg.model import read_weights
+from autoseg.networks import load_initial_weights
+
+log = logging.getLogger(__name__)
+
+
+def load_initial_weights_into(network: nn.Module, plan: Plan, name: str, folder: Path) -> None:
+    """Put the weights that a configuration begins with into a fresh network, in place, if it names any.
+
+    First those of its network's own option ``weights``, then those of ``transfer``. What the files do not hold keeps
+    its random weights.
+
+    Args:
+        network: drawn from the plan's seed.
+        folder: of the starting weights.
+
+    Raises:
+        ModelError: the file is missing, is not the one that was planned, or does not fit the network.
+    """
+    said = load_initial_weights(network, plan.configurations[name].network)
+    if said is not None:
+        log.info("%s: %s", name, said)
+    settings = plan.configurations[name].transfer
+    if settings is None:
+        return
+    path = folder / settings.weights
+    again = f"make it again with: autoseg_plan -d {plan.dataset} --pretrained {settings.source}"
+    if not path.exists():
+        raise ModelError(f"{name} begins with the weights of {settings.source}, but {path} is missing; {again}")
+    if digest_weights(path.read_bytes()) != settings.digest:
+        raise ModelError(f"{path} is not the file that '{name}' was planned to begin with; {again}")
+    weights, wanted = read_weights(path), network.state_dict()
+    for tensor, values in weights.items():
+        if tensor not in wanted or wanted[tensor].shape != values.shape:
+            raise ModelError(
+                f"{path} holds {tensor} of shape {tuple(values.shape)}, which the network of '{name}' lacks; "
+                f"the plan was edited since: {again}"
+            )
+    network.load_state_dict(weights, strict=False)
+    sizes = {tensor: weight.numel() for tensor, weight in network.named_parameters()}
+    share = sum(sizes[tensor] for tensor in weights if tensor in sizes) / sum(sizes.values())
+    if share < settings.least_share:
+        raise ModelError(
+            f"'{name}' begins with {share:.1%} of its parameters from {settings.source}, and its plan asks for "
+            f"{settings.least_share:.0%} at least; lower transfer.least_share, or begin with another model"
+        )
+    log.info("%s begins with the weights of %s (%.1f %% of its parameters)", name, settings.source, 100 * share)

@@ -1,0 +1,70 @@
+"""What configurations shall begin with, and the files of starting weights; no torch, which workers never need."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from autoseg.core.records import Plan, TransferReport
+from autoseg.core.store import Store, write_bytes, write_record
+
+Mode = Literal["full", "partial", "head", "gradual"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferOptions:
+    """What to begin with.
+
+    Attributes:
+        source: a model folder of autoseg's or its name below ``autoseg_results``, a model of nnU-Net's, a file of
+            weights; or ``none`` for no model any more.
+        mode: which weights move.
+        least_share: of the parameters that must be loaded or adapted.
+        twin: also plan the same configuration without the weights.
+    """
+
+    source: str
+    mode: Mode = "full"
+    least_share: float = 0.5
+    twin: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Starting weights, before they are written.
+
+    Attributes:
+        file: their name.
+        content: safetensors.
+        report: what became of every parameter.
+    """
+
+    file: str
+    content: bytes
+    report: TransferReport
+
+    def write(self, folder: Path) -> None:
+        """Write them and their report."""
+        write_bytes(folder / self.file, self.content)
+        write_record(folder / f"{Path(self.file).stem}.json", self.report)
+
+
+def starts_folder(store: Store, dataset: str) -> Path:
+    """Where the starting weights of a dataset's configurations lie."""
+    return store.preprocessed(dataset) / "transfer"
+
+
+def digest_weights(content: bytes) -> str:
+    """SHA-256 of a file of weights."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def remove_stale(folder: Path, plan: Plan) -> None:
+    """Delete starting weights that no configuration names any more."""
+    named = {c.transfer.weights for c in plan.configurations.values() if c.transfer is not None}
+    stems = {Path(file).stem for file in named}
+    for path in folder.glob("*") if folder.is_dir() else ():
+        if path.stem not in stems and path.suffix in (".safetensors", ".json"):
+            path.unlink()

@@ -1,0 +1,101 @@
+"""``autoseg_demo``: the whole way on a synthetic dataset, from scans to scores and a picture."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from autoseg.core.geometry import nearest_axes, turn
+from autoseg.core.images import read_voxels
+from autoseg.core.parallel import Progress, no_progress
+from autoseg.core.records import Scores
+from autoseg.core.store import Store, write_bytes
+from autoseg.datasets import find_dataset, import_dataset, make_isles15, read_case
+from autoseg.evaluation import render_table
+from autoseg.evaluation.folders import evaluate
+from autoseg.folds.training import train
+from autoseg.pipeline.plan import plan_dataset, show_plan
+from autoseg.pipeline.planning_defaults import Wanted
+from autoseg.pipeline.predict import predict
+from autoseg.pipeline.report import report
+from autoseg.report import draw_case
+
+log = logging.getLogger(__name__)
+
+NAME = "Demo"
+NEW = "Demo_new"
+CASES = 16
+NEW_CASES = 4
+
+
+def demonstrate(store: Store, *, time_budget_s: float, progress: Progress = no_progress) -> str:
+    """Make data, plan, train, predict and evaluate on the CPU; a second call goes on where the first was stopped.
+
+    Returns:
+        What was made and where, for the screen.
+    """
+    started = time.monotonic()
+    _make_data(store, progress)
+    log.info("$ autoseg_plan -d %s --preset pocket --device cpu", NAME)
+    wanted = Wanted(preset="pocket", memory_gb=4.0)
+    plan = plan_dataset(store, NAME, wanted=wanted, edited="keep", progress=progress).plan
+    log.info("%s", show_plan(store, plan).rstrip())
+    chosen = plan.recommended
+    log.info("$ autoseg_train -d %s -c %s -f 0 --device cpu --time-budget %.0fs", NAME, chosen, time_budget_s)
+    train(store, NAME, chosen, "0", device="cpu", time_budget_s=time_budget_s, progress=progress)
+    scans, masks = store.raw(NEW) / "imagesTr", store.root / "autoseg_demo" / "masks"
+    log.info("$ autoseg_predict -i %s -o %s -d %s", scans, masks, NAME)
+    predict(store, scans, masks, dataset=NAME, configuration=chosen, device="cpu", progress=progress)
+    log.info("$ autoseg_evaluate -p %s -d %s", masks, NEW)
+    scores = evaluate(store, masks, dataset_name=NEW, progress=progress)
+    picture = store.root / "autoseg_demo" / "comparison.png"
+    write_bytes(picture, _draw(store, masks, scores))
+    log.info("$ autoseg_report -d %s", NAME)
+    page = report(store, NAME, progress=progress)
+    minutes = (time.monotonic() - started) / 60
+    return (
+        f"{render_table(scores)}\n"
+        f"all of it took {minutes:.1f} minutes; the data are synthetic, so the scores say nothing about real scans\n"
+        f"  masks    {masks}\n  scores   {masks / 'scores.csv'}\n  picture  {picture}\n  report   {page}\n"
+    )
+
+
+def _make_data(store: Store, progress: Progress) -> None:
+    """Training data exactly as ISLES 2015 lies on disk, and new scans in autoseg's own layout."""
+    for name, cases, seed in ((NAME, CASES, 1), (NEW, NEW_CASES, 2)):
+        target = store.raw(name)
+        if target.exists():
+            log.info("%s is there already", target)
+            continue
+        log.info("making %d synthetic cases in %s", cases, target)
+        making = target.with_name(f".{name}.making")
+        shutil.rmtree(making, ignore_errors=True)
+        make_isles15(making, cases=cases, seed=seed, progress=progress)
+        if name == NAME:
+            making.replace(target)
+        else:
+            import_dataset(making, target, name, kind="isles15", copy=True, progress=progress)
+            shutil.rmtree(making)
+
+
+def _draw(store: Store, masks: Path, scores: Scores) -> bytes:
+    """The case nearest the median Dice among those with a lesion, so that the picture is neither luck nor mishap."""
+    dataset = find_dataset(store.raw(NEW), NEW)
+    dices = sorted((dice, case.case) for case in scores.cases if (dice := case.scores["lesion"]["dice"]) is not None)
+    chosen = dices[len(dices) // 2][1] if dices else dataset.cases[0].id
+    case = next(case for case in dataset.cases if case.id == chosen)
+    image, label = read_case(dataset, case)
+    mask, _ = read_voxels(masks / f"{chosen}.nii.gz")
+    found = next(row for row in scores.cases if row.case == chosen)
+    transpose, flips = nearest_axes(image.grid.direction)  # pictures want the head upright
+    return draw_case(
+        turn(image.voxels, transpose, flips),
+        None if label is None else turn(label.voxels, transpose, flips),
+        turn(mask, transpose, flips),
+        spacing=[image.grid.spacing[axis] for axis in transpose],
+        channels=dataset.channels,
+        title=f"{chosen} (synthetic)",
+        scores=found.scores["lesion"],
+    )

@@ -1,0 +1,41 @@
+"""``autoseg_import``: a dataset as distributed -> autoseg's raw layout."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from autoseg.core.parallel import Progress, no_progress
+from autoseg.core.records import Dataset
+from autoseg.core.store import Store
+from autoseg.datasets import import_dataset, log_left_out
+
+log = logging.getLogger(__name__)
+
+
+def import_raw(
+    store: Store,
+    name: str,
+    source: Path,
+    *,
+    kind: str | None,
+    copy: bool = False,
+    resample_channels: bool = False,
+    skip_bad: bool = False,
+    progress: Progress = no_progress,
+) -> Dataset:
+    """Check every case of a dataset and lay it under ``autoseg_raw/<name>``; the source is never changed."""
+    dataset = import_dataset(
+        source,
+        store.raw(name),
+        name,
+        kind=kind,
+        copy=copy,
+        resample_channels=resample_channels,
+        skip_bad=skip_bad,
+        progress=progress,
+    )
+    log_left_out(dataset)
+    log.info("%s: %d cases, channels %s", store.raw(name), len(dataset.cases), ", ".join(dataset.channels))
+    log.info("next: autoseg_plan -d %s", name)
+    return dataset

@@ -1,0 +1,193 @@
+"""The command as functions: measure, plan, split, preprocess; what is done is not redone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from autoseg.core.errors import UsageError
+from autoseg.core.parallel import Progress, no_progress
+from autoseg.core.records import Dataset, Fingerprint, Folds, Plan
+from autoseg.core.store import Store, read_record
+from autoseg.datasets import log_left_out
+from autoseg.folds.transfer_files import Start, TransferOptions, remove_stale, starts_folder
+from autoseg.pipeline.planning_defaults import Wanted
+from autoseg.planning import add_recipes, check_sites, make_plan, price_step
+from autoseg.preparation.arrays import prepare_arrays
+from autoseg.preparation.edits import Edited, PendingFile, remedy, settle
+from autoseg.preparation.left_out import leave_out, write_left_out
+from autoseg.preparation.measuring import measure_dataset
+from autoseg.preparation.raw import LEFT_OUT, case_key, open_raw
+from autoseg.preparation.splits import FoldOptions, import_folds, resolve_folds
+
+log = logging.getLogger(__name__)
+AS_BEFORE = FoldOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanningResult:
+    """What became of a dataset: what was measured, decided and split."""
+
+    fingerprint: Fingerprint
+    plan: Plan
+    folds: Folds
+
+
+def plan_dataset(
+    store: Store,
+    name: str,
+    *,
+    wanted: Wanted,
+    transfer: TransferOptions | None = None,
+    folds: FoldOptions = AS_BEFORE,
+    edited: Edited = "refuse",
+    dry_run: bool = False,
+    skip_bad: bool = False,
+    seed: int = 12345,
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> PlanningResult:
+    """Measure a dataset, plan its configurations, split it into folds and preprocess it; what is done is not redone.
+
+    Args:
+        wanted: what to plan for.
+        transfer: a model to begin with; None keeps what was planned to begin with one before.
+        folds: which folds to make, where not as before.
+        edited: what to do with a plan or folds changed by hand since autoseg wrote them: stop, keep (also a plan
+            that was not changed), or replace, leaving a copy.
+        dry_run: measure and plan as ever, but write nothing and preprocess nothing.
+        skip_bad: leave out cases whose files are bad, here and in training, until they change.
+        workers: processes; None takes what cores and memory allow.
+
+    Raises:
+        CasesError: some cases are bad; facts and arrays of the others are kept for the next run.
+        PlanError: a file of folds is wrong; the plan was edited by hand and ``edited`` is ``refuse``; or it was edited
+            wrongly.
+        UsageError, ModelError: the model to begin with does not exist, cannot be read, or does not fit.
+    """
+    if transfer is not None and edited == "keep":
+        raise UsageError("--pretrained plans configurations, and --keep uses the plan as it is; leave one of them out")
+    dataset = open_raw(store, name, anew=True)
+    folder = store.preprocessed(name)
+    imported = import_folds(folds.file, {case.id for case in dataset.cases if case.labels}) if folds.file else None
+    if folds.leave_one_site_out:  # before anything long begins
+        check_sites({case.id: case.site for case in dataset.cases if case.labels}, name)
+    keys = {case.id: case_key(dataset, case) for case in dataset.cases}
+    fingerprint, bad = measure_dataset(dataset, folder, keys, workers, progress, write=not dry_run, skip_bad=skip_bad)
+    dataset = leave_out(dataset, bad)
+    log_left_out(dataset.model_copy(update={"left_out": bad}))
+    planned, starts = _settle_plan(store, dataset, fingerprint, wanted, transfer, edited, seed, progress)
+    split = resolve_folds(folder / "folds.json", fingerprint, folds, imported, edited, seed=seed)
+    if not dry_run:
+        write_left_out(folder / LEFT_OUT, bad, keys)
+    for start in () if dry_run else starts:  # before the plan that names them
+        start.write(starts_folder(store, name))
+    for settled in (planned, split):  # only now, so that a refusal of either changes nothing
+        if dry_run:
+            settled.say()
+        else:
+            settled.write()
+    if not dry_run:
+        remove_stale(starts_folder(store, name), planned.record)
+        prepare_arrays(dataset, folder, planned.record, fingerprint, keys, workers, progress)
+    return PlanningResult(fingerprint=fingerprint, plan=planned.record, folds=split.record)
+
+
+def show_plan(store: Store, plan: Plan, *, dry_run: bool = False) -> str:
+    """The plan in a few lines, and what to type next."""
+    folder = store.preprocessed(plan.dataset)
+    count = f"{len(plan.channels)} channel{'s'[: len(plan.channels) != 1]}"
+    compat = " as nnU-Net plans" if plan.compat == "nnunet" else ""
+    lines = [f"{plan.dataset}: {count} ({', '.join(plan.channels)}), preset {plan.preset}{compat}"]
+    for name, configuration in plan.configurations.items():
+        patch = "x".join(map(str, configuration.patch_size))
+        spacing = " x ".join("own" if s is None else f"{s:.3g}" for s in configuration.preprocessing.spacing)
+        star = " (recommended)" if name == plan.recommended else ""
+        lines.append(
+            f"  {name}: {configuration.network.name}, {len(configuration.network.features)} stages, patch {patch}, "
+            f"batch {configuration.batch_size}, spacing {spacing} mm{_say_memory(plan, name)}{star}"
+        )
+    if dry_run:
+        lines.append("dry run: nothing was written or preprocessed; --explain shows the reasons")
+        return "\n".join(lines) + "\n"
+    lines.append(f"reasons: {folder / 'plan.json'}")
+    transferred = [name for name, configuration in plan.configurations.items() if configuration.transfer is not None]
+    for name in transferred:
+        lines.append(f"{name} begins with weights: {folder / 'transfer' / name}.json")
+    twins = [f"{name}_scratch" for name in transferred[:1] if f"{name}_scratch" in plan.configurations]
+    for name in [*transferred[:1], *twins] or [plan.recommended]:
+        lines.append(f"next: autoseg_train -d {plan.dataset} -c {name} -f 0")
+    return "\n".join(lines) + "\n"
+
+
+def _say_memory(plan: Plan, name: str) -> str:
+    facts = plan.memory.get(name)
+    if facts is None:
+        return ""
+    measured = "" if facts.measured_gb is None else f", {facts.measured_gb:.1f} measured"
+    return f", {facts.predicted_gb:.1f} GB{measured}"
+
+
+def _settle_plan(
+    store: Store,
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    wanted: Wanted,
+    transfer: TransferOptions | None,
+    edited: Edited,
+    seed: int,
+    progress: Progress,
+) -> tuple[PendingFile[Plan], Sequence[Start]]:
+    path = store.preprocessed(dataset.name) / "plan.json"
+    starts: tuple[Start, ...] = ()
+    if edited != "keep" or not path.exists():
+        plan = _make_plan(fingerprint, wanted, seed, progress)
+        if transfer is not None or starts_folder(store, dataset.name).exists():
+            from autoseg.folds.transfer import add_transfers  # imports torch, which workers never need
+
+            plan, starts = add_transfers(store, plan, transfer)
+        return settle(path, plan, edited, dataset.name), starts
+    from autoseg.preparation.checks import check_plan  # imports torch, which workers never need
+
+    plan = read_record(Plan, path, remedy=remedy(dataset.name))
+    check_plan(plan, dataset, path)
+    log.info("%s is used as it is", path)
+    return PendingFile(path=path, record=plan, fate="keep"), ()
+
+
+def _make_plan(fingerprint: Fingerprint, wanted: Wanted, seed: int, progress: Progress) -> Plan:
+    make = partial(
+        make_plan,
+        fingerprint,
+        preset=wanted.preset,
+        compat=wanted.compat,
+        networks=wanted.networks,
+        class_weights=wanted.class_weights,
+        seed=seed,
+        cost=price_step,
+    )
+    log.info("planning: pricing the training steps")
+    if wanted.probe is None:
+        plan = make(memory_gb=wanted.memory_gb)
+    else:
+        from autoseg.folds.probing import plan_and_probe  # imports torch, which workers never need
+
+        plan = plan_and_probe(lambda gb: make(memory_gb=gb), wanted.memory_gb, wanted.probe, progress)
+    for network in wanted.networks:
+        for name in (f"2d_{network}", f"3d_{network}"):
+            if name in plan.reasons:
+                log.warning("%s is left out: %s", name, plan.reasons[name])
+    return _add_recipes(plan, fingerprint, wanted.recipes) if wanted.recipes else plan
+
+
+def _add_recipes(plan: Plan, fingerprint: Fingerprint, recipes: tuple[str, ...]) -> Plan:
+    """The plan with the systems that were asked for; what a person should know of them is said."""
+    plan = add_recipes(plan, fingerprint, recipes, price_step)
+    for name in recipes:
+        if name in plan.reasons:
+            log.warning("%s is left out: %s", name, plan.reasons[name])
+        elif plan.memory[name].predicted_gb > plan.memory_gb:
+            log.warning("%s: %s", name, plan.reasons[f"{name}.memory"])
+    return plan

@@ -1,0 +1,317 @@
+"""``autoseg_report``: everything that is known of a dataset's models, in one HTML file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+import autoseg
+from autoseg.core.errors import AutosegError, DataError, PlanError, UsageError
+from autoseg.core.geometry import nearest_axes, turn
+from autoseg.core.images import read_voxels
+from autoseg.core.parallel import Progress, no_progress
+from autoseg.core.records import (
+    Case,
+    CaseScores,
+    Dataset,
+    Experiment,
+    Fingerprint,
+    Folds,
+    Plan,
+    Record,
+    Scores,
+)
+from autoseg.core.store import Store, hash_settings, read_record, subfolders, write_text
+from autoseg.datasets import open_dataset, read_case
+from autoseg.evaluation import summarize
+from autoseg.evaluation.summary import mean_over_labels
+from autoseg.experiment.records import ExperimentPaths
+from autoseg.folds.fold_run import FACTS, mask_path, read_facts, read_history
+from autoseg.metrics import METRICS
+from autoseg.model import fold_folder, load_plan
+from autoseg.report import Picture, ReportContent, ShownScores, Training, cut_stack, render_report
+
+log = logging.getLogger(__name__)
+
+REPORT = "report.html"
+SCORES = "scores.json"
+MOST_SLICES = 40
+TARGET = "dice"
+Notes = dict[str, tuple[str, ...]]
+R = TypeVar("R", bound=Record)
+
+
+def report(
+    store: Store,
+    dataset: str,
+    *,
+    output: Path | None = None,
+    configuration: str | None = None,
+    pictures: bool = True,
+    progress: Progress = no_progress,
+) -> Path:
+    """Write one HTML file of everything that is known of a dataset's models; what is missing, it says.
+
+    Args:
+        output: the file; None is ``report.html`` beside the models.
+        configuration: whose cases are gone through; None is the experiment's winner, or the best by Dice.
+        pictures: show the scans of some cases.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError: nothing was trained, or not the configuration asked for.
+        PlanError: a record is wrong.
+    """
+    places = ExperimentPaths.of(store, dataset)
+    home = places.results
+    trainings = _read_trainings(home, dataset)
+    names = list(dict.fromkeys(training.configuration for training in trainings))
+    if configuration is not None and configuration not in names:
+        raise UsageError(f"no fold of '{configuration}' is trained in {home}; trained are: {', '.join(names)}")
+    notes: Notes = {}
+    experiment = _read_optional(Experiment, places.outcome)
+    summaries = {name: found for name in names if (found := _join_scores(trainings, name, notes)) is not None}
+    target = TARGET if experiment is None else experiment.target_metric
+    shown, masks = None, places.held_out
+    if experiment is not None and configuration is None:
+        shown = _show_winner(places, experiment, trainings)
+        if shown is not None:
+            summaries = {shown.name: shown.scores, **_read_candidates(places, experiment)}
+    if shown is None:
+        shown = _choose_shown(trainings, summaries, target, configuration, notes)
+        masks = home / (shown.name if shown is not None else "")
+    main = configuration or (shown.name if shown is not None and shown.name in names else names[0])
+    if experiment is not None and configuration is None and experiment.winner in experiment.candidates:
+        main = next((m for m in experiment.candidates[experiment.winner].members if m in names), main)
+    plan = _read_plan(home, main, names, notes)
+    cache = store.preprocessed(dataset)
+    folds = _read_optional(Folds, cache / "folds.json")
+    _compare_folds(trainings, folds, notes)
+    content = ReportContent(
+        made_at=time.strftime("%Y-%m-%d %H:%M"),
+        version=autoseg.__version__,
+        plan=plan,
+        fingerprint=_read_optional(Fingerprint, cache / "fingerprint.json"),
+        folds=folds,
+        trainings=tuple(trainings),
+        summaries=summaries,
+        shown=shown,
+        experiment=experiment,
+        pictures=_take_pictures(store, dataset, masks, shown, notes, progress) if pictures else (),
+        notes=notes if pictures else {**notes, "pictures": ("The report was made without pictures.",)},
+    )
+    path = output or home / REPORT
+    write_text(path, render_report(content))
+    log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
+    return path
+
+
+def _read_trainings(home: Path, dataset: str) -> list[Training]:
+    """Every fold that was at least begun.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = []
+    for name in subfolders(home):
+        for fold in subfolders(home / name):
+            here = home / name / fold
+            if fold.startswith("fold_") and (here / FACTS).exists():
+                facts = read_facts(here, remedy=f"train the fold anew: autoseg_train -d {dataset} -c {name} --restart")
+                scores = _read_optional(Scores, here / SCORES)
+                found.append(Training(configuration=name, facts=facts, history=tuple(_read_rows(here)), scores=scores))
+    if not found:
+        raise UsageError(
+            f"there is nothing to report: {home} holds no training (no {FACTS} in any fold's folder); train a fold "
+            f"with: autoseg_train -d {dataset} -c 3d -f 0"
+        )
+    return found
+
+
+def _read_rows(here: Path) -> list[Mapping[str, float | None]]:
+    try:
+        return list(read_history(here))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"{here / 'history.jsonl'} is damaged ({error}); delete it, or train the fold anew") from error
+
+
+def _read_optional(kind: type[R], path: Path) -> R | None:
+    """A record, or None where there is none.
+
+    Raises:
+        PlanError: it is there, but wrong.
+    """
+    return read_record(kind, path, remedy="delete it or make it again, then report again") if path.exists() else None
+
+
+def _read_plan(home: Path, main: str, names: Sequence[str], notes: Notes) -> Plan:
+    """The plan of the configuration that is shown; others with another plan are named."""
+    plan = load_plan(home / main)
+    others = [n for n in names if n != main and hash_settings(load_plan(home / n)) != hash_settings(plan)]
+    if others:
+        notes["plan"] = (f"This is the plan of {main}; {', '.join(others)} was trained with another one.",)
+    return plan
+
+
+def _compare_folds(trainings: Sequence[Training], folds: Folds | None, notes: Notes) -> None:
+    """Say it when folds.json is not any more what was trained on."""
+    if folds is None:
+        notes["settings"] = ("folds.json is not there any more; fold.json beside each fold's weights lists its cases.",)
+        return
+    moved = [
+        f"{t.configuration} fold {t.facts.fold}"
+        for t in trainings
+        if t.facts.fold.isdigit()
+        and (int(t.facts.fold) >= len(folds.folds) or folds.folds[int(t.facts.fold)].train != t.facts.train)
+    ]
+    if moved:
+        notes["settings"] = (f"folds.json was changed since {', '.join(moved)} was trained.",)
+
+
+def _join_scores(trainings: Sequence[Training], name: str, notes: Notes) -> Scores | None:
+    """Scores of all cases that some fold of a configuration held out, summarised anew."""
+    own = [t for t in trainings if t.configuration == name and t.scores is not None]
+    scored = [t.scores for t in own if t.scores is not None]
+    if not scored:
+        return None
+    first = scored[0]
+    same = [scores for scores in scored if scores.conventions == first.conventions]
+    if len(same) < len(scored):
+        others = [t.facts.fold for t in own if t.scores is not None and t.scores.conventions != first.conventions]
+        notes["scores"] = (
+            *notes.get("scores", ()),
+            f"Of {name}, fold {', '.join(others)} was scored by other conventions than fold {own[0].facts.fold} and is "
+            f"left out; train it again with the same version of autoseg to score it again.",
+        )
+    if len(same) == 1:
+        return first
+    cases = sorted((case for scores in same for case in scores.cases), key=lambda case: case.case)
+    joined = summarize(cases, list(first.conventions))
+    return joined.model_copy(update={"conventions": first.conventions})
+
+
+def _read_candidates(places: ExperimentPaths, experiment: Experiment | None) -> dict[str, Scores]:
+    """Scores of every candidate on the held-out cases."""
+    names = () if experiment is None else tuple(experiment.candidates)
+    paths = {name: places.candidate(name) / SCORES for name in names}
+    return {name: found for name, path in paths.items() if (found := _read_optional(Scores, path)) is not None}
+
+
+def _choose_shown(
+    trainings: Sequence[Training], summaries: Mapping[str, Scores], target: str, configuration: str | None, notes: Notes
+) -> ShownScores | None:
+    """The configuration that is gone through case by case: the one asked for, or the one with the best mean."""
+    if not summaries:
+        return None
+    if configuration is not None and configuration not in summaries:
+        notes["cases"] = (f"No fold of {configuration} has scores of held-out cases.",)
+        return None
+    sign = 1.0 if METRICS[target].higher_is_better else -1.0
+    name = configuration or max(summaries, key=lambda each: (_mean(summaries[each], target) or 0.0) * sign)
+    folds = {
+        case.case: t.facts.fold
+        for t in trainings
+        if t.configuration == name and t.scores is not None
+        for case in t.scores.cases
+    }
+    return ShownScores(name=name, scores=summaries[name], folds=folds, target=_fit_target(target, summaries[name]))
+
+
+def _show_winner(places: ExperimentPaths, experiment: Experiment, trainings: Sequence[Training]) -> ShownScores | None:
+    """The masks that the experiment finished, each with what was chosen on the other folds."""
+    scores = _read_optional(Scores, places.held_out / SCORES)
+    if scores is None:
+        return None
+    folds = {case: t.facts.fold for t in trainings for case in t.facts.validation}
+    name = f"{experiment.winner} (finished)"
+    return ShownScores(name=name, scores=scores, folds=folds, target=_fit_target(experiment.target_metric, scores))
+
+
+def _fit_target(target: str, scores: Scores) -> str:
+    return target if target in scores.conventions else next(iter(scores.conventions))
+
+
+def _mean(scores: Scores, metric: str) -> float | None:
+    label = "mean" if "mean" in scores.summary else next(iter(scores.summary))
+    found = scores.summary[label].get(metric)
+    return None if found is None else found.mean
+
+
+def _take_pictures(
+    store: Store, name: str, masks: Path, shown: ShownScores | None, notes: Notes, progress: Progress
+) -> tuple[Picture, ...]:
+    """The worst, the median and the best case; a case that cannot be shown has a note."""
+    if shown is None:
+        return ()
+    chosen = choose_cases(shown)
+    if not chosen:
+        notes["pictures"] = (f"No case defines {shown.target}, so none is the worst, the median or the best.",)
+        return ()
+    try:
+        dataset = open_dataset(store.raw(name), name)
+    except AutosegError as error:
+        notes["pictures"] = (f"There are no pictures, because the scans cannot be read: {error}.",)
+        return ()
+    pictures = []
+    for number, (role, scores) in enumerate(chosen):
+        progress(number, len(chosen), "drawing cases")
+        try:
+            pictures.append(_take_picture(dataset, masks, shown, role, scores))
+        except AutosegError as error:
+            log.warning("%s", error)
+            notes["pictures"] = (*notes.get("pictures", ()), f"The {role.lower()} case is not shown: {error}.")
+    progress(len(chosen), len(chosen), "drawing cases")
+    return tuple(pictures)
+
+
+def choose_cases(shown: ShownScores) -> list[tuple[str, CaseScores]]:
+    """The worst, the median and the best case by the target metric, as many as there are."""
+    sign = 1.0 if METRICS[shown.target].higher_is_better else -1.0
+    ranked = sorted(
+        ((sign * value, case.case, case) for case in shown.scores.cases if (value := _target(shown, case)) is not None),
+        key=lambda found: found[:2],
+    )
+    if not ranked:
+        return []
+    last = len(ranked) - 1
+    roles = {len(ranked) // 2: "Median", last: "Best", 0: "Worst"} if last else {0: "Only"}
+    return [(roles[place], ranked[place][2]) for place in sorted(roles)]
+
+
+def _target(shown: ShownScores, case: CaseScores) -> float | None:
+    return mean_over_labels(case, list(case.scores), shown.target)
+
+
+def _take_picture(dataset: Dataset, folder: Path, shown: ShownScores, role: str, scores: CaseScores) -> Picture:
+    case = _find_case(dataset, scores.case)
+    image, label = read_case(dataset, case)
+    path = folder / f"{case.id}.nii.gz"  # of the experiment
+    if not path.exists():
+        path = mask_path(fold_folder(folder, shown.folds[case.id]), case.id)
+    mask, grid = read_voxels(path)
+    if label is None or not grid.matches(image.grid):
+        raise DataError(f"case {case.id}: {path} lies on another grid than its scan, or there is no label any more")
+    transpose, flips = nearest_axes(image.grid.direction)  # pictures want the head upright
+    stack = cut_stack(
+        turn(image.voxels, transpose, flips),
+        turn(label.voxels, transpose, flips),
+        turn(mask.astype(np.int32), transpose, flips),
+        [image.grid.spacing[axis] for axis in transpose],
+        limit=MOST_SLICES,
+    )
+    return Picture(role=role, scores=scores, stack=stack, channels=dataset.channels)
+
+
+def _find_case(dataset: Dataset, name: str) -> Case:
+    for case in dataset.cases:
+        if case.id == name:
+            return case
+    raise DataError(f"case {name} is not in the dataset any more")

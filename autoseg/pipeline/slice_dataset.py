@@ -1,0 +1,42 @@
+"""``autoseg_slice``: a dataset of slices, to repeat what was split and scored by slice."""
+
+from __future__ import annotations
+
+import logging
+
+from autoseg.core.parallel import Progress, count_workers, no_progress
+from autoseg.core.store import Store
+from autoseg.datasets.slicing import SliceOptions, slice_dataset
+from autoseg.preparation.measuring import bytes_per_case
+from autoseg.preparation.raw import open_raw
+
+log = logging.getLogger(__name__)
+
+
+def slice_raw(
+    store: Store,
+    name: str,
+    into: str,
+    wanted: SliceOptions,
+    *,
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> int:
+    """Lay the slices of a dataset's labelled cases under ``autoseg_raw/<into>``; how many there are.
+
+    Raises:
+        UsageError, CasesError: as ``slice_dataset``.
+    """
+    dataset = open_raw(store, name)
+    fitting = workers or count_workers(len(dataset.cases), bytes_per_case(dataset))
+    made = slice_dataset(dataset, store.raw(into), into, wanted, workers=fitting, progress=progress)
+    volumes = sum(bool(case.labels) for case in dataset.cases)
+    log.info("%s: %d slices of %d cases", store.raw(into), len(made.cases), volumes)
+    if not wanted.keep_patients:
+        log.warning(
+            "slices of one patient will be on both sides of every fold, so scores on %s repeat a protocol and say "
+            "nothing about patients that were not seen",
+            into,
+        )
+    log.info("next: autoseg_plan -d %s", into)
+    return len(made.cases)

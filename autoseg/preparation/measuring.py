@@ -1,0 +1,126 @@
+"""Measure the cases that are not measured yet, as many at a time as the memory holds; what is known is kept on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from autoseg.core.errors import CasesError, DataError
+from autoseg.core.images import read_grid
+from autoseg.core.parallel import Progress, count_workers
+from autoseg.core.records import Case, CaseFacts, Dataset, Fingerprint
+from autoseg.core.store import hash_settings, write_record, write_text
+from autoseg.datasets import read_case
+from autoseg.fingerprint import measure_case, summarize
+from autoseg.preparation.cases import WORKER_BYTES, run_cases
+from autoseg.preparation.raw import without_cases
+
+log = logging.getLogger(__name__)
+# Measured peak of reading and measuring a case: 18 bytes and 6 a channel, 16 more where files hold float64.
+BYTES_PER_VOXEL = 40
+BYTES_PER_VOXEL_AND_CHANNEL = 8
+OTHERS = "the others are done (repair these, or leave them out with --skip-bad)"
+
+
+def measure_dataset(
+    dataset: Dataset,
+    folder: Path,
+    keys: Mapping[str, str],
+    workers: int | None,
+    progress: Progress,
+    *,
+    write: bool = True,
+    skip_bad: bool = False,
+) -> tuple[Fingerprint, dict[str, str]]:
+    """Measure the cases that are not measured yet; each is on disk as soon as it is done.
+
+    Args:
+        folder: where ``facts.jsonl`` and ``fingerprint.json`` lie.
+        keys: case id -> hash of what was measured.
+        workers: processes; None takes as many as cores and memory allow while each holds the largest case.
+        write: False measures without writing anything.
+        skip_bad: cases whose files are bad are left out; without it they are an error.
+
+    Returns:
+        The fingerprint, and why each bad case is not in it.
+
+    Raises:
+        CasesError: some cases are bad; the facts of the others are kept.
+    """
+    path = folder / "facts.jsonl"
+    known = _read_facts(path, keys)
+    bad: dict[str, str] = {}
+    todo = [case for case in dataset.cases if case.id not in known]
+    if todo:
+        workers = workers or count_workers(len(todo), bytes_per_case(dataset))
+        log.info("measuring %d of %d cases with %d workers", len(todo), len(dataset.cases), workers)
+        if write:
+            write_text(path, "".join(_fact_line(keys[case], facts) for case, facts in known.items()))
+
+        def keep(case: str, facts: CaseFacts | str) -> None:
+            if isinstance(facts, str):
+                bad[case] = facts.removeprefix(f"case {case}: ")
+                return
+            known[case] = facts
+            if write:
+                with path.open("a") as file:
+                    file.write(_fact_line(keys[case], facts))
+
+        bare = without_cases(dataset)
+        measure = _measure_or_say if skip_bad else _measure
+        tasks = [(case.id, (bare, case)) for case in todo]
+        run_cases(measure, tasks, workers, keep, "measuring", progress, others=OTHERS)
+        if len(bad) == len(dataset.cases):
+            raise CasesError(bad, of=len(bad), doing="measuring")
+    kept = {case: key for case, key in keys.items() if case not in bad}
+    dataset_key = hash_settings(without_cases(dataset), *sorted(kept.items()))
+    fingerprint = summarize(dataset, dataset_key, [known[case] for case in kept])
+    if write:
+        write_record(folder / "fingerprint.json", fingerprint)
+    return fingerprint, dict(sorted(bad.items()))
+
+
+def _measure_or_say(task: tuple[Dataset, Case]) -> CaseFacts | str:
+    """The measures of a case, or what is wrong with its files."""
+    try:
+        return _measure(task)
+    except DataError as error:
+        return str(error)
+
+
+def _measure(task: tuple[Dataset, Case]) -> CaseFacts:
+    dataset, case = task
+    image, label = read_case(dataset, case)
+    return measure_case(image, label, case=case, labels=dataset.labels, ignore_label=dataset.ignore_label)
+
+
+def _fact_line(key: str, facts: CaseFacts) -> str:
+    return json.dumps({"key": key, "facts": facts.model_dump(mode="json")}) + "\n"
+
+
+def _read_facts(path: Path, keys: Mapping[str, str]) -> dict[str, CaseFacts]:
+    """Facts measured before, of files that have not changed; a line cut off by a kill is measured again."""
+    known: dict[str, CaseFacts] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+            facts = CaseFacts.model_validate_json(json.dumps(row["facts"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+        if keys.get(facts.case) == row["key"]:
+            known[facts.case] = facts
+    return known
+
+
+def bytes_per_case(dataset: Dataset) -> int:
+    """Memory to measure the largest case, by the grids that the headers state."""
+    largest = 0
+    for case in dataset.cases:
+        try:
+            largest = max(largest, math.prod(read_grid(case.channels[0].path)[0].shape))
+        except DataError:
+            continue  # reading it will say what is wrong
+    return WORKER_BYTES + largest * (BYTES_PER_VOXEL + BYTES_PER_VOXEL_AND_CHANNEL * len(dataset.channels))

@@ -1,0 +1,176 @@
+"""The folds of a dataset: made as asked for or as before, imported, checked, read back."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.core.errors import PlanError
+from autoseg.core.records import Fingerprint, FoldRule, Folds
+from autoseg.core.store import Store, read_record
+from autoseg.planning import describe_rule, find_split_groups, labelled_groups, make_folds, read_folds_content
+from autoseg.preparation.edits import Edited, PendingFile, is_edited, settle
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldOptions:
+    """Which folds were asked for; at most one of these.
+
+    Attributes:
+        file: a ``folds.json`` of ours or a ``splits_final.json`` of nnU-Net's to import.
+        count: how many to make.
+        leave_one_site_out: one fold per site.
+    """
+
+    file: Path | None = None
+    count: int | None = None
+    leave_one_site_out: bool = False
+
+    @property
+    def is_given(self) -> bool:
+        """Whether anything was asked for; else folds are made as before."""
+        return self.file is not None or self.count is not None or self.leave_one_site_out
+
+
+def read_folds(store: Store, name: str) -> Folds:
+    """The folds of a dataset as they stand on disk."""
+    path = store.preprocessed(name) / "folds.json"
+    return read_record(Folds, path, remedy=f"make it with: autoseg_plan -d {name}")
+
+
+def import_folds(path: Path, cases: Collection[str]) -> Folds:
+    """Read folds from a file, and check them before anything long begins.
+
+    Args:
+        path: as given by the user.
+        cases: ids that the dataset has with a label.
+
+    Raises:
+        PlanError: it is missing, not JSON, or its folds are wrong.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise PlanError(f"--folds: {path} does not exist; give a folds.json or a splits_final.json") from error
+    except (OSError, ValueError) as error:
+        raise PlanError(f"--folds: {path} cannot be read as JSON ({error}); correct the file") from error
+    return read_folds_content(content, cases=cases, source=str(path))
+
+
+def resolve_folds(
+    path: Path,
+    fingerprint: Fingerprint,
+    wanted: FoldOptions,
+    imported: Folds | None,
+    edited: Edited,
+    *,
+    seed: int,
+) -> PendingFile[Folds]:
+    """Make the folds that were asked for, or the same way as before; imported ones stay until others are asked for.
+
+    Args:
+        path: ``folds.json``.
+        imported: what ``wanted.file`` holds.
+        edited: what to do when ``folds.json`` was edited by hand.
+        seed: shuffles folds that are made.
+
+    Raises:
+        PlanError: ``folds.json`` was edited and it is not said what to do, or it is wrong.
+        DataError: the dataset allows no such folds.
+    """
+    name = fingerprint.dataset
+    if wanted.is_given and edited == "keep" and is_edited(path):
+        raise PlanError(
+            f"{path} was edited by hand, and --keep uses it as it is; leave out the option that makes other folds, or "
+            f"move the file away"
+        )
+    before = None if wanted.is_given else _folds_before(path)
+    if before is not None and before.made_by.rule == "file":
+        settled = _keep_imported(path, before, edited, name)
+    else:
+        rule = _rule(wanted, before)
+        fresh = imported or make_folds(
+            fingerprint, count=rule.count, seed=seed, leave_one_site_out=rule.rule == "leave_one_site_out"
+        )
+        settled = settle(path, fresh, edited, name)
+    labelled = sorted(case.case for cases in labelled_groups(fingerprint).values() for case in cases)
+    check_folds(settled.record, set(labelled), path)
+    _say(settled.record, fingerprint, labelled)
+    return settled
+
+
+def check_folds(folds: Folds, cases: set[str], path: Path) -> None:
+    """Every id in the folds must be a case of the dataset that has a label.
+
+    Raises:
+        PlanError: an id is unknown.
+    """
+    used = {case for fold in folds.folds for case in (*fold.train, *fold.validation)}
+    unknown = sorted(used - cases)
+    if unknown:
+        raise PlanError(
+            f"{path} names {len(unknown)} cases that the dataset does not have with a label "
+            f"({', '.join(unknown[:3])}); correct it, or delete it and run autoseg_plan again"
+        )
+
+
+def _folds_before(path: Path) -> Folds | None:
+    """The folds on disk; None where there are none, or none that can be read (settling says what is wrong)."""
+    try:
+        return read_record(Folds, path, remedy="")
+    except PlanError:
+        return None
+
+
+def _rule(wanted: FoldOptions, before: Folds | None) -> FoldRule:
+    if wanted.leave_one_site_out:
+        return FoldRule(rule="leave_one_site_out")
+    if wanted.count is not None or before is None:
+        return FoldRule(count=wanted.count)
+    return before.made_by
+
+
+def _keep_imported(path: Path, before: Folds, edited: Edited, name: str) -> PendingFile[Folds]:
+    """Imported folds as they stand: what they were imported from may be gone."""
+    if is_edited(path) and edited != "keep":
+        raise PlanError(
+            f"{path} was imported from {before.made_by.file} and then edited by hand; autoseg_plan -d {name} --keep "
+            f"uses it as it is; or move it away and import it with --folds again, or make others with --fold-count"
+        )
+    return PendingFile(path=path, record=before, fate="keep")
+
+
+def _say(folds: Folds, fingerprint: Fingerprint, labelled: Sequence[str]) -> None:
+    """Log how the cases were split, and what a person should know about it."""
+    groups = labelled_groups(fingerprint)
+    patients = f" of {len(groups)} patients" if len(groups) < len(labelled) else ""
+    log.info("folds: %d, %s; %d cases%s", len(folds.folds), describe_rule(folds), len(labelled), patients)
+    wanted = folds.made_by.count
+    if wanted is not None and wanted > len(folds.folds):
+        log.warning("%d folds were asked for, but only %d patients can be held out", wanted, len(groups))
+    used = {case for fold in folds.folds for case in (*fold.train, *fold.validation)}
+    missing = [case for case in labelled if case not in used]
+    if missing:
+        log.warning(
+            "%d labelled cases are in no fold and will not be used (%s); import folds that hold them, or make others "
+            "with --fold-count",
+            len(missing),
+            _list_some(missing),
+        )
+    split = find_split_groups(folds, fingerprint)
+    if split:
+        log.warning(
+            "scans of %d patients are both trained on and held out (%s), so scores will be too good; keep a patient's "
+            "scans on one side",
+            len(split),
+            _list_some([f"{patient} in fold {number}" for patient, number in split.items()]),
+        )
+
+
+def _list_some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,78 @@
+"""``autoseg_subset``, and what ``autoseg_train --subset`` trains on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from autoseg.core.errors import PlanError, UsageError
+from autoseg.core.records import Fingerprint, Fold, Plan, Subsets
+from autoseg.core.store import Store, read_record, write_record
+from autoseg.planning.subsets import describe_subsets, make_subsets
+from autoseg.preparation import read_folds, read_plan
+
+log = logging.getLogger(__name__)
+
+FILE = "subsets.json"
+
+
+def make_subset_file(store: Store, name: str, sizes: Sequence[int], *, seed: int | None = None) -> str:
+    """Write the subsets of a planned dataset; the same folds, sizes and seed give the same.
+
+    Args:
+        sizes: numbers of training cases.
+        seed: instead of the plan's.
+
+    Returns:
+        A table of them.
+
+    Raises:
+        UsageError: there is no such dataset, or a fold has too few cases.
+        PlanError: it is not planned.
+    """
+    plan = read_plan(store, name)
+    folder = store.preprocessed(name)
+    again = f"make it with: autoseg_plan -d {name}"
+    fingerprint = read_record(Fingerprint, folder / "fingerprint.json", remedy=again)
+    subsets = make_subsets(fingerprint, read_folds(store, name), sizes, seed=plan.seed if seed is None else seed)
+    write_record(folder / FILE, subsets)
+    log.info("wrote %s", folder / FILE)
+    table = describe_subsets(subsets, fingerprint)
+    return f"{table}next: autoseg_train -d {name} -c {plan.recommended} -f 0 --subset {subsets.sizes[0]}\n"
+
+
+def subset_name(configuration: str, size: int) -> str:
+    """The name under which a configuration is trained on a subset."""
+    return f"{configuration}__n{size}"
+
+
+def take_subset(store: Store, plan: Plan, name: str, fold_name: str, fold: Fold, size: int) -> tuple[Plan, Fold]:
+    """The plan with the configuration under the subset's name, and the fold with fewer training cases.
+
+    Args:
+        name: of the configuration.
+        fold_name, fold: as planned; what it holds out stays.
+        size: number of training cases.
+
+    Raises:
+        UsageError: there is no such subset, or the configuration is a cascade.
+        PlanError: the subsets are of other folds than there are now.
+    """
+    if plan.configurations[name].cascade_from is not None:
+        raise UsageError(f"'{name}' is a cascade, whose source has seen every case; use --subset with another one")
+    path = store.preprocessed(plan.dataset) / FILE
+    again = f"make it with: autoseg_subset -d {plan.dataset} -n {size}"
+    subsets = read_record(Subsets, path, remedy=again)
+    if size not in subsets.sizes:
+        known = ", ".join(map(str, subsets.sizes))
+        raise UsageError(f"there is no subset of {size} cases of {plan.dataset}, only of {known}; {again}")
+    chosen = subsets.folds.get(fold_name, ())[:size]
+    strange = sorted(set(chosen) - set(fold.train))
+    if strange or len(chosen) < size:
+        what = f"{strange[0]} is no training case of fold {fold_name}" if strange else f"it lacks fold {fold_name}"
+        raise PlanError(f"{path} was made of other folds than there are now ({what}); {again}")
+    own = subset_name(name, size)
+    configurations = {**plan.configurations, own: plan.configurations[name]}
+    memory = {**plan.memory, **({own: plan.memory[name]} if name in plan.memory else {})}
+    renamed = plan.model_copy(update={"configurations": configurations, "memory": memory})
+    return renamed, Fold(train=tuple(sorted(chosen)), validation=fold.validation)

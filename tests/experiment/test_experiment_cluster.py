@@ -1,0 +1,113 @@
+"""A real Dask scheduler with two worker processes: one is killed in the middle of a fold, and its fold goes on."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from autoseg.core.errors import CasesError, DataError, UsageError
+from autoseg.core.parallel import no_progress
+from autoseg.core.store import Store
+from autoseg.experiment.cluster import ClusterOptions, open_cluster, run_on_cluster, work_on_cluster
+from autoseg.experiment.jobs import list_jobs
+from autoseg.experiment.records import RunState
+from autoseg.experiment.requests import Length
+from autoseg.experiment.training import ExperimentProgress, train_jobs
+from autoseg.preparation import read_folds
+
+pytest.importorskip("distributed", reason="Dask is not installed")
+LOCAL = ClusterOptions(address="local", workers=2)
+
+
+def double(number):
+    if number == 3:
+        raise DataError("case three: unreadable")
+    return 2 * number
+
+
+def find_training(fold):
+    """The process that trains a fold, and the worker that started it."""
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if "autoseg.train" in command and command[command.index("-f") + 1] == fold:
+            return process, process.parent()
+    return None
+
+
+def kill_worker_in_mid_fold(root, fold, killed):
+    """Once a step of the fold is taken, kill its worker by SIGKILL."""
+    log = root / "autoseg_results/Tiny/experiment/logs" / f"3d_fold_{fold}.log"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if log.exists() and "epoch 1:" in log.read_text() and (found := find_training(fold)):
+            found[1].send_signal(signal.SIGKILL)
+            killed.append(found[1].pid)
+            return
+        time.sleep(0.05)
+
+
+def test_a_worker_killed_in_mid_fold_loses_nothing(planned):
+    store = Store(planned)
+    folds, length = read_folds(store, "Tiny"), Length(epochs=3, steps_per_epoch=3)
+    course = ExperimentProgress(store, "Tiny", folds, list_jobs(("3d",), ("0", "1")), RunState(), lanes=2)
+    killed = []
+    with open_cluster(LOCAL, store, "Tiny", 0, lambda: False) as cluster:
+        assert cluster.lanes == 2
+        assert cluster.client.scheduler.address.startswith("tcp://127.0.0.1:")
+        workers = set(cluster.client.run(os.getpid).values())
+        killer = threading.Thread(target=kill_worker_in_mid_fold, args=(planned, "1", killed))
+        killer.start()
+        work = work_on_cluster(cluster, store, "Tiny", length, course, device="cpu", should_stop=lambda: False)
+        failures = train_jobs(course, length, work, should_stop=lambda: False, progress=no_progress)
+        killer.join()
+        assert failures == {}
+        assert len(workers & set(killed)) == 1
+        logs = planned / "autoseg_results/Tiny/experiment/logs"
+        assert "resuming at epoch" in (logs / "3d_fold_1.log").read_text()
+        assert "resuming" not in (logs / "3d_fold_0.log").read_text()
+        for fold in "01":
+            here = planned / f"autoseg_results/Tiny/3d/fold_{fold}"
+            rows = [json.loads(line) for line in (here / "history.jsonl").read_text().splitlines()]
+            assert [row["epoch"] for row in rows] == [1, 2, 3]
+            assert json.loads((here / "fold.json").read_text())["steps"] == 9
+        assert all(standing.is_predicted for standing in course.standings().values())
+        check_cases(cluster)
+    assert not list((planned / "autoseg_results/Tiny/experiment").glob(".token*"))
+    assert find_training("1") is None
+
+
+def check_cases(cluster):
+    """Functions over cases: values come back, what is bad is named."""
+    found = {}
+    run = run_on_cluster(cluster, lambda: False)
+    with pytest.raises(CasesError, match="1 of 3 cases failed while doubling"):
+        run(double, [("one", 1), ("three", 3), ("four", 4)], 1, found.__setitem__, "doubling", no_progress)
+    assert found == {"one": 2, "four": 8}
+
+
+def test_a_queue_needs_a_host_that_others_can_reach(planned):
+    with (
+        pytest.raises(UsageError, match="say where it may listen with --scheduler-host"),
+        open_cluster(ClusterOptions(address="slurm"), Store(planned), "Tiny", 0, lambda: False),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("somewhere", "write local, slurm, pbs, lsf, or the address of a scheduler"),
+        ("tcp://127.0.0.1:9", "no scheduler answers there"),
+    ],
+)
+def test_an_address_that_is_none_is_said(planned, address, sentence, monkeypatch):
+    monkeypatch.setattr("autoseg.experiment.cluster.CONNECT_S", 1)
+    with (
+        pytest.raises(UsageError, match=sentence),
+        open_cluster(ClusterOptions(address=address), Store(planned), "Tiny", 0, lambda: False),
+    ):
+        pass

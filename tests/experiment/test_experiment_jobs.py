@@ -1,0 +1,141 @@
+"""What an experiment trains, in which order, and how a time budget is divided; numbers worked by hand."""
+
+import pytest
+import torch
+
+from autoseg.core.errors import UsageError
+from autoseg.core.records import TrainedFold
+from autoseg.core.store import read_record
+from autoseg.experiment.estimate import estimate_training
+from autoseg.experiment.jobs import (
+    Standing,
+    choose_configurations,
+    choose_folds,
+    list_jobs,
+    share_budget,
+)
+from autoseg.experiment.requests import Job
+from autoseg.preparation import read_folds, read_plan
+
+NEW = Standing(facts=None, is_trained=False, is_predicted=False)
+JOBS = [Job("3d", "0"), Job("3d", "1"), Job("2d", "0"), Job("2d", "1")]
+EXPECTED = {job.name: 10.0 for job in JOBS}
+
+
+def facts(*, elapsed_s, time_budget_s=None, steps=10):
+    return TrainedFold(
+        fold="0",
+        seed=1,
+        device="cpu",
+        epochs=1,
+        steps=steps,
+        elapsed_s=elapsed_s,
+        time_budget_s=time_budget_s,
+        finished=False,
+        train=(),
+        validation=(),
+        versions={},
+    )
+
+
+def share(budget_s, spent_s, standings, beside_s=None):
+    return share_budget(budget_s, spent_s, standings, expected_s=EXPECTED, beside_s=beside_s or {})
+
+
+@pytest.fixture
+def plan(store):
+    return read_plan(store, "Tiny")
+
+
+def test_all_configurations_come_with_the_recommended_one_first(plan):
+    assert plan.recommended == "3d"
+    assert choose_configurations(plan, ()) == ("3d", "2d")
+    assert choose_configurations(plan, ("2d",)) == ("2d",)
+
+
+def test_what_feeds_a_cascade_is_trained_before_it(plan):
+    fed = plan.configurations["3d"].model_copy(update={"cascade_from": "3d"})
+    plan = plan.model_copy(update={"configurations": {**plan.configurations, "3d_cascade": fed}})
+    assert choose_configurations(plan, ("3d_cascade", "2d")) == ("3d", "3d_cascade", "2d")
+
+
+def test_a_cascade_needs_all_folds(plan, store):
+    fed = plan.configurations["3d"].model_copy(update={"cascade_from": "3d"})
+    plan = plan.model_copy(update={"configurations": {**plan.configurations, "3d_cascade": fed}})
+    folds = read_folds(store, "Tiny")
+    with pytest.raises(UsageError, match="'3d_cascade' is a cascade, which needs every fold"):
+        choose_folds(plan, folds, ("3d", "3d_cascade"), ("0",))
+    assert choose_folds(plan, folds, ("3d", "3d_cascade"), ()) == ("0", "1", "2", "3", "4")
+
+
+def test_folds_come_in_their_own_order_and_must_exist(plan, store):
+    folds = read_folds(store, "Tiny")
+    assert choose_folds(plan, folds, ("3d",), ("3", "1")) == ("1", "3")
+    with pytest.raises(UsageError, match="there is no fold '7' of Tiny that holds cases out; use 0 to 4"):
+        choose_folds(plan, folds, ("3d",), ("7",))
+    with pytest.raises(UsageError, match="there is no fold 'all'"):
+        choose_folds(plan, folds, ("3d",), ("all",))
+
+
+def test_unknown_and_reserved_names_are_refused(plan):
+    with pytest.raises(UsageError, match="no configuration '4d'; it has: 2d, 3d"):
+        choose_configurations(plan, ("4d",))
+    named = plan.model_copy(update={"configurations": {**plan.configurations, "best": plan.configurations["3d"]}})
+    with pytest.raises(UsageError, match="cannot be called 'best' here"):
+        choose_configurations(named, ())
+
+
+def test_one_configuration_comes_after_the_other():
+    assert list_jobs(("3d", "2d"), ("0", "1")) == tuple(JOBS)
+
+
+def test_a_budget_is_shared_evenly_less_predicting_and_comparing():
+    # 1000 s less a twentieth less 4 predictions of 10 s, by 4.
+    assert share(1000, 0, dict.fromkeys(JOBS, NEW)) == pytest.approx((950 - 40) / 4)
+
+
+def test_what_was_spent_and_what_was_begun_count():
+    begun = Standing(facts=facts(elapsed_s=50, time_budget_s=200), is_trained=False, is_predicted=False)
+    standings = {**dict.fromkeys(JOBS, NEW), JOBS[0]: begun}
+    assert share(1000, 60, standings) == pytest.approx((950 - 60 - 150 - 40) / 3)
+
+
+def test_predictions_that_took_twice_as_long_are_expected_to_go_on_so():
+    done = Standing(facts=facts(elapsed_s=200, time_budget_s=200), is_trained=True, is_predicted=True)
+    standings = {**dict.fromkeys(JOBS, NEW), JOBS[0]: done}
+    assert share(1000, 220, standings, {JOBS[0].name: 20.0}) == pytest.approx((950 - 220 - 3 * 20) / 3)
+
+
+def test_what_is_trained_but_not_yet_predicted_still_takes_its_time():
+    trained = Standing(facts=facts(elapsed_s=200, time_budget_s=200), is_trained=True, is_predicted=False)
+    standings = {**dict.fromkeys(JOBS, NEW), JOBS[0]: trained}
+    assert share(1000, 200, standings, {JOBS[0].name: 3.0}) == pytest.approx((950 - 200 - 40) / 3)
+
+
+def test_a_guess_that_is_too_high_leaves_half_to_training():
+    # 100 s, of which 4 predictions are guessed to take 40 s, and 40 s are spent: half of 60 s is kept.
+    assert share(100, 40, dict.fromkeys(JOBS, NEW)) == pytest.approx((95 - 40 - 30) / 4)
+
+
+def test_a_budget_that_is_used_up_still_trains_a_little():
+    assert share(1000, 5000, dict.fromkeys(JOBS, NEW)) == pytest.approx(0.1 * 1000 / 4)
+
+
+def test_the_time_left_is_told_by_folds_that_were_begun(plan):
+    begun = Standing(facts=facts(elapsed_s=30, steps=10), is_trained=False, is_predicted=False)
+    standings = {Job("3d", "0"): begun, Job("3d", "1"): NEW}
+    found = estimate_training(plan, standings, torch.device("cpu"), epochs=2, steps_per_epoch=20)
+    # 3 s a step; 30 and 40 steps are left.
+    assert found == {"3d": (pytest.approx(210), "from folds that were begun")}
+
+
+def test_steps_are_tried_where_nothing_was_begun(plan, monkeypatch):
+    monkeypatch.setattr("autoseg.experiment.estimate.time_step", lambda plan, name, device, ranks: 0.5)
+    found = estimate_training(plan, {Job("2d", "0"): NEW}, torch.device("cpu"), epochs=2, steps_per_epoch=20)
+    assert found["2d"][0] == pytest.approx(20)
+    assert "steps that were tried" in found["2d"][1]
+
+
+def test_a_record_of_a_fold_is_read_as_training_writes_it(trained):
+    found = read_record(TrainedFold, trained / "autoseg_results/Tiny/3d/fold_0/fold.json", remedy="")
+    assert found.steps == 4
