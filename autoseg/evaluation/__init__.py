@@ -1,13 +1,11 @@
 """Scores per case, their summary over cases, what sets folders of scores apart, and all of it as text."""
 
 from autoseg.evaluation.cases import score_case, score_missing
-from autoseg.evaluation.comparing import ComparableScores, align_scores, compare_pairs
+from autoseg.evaluation.comparing import ComparableScores, align_scores, compare_pairs, rank_folders
 from autoseg.evaluation.conventions import DEFAULT_METRICS, PRESETS, Convention, follow_preset, follow_settings
 from autoseg.evaluation.pairing import Pair, Pairing, pair_masks
-from autoseg.evaluation.ranking import rank_folders
 from autoseg.evaluation.statistics import bootstrap_interval
-from autoseg.evaluation.strata import STRATA
-from autoseg.evaluation.summary import MEAN, summarize
+from autoseg.evaluation.summary import MEAN, STRATA, summarize
 from autoseg.evaluation.tables import (
     render_comparison,
     render_comparison_csv,

@@ -1,4 +1,8 @@
-"""Two folders of scores, case by case: how much better is one, and could that be chance?"""
+"""Comparison of folders of scores, case by case: paired differences with their tests, and a ranking.
+
+Source of the ranking: ISLES'22, arXiv:2206.06694, and Maier-Hein et al., doi:10.1038/s41467-018-07619-7 (rank, then
+aggregate).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from autoseg.core.errors import DataError, UsageError
-from autoseg.core.records import CaseScores, PairedScores, Scores
+from autoseg.core.records import CaseScores, PairedScores, Rank, Scores
 from autoseg.evaluation.pairing import list_cases
-from autoseg.evaluation.selection import holm, signed_rank_p
-from autoseg.evaluation.statistics import bootstrap_interval
+from autoseg.evaluation.statistics import bootstrap_interval, holm, signed_rank_p
 from autoseg.evaluation.summary import MEAN, mean_over_labels
 from autoseg.metrics import METRICS
+
+SAME = 9  # decimals to which two mean ranks are compared: they are sums of the same numbers in another order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,12 @@ class ComparableScores:
     def cases(self) -> tuple[str, ...]:
         """That all folders hold, sorted."""
         return tuple(sorted(next(iter(self.folders.values()))))
+
+    @property
+    def patients(self) -> list[str]:
+        """Of each case in the order of ``cases``, as any of the folders says it."""
+        known = {case: scores.group for held in self.folders.values() for case, scores in held.items() if scores.group}
+        return [known.get(case, case) for case in self.cases]
 
     def values(self, name: str, label: str, metric: str) -> list[float | None]:
         """One folder's scores, one per case in the order of ``cases``; label ``mean``: over the labels of each."""
@@ -105,8 +116,13 @@ def compare_pairs(comparable: ComparableScores) -> tuple[PairedScores, ...]:
 
 def _compare(comparable: ComparableScores, first: str, second: str, label: str, metric: str) -> PairedScores:
     ours, theirs = (comparable.values(name, label, metric) for name in (first, second))
-    defined = [(one, other) for one, other in zip(ours, theirs, strict=True) if one is not None and other is not None]
-    table = np.array(defined, float).reshape(-1, 2)
+    both = [
+        (one, other, patient)
+        for one, other, patient in zip(ours, theirs, comparable.patients, strict=True)
+        if one is not None and other is not None
+    ]
+    table = np.array([row[:2] for row in both], float).reshape(-1, 2)
+    patients = [row[2] for row in both]
     differences = table[:, 1] - table[:, 0]
     # Equal scores that were added up in another order differ in the last digit.
     differences[np.isclose(table[:, 1], table[:, 0], rtol=1e-12, atol=1e-12)] = 0.0
@@ -122,13 +138,68 @@ def _compare(comparable: ComparableScores, first: str, second: str, label: str, 
         mean_first=float(table[:, 0].mean()) if some else None,
         mean_second=float(table[:, 1].mean()) if some else None,
         difference=float(differences.mean()) if some else None,
-        interval=bootstrap_interval(differences),
-        p_value=signed_rank_p(differences) if some else None,
+        interval=bootstrap_interval(differences, patients),
+        p_value=signed_rank_p(differences, patients) if some else None,
         p_holm=None,
         wins=int(np.count_nonzero(better > 0)),
         ties=int(np.count_nonzero(better == 0)),
         losses=int(np.count_nonzero(better < 0)),
     )
+
+
+def rank_folders(comparable: ComparableScores) -> tuple[Rank, ...]:
+    """Rank the folders in each case, label and metric, and take the mean over all; the best first.
+
+    Equal scores share the mean of their ranks. An undefined score, and every score of a case without a prediction,
+    shares the last ranks. Where no folder's score is defined there is nothing to rank; the tuple is empty if that is
+    so everywhere.
+    """
+    names, metrics = list(comparable.folders), list(comparable.conventions)
+    ranks = np.full((len(comparable.cases), len(comparable.labels), len(metrics), len(names)), np.nan)
+    for column, label in enumerate(comparable.labels):
+        for row, metric in enumerate(metrics):
+            ranks[:, column, row] = _rank_cases(comparable, label, metric)
+    flat = ranks.reshape(len(ranks), -1, len(names))
+    defined = ~np.isnan(flat).all(axis=(1, 2))
+    if not defined.any():
+        return ()
+    flat = flat[defined]
+    patients = [patient for patient, is_defined in zip(comparable.patients, defined, strict=True) if is_defined]
+    by_case = np.nanmean(flat, axis=1)
+    means = by_case.mean(axis=0)
+    places = _rank(np.round(means, SAME), method="min")
+    ranked = [row for row in range(len(metrics)) if not np.isnan(ranks[:, :, row]).all()]
+    found = [
+        Rank(
+            name=name,
+            place=int(places[number]),
+            mean_rank=float(means[number]),
+            interval=bootstrap_interval(by_case[:, number], patients),
+            ranks={metrics[row]: float(np.nanmean(ranks[:, :, row, number])) for row in ranked},
+        )
+        for number, name in enumerate(names)
+    ]
+    return tuple(sorted(found, key=lambda rank: rank.place))
+
+
+def _rank_cases(comparable: ComparableScores, label: str, metric: str) -> np.ndarray:
+    """(cases, folders) float64, rank of each folder in each case; NaN in a case that none defines."""
+    sign = -1.0 if METRICS[metric].higher_is_better else 1.0
+    cost = []
+    for name, held in comparable.folders.items():
+        missing = [held[case].missing for case in comparable.cases]
+        values = [np.nan if value is None else sign * value for value in comparable.values(name, label, metric)]
+        cost.append(np.where(missing | np.isnan(values), np.inf, values))
+    table = np.stack(cost, axis=1)
+    ranks = _rank(np.round(table, 12), axis=1).astype(float)
+    ranks[np.isinf(table).all(axis=1)] = np.nan
+    return ranks
+
+
+def _rank(values: np.ndarray, axis: int | None = None, method: str = "average") -> np.ndarray:
+    from scipy.stats import rankdata  # half a second that no training need wait for
+
+    return rankdata(values, axis=axis, method=method)
 
 
 def _check_meaning(first: str, ours: Scores, second: str, theirs: Scores, metrics: Sequence[str] | None) -> None:

@@ -270,6 +270,8 @@ def _plain_folder(folder: Path) -> Dataset:
     cases = tuple(Case(id=case, channels=(), labels=(path,)) for case, path in files.items())
     if (folder.parent / "dataset.json").exists():
         dataset = find_dataset(folder.parent, folder.parent.name)
+        groups = {case.id: case.group for case in dataset.cases}
+        cases = tuple(case.model_copy(update={"group": groups.get(case.id)}) for case in cases)
         return dataset.model_copy(update={"cases": cases})
     values = sorted({value for path in files.values() for value in _list_values(path)} - {0})
     labels = {"background": 0} | {("lesion" if values == [1] else f"label_{value}"): value for value in values or [1]}

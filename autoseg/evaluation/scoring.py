@@ -43,11 +43,15 @@ class ScoringTask:
 
 
 def score_files(task: ScoringTask) -> CaseScores:
-    """Score one case, or take what was kept when neither its files nor any setting has changed.
+    """Score one case, or read its stored scores when neither its files nor any setting has changed.
 
     Raises:
         DataError: mask and label do not lie on one grid, or hold values that cannot be scored.
     """
+    return _score_or_read(task).model_copy(update={"group": task.case.group})  # scores of 0.1 do not hold it
+
+
+def _score_or_read(task: ScoringTask) -> CaseScores:
     if task.kept is None:
         return _score(task)
     path, key = task.kept / f"{task.case.id}.json", _make_key(task)

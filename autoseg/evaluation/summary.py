@@ -1,4 +1,4 @@
-"""From scores per case to statistics over cases; undefined scores are counted, never averaged."""
+"""Summary of scores per case: statistics by label, metric and volume; undefined scores are counted, never averaged."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoseg.core.errors import DataError
-from autoseg.core.records import CaseScores, Scores
-from autoseg.evaluation.statistics import describe_values
-from autoseg.evaluation.strata import stratify
+from autoseg.core.records import CaseScores, Scores, Statistics
+from autoseg.evaluation.statistics import describe_values, list_patients
 from autoseg.metrics import METRICS, EmptyScore
 
 MEAN = "mean"
+
+# Classes of the reference's volume: a mean over small and large lesions hides how the small ones fare.
+EMPTY = "empty"
+# Upper bound in ml of each class but the last; a volume of exactly that much is in the next class.
+BOUNDS_ML = {"below 0.1 ml": 0.1, "0.1 to 1 ml": 1.0, "1 to 10 ml": 10.0}
+LARGEST = "10 ml and more"
+STRATA = (EMPTY, *BOUNDS_ML, LARGEST)
 
 
 def summarize(
@@ -38,13 +44,15 @@ def summarize(
     labels = list(dict.fromkeys(label for case in cases for label in case.scores))
     if MEAN in labels and len(labels) > 1:
         raise DataError(f"a label is called '{MEAN}', which names the mean over labels; rename it in the dataset")
+    patients = list_patients(cases)
     summary = {
-        label: {name: describe_values([_score(case, label, name) for case in cases]) for name in metrics}
+        label: {name: describe_values([_score(case, label, name) for case in cases], patients) for name in metrics}
         for label in labels
     }
     if len(labels) > 1:
         summary[MEAN] = {
-            name: describe_values([mean_over_labels(case, labels, name) for case in cases]) for name in metrics
+            name: describe_values([mean_over_labels(case, labels, name) for case in cases], patients)
+            for name in metrics
         }
     missing = tuple(case.case for case in cases if case.missing)
     return Scores(
@@ -56,6 +64,38 @@ def summarize(
         missing=missing,
         worst={name: METRICS[name].describe_worst(penalty_mm) for name in metrics} if missing else {},
     )
+
+
+def name_stratum(volume_ml: float) -> str:
+    """The class of a reference of that volume."""
+    if volume_ml == 0:
+        return EMPTY
+    # A volume is a product of spacings: 100 voxels of 1 mm3 must not fall short of 0.1 ml by the last digit.
+    return next((name for name, bound in BOUNDS_ML.items() if round(volume_ml, 9) < bound), LARGEST)
+
+
+def stratify(cases: Sequence[CaseScores], metrics: Sequence[str]) -> dict[str, dict[str, dict[str, Statistics]]]:
+    """Statistics of each label and metric in each class of the label's volume that holds a case.
+
+    Args:
+        cases: scores per case.
+        metrics: names from the METRICS table.
+    """
+    strata: dict[str, dict[str, dict[str, Statistics]]] = {}
+    for label in dict.fromkeys(label for case in cases for label in case.scores):
+        by_class: dict[str, list[CaseScores]] = {name: [] for name in STRATA}
+        for case in cases:
+            if label in case.scores:
+                by_class[name_stratum(case.reference_volume_ml[label])].append(case)
+        strata[label] = {
+            name: {
+                metric: describe_values([case.scores[label].get(metric) for case in members], list_patients(members))
+                for metric in metrics
+            }
+            for name, members in by_class.items()
+            if members
+        }
+    return strata
 
 
 def mean_over_labels(case: CaseScores, labels: Sequence[str], metric: str) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from autoseg.core.records import PairedScores, Rank, Scores, ScoresComparison, Statistics
-from autoseg.evaluation.strata import STRATA
+from autoseg.evaluation.summary import STRATA
 from autoseg.metrics import METRICS
 
 HEADER = ("label", "metric", "mean", "95 % interval", "std", "median", "quartiles", "n", "undefined")

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from autoseg.core.errors import DataError, PlanError
 from autoseg.core.images import read_grid
 from autoseg.core.parallel import Progress, count_workers
@@ -125,7 +123,11 @@ def compare(
     studies = _study(field, candidates, progress)
     ordered = [held.case for held in field.cases]
     scores = {
-        name: summarize([studies[case.id].scores[name] for case in ordered], field.metrics, empty_score=EMPTY_SCORE)
+        name: summarize(
+            [studies[case.id].scores[name].model_copy(update={"group": case.group}) for case in ordered],
+            field.metrics,
+            empty_score=EMPTY_SCORE,
+        )
         for name in candidates
     }
     choice = choose_candidate(
@@ -133,19 +135,18 @@ def compare(
         candidates,
         metric=field.target,
         higher_is_better=METRICS[field.target].higher_is_better,
-        groups=[case.group or case.id for case in ordered],
-        generator=np.random.default_rng((field.plan.seed, 1)),
+        patients=[case.group or case.id for case in ordered],
     )
     for name, found in scores.items():
         write_scores(field.places.candidate(name), found)
     reached = {
         name: Candidate(
             members=members,
-            target=choice.standings[name].target,
-            lower=choice.standings[name].lower,
-            upper=choice.standings[name].upper,
-            difference=choice.standings[name].difference,
-            p_value=choice.standings[name].p_value,
+            target=choice.scores[name].target,
+            lower=choice.scores[name].lower,
+            upper=choice.scores[name].upper,
+            difference=choice.scores[name].difference,
+            p_value=choice.scores[name].p_value,
             summary=scores[name].summary,
         )
         for name, members in candidates.items()

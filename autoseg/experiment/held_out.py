@@ -233,7 +233,7 @@ class CaseRegion:
 def _score(
     held: HeldOutCase, label: Label, mask: np.ndarray, metrics: tuple[str, ...], empty_score: EmptyScore
 ) -> CaseScores:
-    return score_case(
+    scores = score_case(
         held.case.id,
         mask,
         label.voxels,
@@ -244,3 +244,4 @@ def _score(
         metrics=metrics,
         empty_score=empty_score,
     )
+    return scores.model_copy(update={"group": held.case.group})

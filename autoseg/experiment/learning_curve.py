@@ -9,7 +9,7 @@ from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import CurvePoint, LearningCurve, Plan, Scores, Subsets
 from autoseg.core.store import Store, read_record, write_record
-from autoseg.evaluation.statistics import bootstrap_interval
+from autoseg.evaluation.statistics import describe_values, list_patients
 from autoseg.evaluation.summary import mean_over_labels
 from autoseg.experiment.jobs import choose_configurations, choose_folds
 from autoseg.experiment.options import ExperimentOptions
@@ -110,14 +110,15 @@ def _choose_cases(store: Store, plan: Plan, sizes: Sequence[int]) -> None:
 
 
 def _place(configuration: str, size: int | None, found: Sequence[Scores], target: str) -> CurvePoint:
-    values = [
-        value
-        for scores in found
-        for case in scores.cases
-        if (value := mean_over_labels(case, list(case.scores), target)) is not None
-    ]
-    bounds = bootstrap_interval(values) or (None, None)
-    mean = sum(values) / len(values) if values else None
+    cases = [case for scores in found for case in scores.cases]
+    values = [mean_over_labels(case, list(case.scores), target) for case in cases]
+    statistics = describe_values(values, list_patients(cases))
+    lower, upper = statistics.interval or (None, None)
     return CurvePoint(
-        configuration=configuration, size=size, cases=len(values), mean=mean, lower=bounds[0], upper=bounds[1]
+        configuration=configuration,
+        size=size,
+        cases=statistics.count,
+        mean=statistics.mean,
+        lower=lower,
+        upper=upper,
     )

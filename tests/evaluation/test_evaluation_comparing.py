@@ -47,6 +47,22 @@ def test_difference_is_second_minus_first_case_by_case():
     assert pair.interval[0] < pair.difference < pair.interval[1]
 
 
+def test_intervals_and_tests_of_comparisons_are_by_patient():
+    """Gains 0.1 and 0.3 of patient p, 0.6 of q: patients' means 0.2 and 0.6, of which each drawn twice is 1/4."""
+
+    def grouped(values):
+        scores = scored(values)
+        cases = [
+            case.model_copy(update={"group": group}) for case, group in zip(scores.cases, ("p", "p", "q"), strict=True)
+        ]
+        return scores.model_copy(update={"cases": tuple(cases)})
+
+    (pair,) = compare_pairs(align_scores({"x": scored([0.1, 0.1, 0.1]), "y": grouped([0.2, 0.4, 0.7])}))
+
+    assert pair.interval == (pytest.approx(0.2), pytest.approx(0.6))
+    assert pair.p_value == pytest.approx(2 / 2**2)
+
+
 def test_a_smaller_distance_wins():
     (pair,) = compare_pairs(
         align_scores({"x": scored([3.0], metrics=("hd95",)), "y": scored([1.0], metrics=("hd95",))})

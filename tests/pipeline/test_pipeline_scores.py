@@ -178,6 +178,26 @@ def test_the_held_out_cases_of_a_fold(call, tmp_path, labels):
     assert "fold 1 does not hold out case b" in call(*argv, "-f", "1", "--cases", "b")[2]
 
 
+@pytest.mark.parametrize("argv", [("-d", "Tiny"), ("-r", "autoseg_raw/Tiny/labelsTr")])
+def test_intervals_are_by_patient(call, tmp_path, labels, monkeypatch, argv):
+    """Dice 1, 2/3 and 0.4; a and b are scans of one patient, so a resample is one of the patients' means or all."""
+    monkeypatch.chdir(tmp_path)
+    raw = tmp_path / "autoseg_raw" / "Tiny"
+    for case in "abc":
+        write_voxels(raw / "imagesTr" / f"{case}_0000.nii.gz", np.zeros(GRID.shape, np.float32), GRID)
+    labels.rename(raw / "labelsTr")
+    facts = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
+    facts |= {"numTraining": 3, "groups": {"a": "p", "b": "p"}}
+    (raw / "dataset.json").write_text(json.dumps(facts))
+    masks = write_masks(tmp_path / "masks", a=4, b=2, c=1)
+    code, _, err = call("evaluate", "-p", masks, *argv)
+    assert code == 0, err
+    scores = read_record(Scores, masks / "scores.json", remedy="")
+
+    assert [case.group for case in scores.cases] == ["p", "p", None]
+    assert scores.summary["lesion"]["dice"].interval == (pytest.approx(0.4), pytest.approx(5 / 6))
+
+
 def test_a_fold_needs_a_dataset(call, tmp_path, labels):
     code, _, err = call("evaluate", "-p", labels, "-r", labels, "-f", "0", "-o", tmp_path / "out")
 

@@ -63,9 +63,9 @@ class Candidate(Record):
     Attributes:
         members: names of the configurations.
         target: mean of the target metric over cases.
-        lower, upper: bounds of its 95 % bootstrap interval.
-        difference, p_value: to the winner, paired by case (mean difference; Wilcoxon, Holm over candidates); None for
-            the winner, and where no case has both.
+        lower, upper: bounds of its 95 % bootstrap interval, by patient; None with fewer than two patients.
+        difference, p_value: to the winner (mean over cases; Wilcoxon by patient, Holm over candidates); None for the
+            winner, and where no case has both.
         summary: label -> metric -> statistics, without post-processing.
     """
 

@@ -18,6 +18,7 @@ class CaseScores(Record):
         reference_volume_ml: label name -> volume of the reference in ml.
         prediction_volume_ml: label name -> volume of the prediction in ml.
         missing: there is no prediction; every score is the worst that its metric has.
+        group: the patient, if known; else the case is its own patient.
     """
 
     case: str
@@ -25,6 +26,7 @@ class CaseScores(Record):
     reference_volume_ml: dict[str, float]
     prediction_volume_ml: dict[str, float]
     missing: bool = False
+    group: str | None = None
 
 
 class Statistics(Record):
@@ -33,7 +35,7 @@ class Statistics(Record):
     Attributes:
         count: cases in which the metric is defined.
         undefined: cases in which it is not.
-        interval: 95 % bootstrap interval of the mean over cases; None with fewer than two cases.
+        interval: 95 % bootstrap interval of the mean over cases, by patient; None with fewer than two patients.
     """
 
     count: int
@@ -101,8 +103,9 @@ class PairedScores(Record):
         undefined: cases in which one of them does not.
         mean_first, mean_second: over those ``count`` cases.
         difference: mean of second - first.
-        interval: 95 % bootstrap interval of it; None with fewer than two cases.
-        p_value: two-sided Wilcoxon signed-rank test; 1 where no case differs, None without a case.
+        interval: 95 % bootstrap interval of it, by patient; None with fewer than two patients.
+        p_value: two-sided Wilcoxon signed-rank test on the mean difference of each patient; 1 where none differs, None
+            without a case.
         p_holm: the same after Holm's correction over every label, metric and pair of folders.
         wins, ties, losses: cases in which second is better than, as good as and worse than first.
     """
@@ -131,7 +134,7 @@ class Rank(Record):
         name: of the folder.
         place: 1 is the best; equal mean ranks share a place.
         mean_rank: over cases, labels and metrics; 1 is the best.
-        interval: 95 % bootstrap interval over cases; None with fewer than two cases.
+        interval: 95 % bootstrap interval, by patient; None with fewer than two patients.
         ranks: metric name -> mean rank over cases and labels.
     """
 

@@ -45,7 +45,7 @@ class CurvePoint(Record):
         size: training cases, or None for all that a fold has.
         cases: held-out cases whose score is defined.
         mean: of the target metric over them; None where there are none.
-        lower, upper: bounds of its 95 % bootstrap interval; None with fewer than two cases.
+        lower, upper: bounds of its 95 % bootstrap interval, by patient; None with fewer than two patients.
     """
 
     configuration: str
