@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
 
 from autoseg.core.errors import UsageError
 
 T = TypeVar("T")
+
+
+def unknown_name(noun: str, name: str, known: Iterable[str]) -> str:
+    """Message for a name that is in no table: the most similar names, and all names to choose from.
+
+    Args:
+        noun: kind of thing named, with its place if that helps ("network", "option of loss 'focal'").
+    """
+    choices = list(known)
+    similar = " or ".join(f"'{match}'" for match in difflib.get_close_matches(name, choices, n=3))
+    hint = f" (did you mean {similar}?)" if similar else ""
+    return f"unknown {noun} '{name}'{hint}; choose from: {', '.join(choices) or 'none'}"
 
 
 class Table(Generic[T]):
@@ -50,6 +63,6 @@ class Table(Generic[T]):
         """
         where = self.entries.get(name) or self._all().get(name)
         if where is None:
-            raise UsageError(f"there is no {self.noun} '{name}'; known are: {', '.join(self.names())}")
+            raise UsageError(unknown_name(self.noun, name, self.names()))
         module, _, attribute = where.partition(":")
         return cast(T, getattr(importlib.import_module(module), attribute))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.records import Dataset, ScoringSettings
+from autoseg.core.registry import unknown_name
 from autoseg.metrics import METRICS, EmptyScore
 
 DEFAULT_METRICS = (
@@ -130,7 +131,7 @@ def follow_preset(name: str, dataset: Dataset) -> tuple[Dataset, Convention]:
         UsageError: there is no such preset.
     """
     if name not in PRESETS:
-        raise UsageError(f"there is no preset '{name}'; known are: {', '.join(PRESETS)}")
+        raise UsageError(unknown_name("preset", name, PRESETS))
     preset = PRESETS[name]
     dataset, rules = preset.adapt(dataset)
     return dataset, replace(preset.convention, preset=name, rules=rules)

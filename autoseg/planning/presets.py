@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from autoseg.core.errors import UsageError
 from autoseg.core.records import OptimiserSettings, TrainingSettings
+from autoseg.core.registry import unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +185,7 @@ def find_preset(name: str, compat: str | None = None) -> Preset:
         UsageError: there is none, or nnU-Net has none like it; the message lists those there are.
     """
     if name not in PRESETS:
-        raise UsageError(f"there is no preset '{name}'; known are: {', '.join(PRESETS)}")
+        raise UsageError(unknown_name("preset", name, PRESETS))
     if compat is None:
         return PRESETS[name]
     if compat != "nnunet":

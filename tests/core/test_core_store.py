@@ -65,5 +65,7 @@ def test_the_group_of_entry_points_is_the_plural():
 def test_an_unknown_name_lists_the_known_ones():
     table = Table("network", {"unet": "math:pi", "other": "math:e"})
     assert table["unet"] == pytest.approx(3.14159, abs=1e-5)
-    with pytest.raises(UsageError, match="there is no network 'resnet'; known are: unet, other"):
+    with pytest.raises(
+        UsageError, match=r"unknown network 'resnet' \(did you mean 'unet'\?\); choose from: unet, other"
+    ):
         table["resnet"]

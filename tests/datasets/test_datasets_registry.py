@@ -42,7 +42,10 @@ def test_an_unknown_layout_is_an_error_that_says_what_each_importer_looked_for(t
 
 
 def test_an_unknown_kind_is_an_error_that_lists_the_known_ones(tmp_path):
-    with pytest.raises(UsageError, match="no importer 'brats99'; known are: nnunet, msd, isles15, isles22, atlas, "):
+    with pytest.raises(
+        UsageError,
+        match=r"unknown importer 'brats99' \(did you mean 'brats' .*; choose from: nnunet, msd, isles15, isles22, atlas, ",
+    ):
         find_dataset(tmp_path, "x", kind="brats99")
 
 

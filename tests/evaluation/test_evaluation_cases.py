@@ -91,7 +91,7 @@ def test_probabilities_are_refused(masks):
 
 
 def test_unknown_metric_is_refused(masks):
-    with pytest.raises(UsageError, match="there is no metric 'dise'"):
+    with pytest.raises(UsageError, match="unknown metric 'dise'"):
         score_case("a", *masks, **OPTIONS | {"metrics": ("dise",)})
 
 

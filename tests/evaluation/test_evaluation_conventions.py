@@ -73,5 +73,7 @@ def test_wmh_leaves_other_pathology_out():
 
 
 def test_unknown_preset_names_the_known_ones():
-    with pytest.raises(UsageError, match="there is no preset 'isles'; known are: isles22, isles24, atlas"):
+    with pytest.raises(
+        UsageError, match=r"unknown preset 'isles' \(did you mean .*; choose from: isles22, isles24, atlas"
+    ):
         follow_preset("isles", dataset(lesion=1))

@@ -180,5 +180,7 @@ def test_description_states_the_chosen_empty_score():
 
 
 def test_unknown_metric_names_the_known_ones():
-    with pytest.raises(UsageError, match="there is no metric 'dce'; known are: dice, iou"):
+    with pytest.raises(
+        UsageError, match=r"unknown metric 'dce' \(did you mean 'dice' or 'cc_dice'\?\); choose from: dice, iou"
+    ):
         METRICS["dce"]

@@ -290,7 +290,7 @@ def test_settings_that_no_network_can_have_are_named(changes, message):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(UsageError, match=r"no network 'vnet'; known are: unet, residual_unet"):
+    with pytest.raises(UsageError, match=r"unknown network 'vnet' \(did you mean .*; choose from: unet, residual_unet"):
         build("vnet")
 
 

@@ -219,7 +219,7 @@ def test_folds_with_unknown_cases(run, planned):
         ),
         (
             lambda p: p["configurations"]["3d"]["network"].update(name="unett"),
-            "'configurations.3d.network': there is no network 'unett'; known are: unet",
+            "'configurations.3d.network': unknown network 'unett' (did you mean 'unet'",
         ),
         (
             lambda p: p["configurations"]["3d"]["network"]["options"].update(depth=3),
@@ -227,7 +227,7 @@ def test_folds_with_unknown_cases(run, planned):
         ),
         (
             lambda p: p["configurations"]["3d"]["loss"].update(name="dise"),
-            "'configurations.3d.loss': there is no loss 'dise'; known are: dice_ce",
+            "'configurations.3d.loss': unknown loss 'dise'; choose from: dice_ce",
         ),
         (
             lambda p: p["configurations"]["3d"]["loss"]["options"].update(smoth=1),
@@ -264,8 +264,8 @@ def test_a_plan_that_is_kept_is_checked_before_it_trains(run, planned, change, m
     [
         (lambda c: c.update(patch_size=[2, 4, 4]), "network 'unet' keeps a single voxel of (2, 4, 4) at its coarsest"),
         (lambda c: c["tiling"].update(tile_size=[2, 4, 4]), "network 'unet' keeps a single voxel of (2, 4, 4)"),
-        (lambda c: c["network"].update(name="unett"), "'configurations.3d.network': there is no network 'unett'"),
-        (lambda c: c["loss"].update(name="dise"), "'configurations.3d.loss': there is no loss 'dise'"),
+        (lambda c: c["network"].update(name="unett"), "'configurations.3d.network': unknown network 'unett'"),
+        (lambda c: c["loss"].update(name="dise"), "'configurations.3d.loss': unknown loss 'dise'"),
     ],
 )
 @pytest.mark.parametrize("command", ["train", "pretrain"])
@@ -502,7 +502,7 @@ def test_an_unknown_metric(run, root):
     labels = raw(root) / "labelsTr"
     code, _, err = run("evaluate", "-p", labels, "-r", labels, "--metrics", "dise", "--root", root)
     assert code == 2
-    assert "no metric 'dise'; known are: dice" in err
+    assert "unknown metric 'dise' (did you mean 'dice'?); choose from: dice" in err
 
 
 def test_bad_words_on_the_command_line(run, root):

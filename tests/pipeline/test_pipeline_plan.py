@@ -302,7 +302,7 @@ def test_a_further_network_is_planned_trained_and_remembered(run, root):
 def test_an_unknown_network_is_named_before_anything_is_measured(run, root):
     code, _, err = run("plan", "-d", "Tiny", "--root", root, "--network", "vnet")
     assert code == 2
-    assert "there is no network 'vnet'; known are: unet" in err
+    assert "unknown network 'vnet' (did you mean 'unet'" in err
     assert not (root / "autoseg_preprocessed").exists()
 
 

@@ -194,7 +194,7 @@ def test_discarded_probabilities_are_gone(run_again, places):
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        (("--target", "dise"), "there is no metric 'dise'"),
+        (("--target", "dise"), "unknown metric 'dise'"),
         (("-c", "4d"), "the plan of Tiny has no configuration '4d'; it has: 2d, 3d"),
         (("-f", "9"), "there is no fold '9' of Tiny"),
     ],

@@ -38,7 +38,7 @@ def test_a_preset_is_followed(run, trained):
 def test_what_cannot_be_scored_is_said_before_the_first_step(run, planned):
     for scoring, sentence in (
         ({"metrics": ["dicee"]}, "dicee"),
-        ({"preset": "isles99"}, "there is no preset 'isles99'"),
+        ({"preset": "isles99"}, "unknown preset 'isles99'"),
         ({"metrics": ["average_precision"]}, "train with --probabilities, or take it out of the plan"),
     ):
         say(planned, **scoring)

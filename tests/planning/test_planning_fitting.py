@@ -178,7 +178,7 @@ def test_what_a_network_cannot_be_is_left_out_with_the_reason(fingerprint):
 
 
 def test_an_unknown_network_names_the_known_ones(fingerprint):
-    with pytest.raises(UsageError, match="no network 'vnet'; known are: unet, residual_unet"):
+    with pytest.raises(UsageError, match=r"unknown network 'vnet' \(did you mean .*; choose from: unet, residual_unet"):
         make_plan(fingerprint(20, (60, 70, 64)), preset="standard", memory_gb=8, networks=("vnet",), cost=made_price)
 
 

@@ -196,7 +196,7 @@ def test_plans_are_compatible_with_nnunet_alone(fingerprint):
 
 def test_an_unknown_preset_names_the_known_ones(fingerprint):
     with pytest.raises(
-        UsageError, match="no preset 'huge'; known are: pocket, standard, large, residual_m, residual_l"
+        UsageError, match="unknown preset 'huge'; choose from: pocket, standard, large, residual_m, residual_l"
     ):
         make_plan(fingerprint(2, (20, 30, 40)), preset="huge", memory_gb=8)
 

@@ -119,7 +119,7 @@ def test_a_recipe_is_priced_and_never_made_cheaper(fingerprint):
 
 
 def test_an_unknown_recipe_lists_the_known_ones(fingerprint):
-    with pytest.raises(UsageError, match=r"there is no recipe 's9'; known are: s0a, s0b, s1"):
+    with pytest.raises(UsageError, match=r"unknown recipe 's9'; choose from: s0a, s0b, s1"):
         planned(fingerprint(10, SHAPE), "s9")
 
 

@@ -36,7 +36,7 @@ def test_a_missing_package_is_said(kind, tmp_path, monkeypatch):
 
 
 def test_an_unknown_tracker_is_said(tmp_path):
-    with pytest.raises(UsageError, match="there is no tracker 'visdom'; known are: tensorboard, wandb, mlflow"):
+    with pytest.raises(UsageError, match="unknown tracker 'visdom'; choose from: tensorboard, wandb, mlflow"):
         open_tracker("visdom", tmp_path, "any")
 
 

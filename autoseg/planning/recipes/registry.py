@@ -17,6 +17,7 @@ from autoseg.core.records import (
     TrainingSettings,
     parse_record,
 )
+from autoseg.core.registry import unknown_name
 
 FOLDER = Path(__file__).parent
 
@@ -94,6 +95,6 @@ def read_recipe(name: str) -> Recipe:
         UsageError: there is none; the message lists those there are.
     """
     if name not in recipe_names():
-        raise UsageError(f"there is no recipe '{name}'; known are: {', '.join(recipe_names())}")
+        raise UsageError(unknown_name("recipe", name, recipe_names()))
     path = FOLDER / f"{name}.json"
     return parse_record(Recipe, path.read_bytes(), path=path, remedy="install autoseg again")
