@@ -44,7 +44,7 @@ def test_an_unknown_layout_is_an_error_that_says_what_each_importer_looked_for(t
 def test_an_unknown_kind_is_an_error_that_lists_the_known_ones(tmp_path):
     with pytest.raises(
         UsageError,
-        match=r"unknown importer 'brats99' \(did you mean 'brats' .*; choose from: nnunet, msd, isles15, isles22, atlas, ",
+        match=r"unknown importer 'brats99' \(did you mean 'brats' .*; choose from: nnunet, msd, isles15, isles22, ",
     ):
         find_dataset(tmp_path, "x", kind="brats99")
 
