@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,15 @@ from torch import nn
 
 from autoseg.core.errors import ModelError, StorageError
 from autoseg.core.records import Configuration, Plan
-from autoseg.core.store import explain_write_error, read_record, replacing, subfolders, write_bytes, write_record
+from autoseg.core.store import (
+    explain_write_error,
+    read_record,
+    replacing,
+    sha256,
+    subfolders,
+    write_bytes,
+    write_record,
+)
 from autoseg.networks import build_network
 
 PLAN = "plan.json"
@@ -144,12 +151,7 @@ def changed_folds(source: Path, target: Path) -> tuple[str, ...]:
     """Names of the folds that two model folders both have, with other weights."""
     shared = [fold for fold in trained_folds(source) if fold in trained_folds(target)]
     pairs = {fold: (fold_folder(source, fold) / WEIGHTS, fold_folder(target, fold) / WEIGHTS) for fold in shared}
-    return tuple(fold for fold, (one, other) in pairs.items() if _digest(one) != _digest(other))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return tuple(fold for fold, (one, other) in pairs.items() if sha256(one) != sha256(other))
 
 
 def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) -> Model:

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 
-from autoseg.core.durations import format_seconds
+from autoseg.core.text import format_seconds
 
 LINE_EVERY_S = 15.0
 

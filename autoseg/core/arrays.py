@@ -13,6 +13,7 @@ import numpy as np
 from autoseg.core.errors import PlanError, StaleError
 from autoseg.core.records import Lesions, Placement, PreparedCase, Record
 from autoseg.core.store import read_array, read_record, write_array, write_bytes, write_record
+from autoseg.core.text import join_names
 
 MAPPED_ABOVE_BYTES = 2**31
 LARGEST_HALF = 65504.0
@@ -126,7 +127,7 @@ def read_prepared(folder: Path, case_ids: Iterable[str], *, remedy: str) -> list
     ids = list(case_ids)
     missing = [case_id for case_id in ids if not _facts_path(folder, case_id).exists()]
     if missing:
-        raise StaleError(f"{folder} holds no arrays of {len(missing)} cases ({', '.join(missing[:3])} ...); {remedy}")
+        raise StaleError(f"{folder} holds no arrays of {len(missing)} cases ({join_names(missing, limit=3)}); {remedy}")
     mapped = sum((folder / f"{case_id}.image.npy").stat().st_size for case_id in ids) > MAPPED_ABOVE_BYTES
     return [_read_one(folder, case_id, mapped, remedy) for case_id in ids]
 

@@ -16,6 +16,7 @@ from isal import igzip, isal_zlib
 from autoseg.core.errors import DataError
 from autoseg.core.records import Grid
 from autoseg.core.store import replacing
+from autoseg.core.text import join_names
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -52,8 +53,7 @@ def list_files(path: Path) -> list[Path]:
     gaps = [n for n in range(min(numbered), max(numbered)) if n not in numbered]
     if gaps:
         raise DataError(
-            f"{path} lacks slice {gaps[0]}{f' and {len(gaps) - 1} more' if len(gaps) > 1 else ''} of "
-            f"{min(numbered)} to {max(numbered)}; copy it again"
+            f"{path} lacks slice {join_names(gaps, limit=1)} of {min(numbered)} to {max(numbered)}; copy it again"
         )
     return [numbered[number] for number in sorted(numbered)]
 

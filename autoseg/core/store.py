@@ -102,6 +102,14 @@ def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
     return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
 
 
+def sha256(source: Path | bytes) -> str:
+    """SHA-256 of bytes, or of a file's content, as hexadecimal digits."""
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def hash_settings(*parts: Any, without: Collection[str] = ()) -> str:
     """Twelve hexadecimal digits that change when any part does.
 
@@ -110,7 +118,7 @@ def hash_settings(*parts: Any, without: Collection[str] = ()) -> str:
     """
     texts = [render_record(part, without=without) if isinstance(part, Record) else repr(part) for part in parts]
     text = "\n".join(texts)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return sha256(text.encode())[:12]
 
 
 class Store:

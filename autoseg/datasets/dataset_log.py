@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from autoseg.core.records import Dataset
-from autoseg.datasets.folders import list_some
+from autoseg.core.text import join_names
 
 log = logging.getLogger(__name__)
 
@@ -29,4 +29,4 @@ def log_left_out(dataset: Dataset) -> None:
         if len(names) == 1:
             log.warning("left out %s: %s", names[0], why)
         else:
-            log.warning("left out %d cases, each %s: %s", len(names), why, list_some(names))
+            log.warning("left out %d cases, each %s: %s", len(names), why, join_names(names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +107,3 @@ def read_mapping(path: Path, content: Mapping[str, Any], key: str) -> dict[str, 
     if not isinstance(found, dict):
         raise DataError(f'{path}: "{key}" must be an object of case ids and names, not {found!r}')
     return {str(name): str(value) for name, value in found.items()}
-
-
-def list_some(names: Iterable[object], limit: int = 10) -> str:
-    """The first names, and how many more there are."""
-    texts = [str(name) for name in names]
-    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
-    return ", ".join(texts[:limit]) + more

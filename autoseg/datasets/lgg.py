@@ -15,7 +15,8 @@ from pathlib import Path
 from autoseg.core.errors import DataError
 from autoseg.core.images import NUMBER, list_files, strip_ending
 from autoseg.core.records import Case, ChannelFile, Dataset
-from autoseg.datasets.folders import list_folders, list_images, list_some
+from autoseg.core.text import join_names
+from autoseg.datasets.folders import list_folders, list_images
 from autoseg.datasets.matching import find_roots, take_root
 from autoseg.datasets.registry import Importer
 
@@ -94,7 +95,7 @@ def _compare(images: list[Path], masks: list[Path]) -> str | None:
     """What is wrong with the slices of one patient, if anything."""
     named = {path.name.replace("_mask", "") for path in masks}
     alone = sorted({path.name for path in images} ^ named)
-    return f"has {list_some(alone, limit=3)} without its image or its mask" if alone else None
+    return f"has {join_names(alone, limit=3)} without its image or its mask" if alone else None
 
 
 IMPORTER = Importer(

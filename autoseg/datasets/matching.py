@@ -10,7 +10,8 @@ from pathlib import Path
 from autoseg.core.errors import DataError
 from autoseg.core.images import strip_ending
 from autoseg.core.records import Case, ChannelFile
-from autoseg.datasets.folders import list_folders, list_some
+from autoseg.core.text import join_names
+from autoseg.datasets.folders import list_folders
 
 Files = dict[str, list[Path]]
 Matched = tuple[tuple[Case, ...], dict[str, str]]
@@ -67,7 +68,7 @@ def match_cases(
         if not labels or (len(labels) > 1 and not united):
             problems.append(_say("the label", labels))
         if session.left_out is not None or problems:
-            left_out[session.id] = session.left_out or f"has {list_some(problems)}"
+            left_out[session.id] = session.left_out or f"has {join_names(problems)}"
             continue
         files = tuple(ChannelFile(path=paths[0]) for paths in found.values())
         cases.append(Case(id=session.id, channels=files, labels=tuple(labels), group=session.group, site=session.site))
@@ -119,7 +120,7 @@ def take_root(roots: Sequence[Path], folder: Path, dataset: str, looks_for: str)
     if not roots:
         raise DataError(f"{folder} is no folder of {dataset}; it needs {looks_for}")
     if len(roots) > 1:
-        names = list_some(root.relative_to(folder).as_posix() for root in roots)
+        names = join_names(root.relative_to(folder).as_posix() for root in roots)
         raise DataError(f"{folder} holds {dataset} in several folders: {names}; give one")
     return roots[0]
 

@@ -11,7 +11,8 @@ from typing import Any
 from autoseg.core.errors import DataError
 from autoseg.core.images import strip_ending
 from autoseg.core.records import Case, ChannelFile, Dataset
-from autoseg.datasets.folders import list_images, list_some, read_json, read_names
+from autoseg.core.text import join_names
+from autoseg.datasets.folders import list_images, read_json, read_names
 from autoseg.datasets.registry import Importer
 
 
@@ -46,7 +47,7 @@ def find(folder: Path, name: str) -> Dataset:
         if case not in images and case not in labels
     ]
     if problems:
-        raise DataError(f"{folder}: images and labels do not pair up: {list_some(problems)}")
+        raise DataError(f"{folder}: images and labels do not pair up: {join_names(problems)}")
     volumes = range(len(channels)) if len(channels) > 1 else (None,)
     cases = tuple(
         Case(

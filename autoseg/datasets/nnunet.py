@@ -17,8 +17,9 @@ from typing import Any
 from autoseg.core.errors import DataError
 from autoseg.core.images import ENDINGS, file_ending, strip_ending
 from autoseg.core.records import Case, ChannelFile, Dataset, Outputs
+from autoseg.core.text import join_names
 from autoseg.datasets.bids import find_subject
-from autoseg.datasets.folders import list_images, list_some, read_json, read_mapping, read_names
+from autoseg.datasets.folders import list_images, read_json, read_mapping, read_names
 from autoseg.datasets.registry import Importer
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def find(folder: Path, name: str) -> Dataset:
     content = read_json(path)
     missing = [key for key in ("channel_names", "labels", "file_ending") if key not in content]
     if missing:
-        raise DataError(f"{path} lacks {list_some(missing)}; nnU-Net v2's raw layout needs them")
+        raise DataError(f"{path} lacks {join_names(missing)}; nnU-Net v2's raw layout needs them")
     ending = str(content["file_ending"]).lower()
     if ending not in ENDINGS:
         raise DataError(f'{path}: "file_ending" {ending!r} is not among those autoseg reads: {", ".join(ENDINGS)}')
@@ -144,12 +145,12 @@ def _listed_files(path: Path, listed: Any, channels: tuple[str, ...]) -> Files:
         if not isinstance(images, list) or len(images) != len(channels) or not entry.get("label"):
             raise DataError(
                 f'{path}: case {case} under "dataset" needs "label" and {len(channels)} "images" '
-                f"({list_some(channels)}), not {entry!r}"
+                f"({join_names(channels)}), not {entry!r}"
             )
         files[case] = tuple(path.parent / str(image) for image in images), (path.parent / str(entry["label"]),)
     gone = [file for images, labels in files.values() for file in (*images, *labels) if not file.exists()]
     if gone:
-        raise DataError(f'{path} lists files under "dataset" that do not exist: {list_some(gone)}')
+        raise DataError(f'{path} lists files under "dataset" that do not exist: {join_names(gone)}')
     return files
 
 
@@ -180,7 +181,7 @@ def _paired_files(folder: Path, ending: str, channels: tuple[str, ...]) -> Files
             problems.append(f"imagesTr/{case}_0000{ending} has no label labelsTr/{case}{ending}")
     problems += [f"labelsTr/{labels[case].name} has no image" for case in labels if case not in images]
     if problems:
-        raise DataError(f"{folder}: images and labels do not pair up: {list_some(problems)}")
+        raise DataError(f"{folder}: images and labels do not pair up: {join_names(problems)}")
     return {case: (tuple(found[i] for i in sorted(found)), (labels[case],)) for case, found in images.items()}
 
 

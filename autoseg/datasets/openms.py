@@ -18,7 +18,8 @@ from pathlib import Path
 from autoseg.core.errors import DataError
 from autoseg.core.images import strip_ending
 from autoseg.core.records import Dataset
-from autoseg.datasets.folders import list_some, walk_images
+from autoseg.core.text import join_names
+from autoseg.datasets.folders import walk_images
 from autoseg.datasets.matching import Session, choose_channels, match_cases, sort_files
 from autoseg.datasets.registry import Importer
 
@@ -89,7 +90,7 @@ def _choose_space(folder: Path, spaces: dict[Path, list[Path]]) -> Path:
     """
     coregistered = [space for space in spaces if space.name.lower() == "coregistered"]
     if len(spaces) > 1 and len(coregistered) != 1:
-        names = list_some(sorted(space.relative_to(folder).as_posix() for space in coregistered or spaces))
+        names = join_names(sorted(space.relative_to(folder).as_posix() for space in coregistered or spaces))
         raise DataError(f"{folder} holds the same patients, or two databases, in several folders: {names}; give one")
     return coregistered[0] if coregistered else next(iter(spaces))
 

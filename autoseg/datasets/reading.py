@@ -10,7 +10,7 @@ import numpy as np
 from autoseg.core.errors import DataError
 from autoseg.core.images import read_grid, read_voxels, resample_voxels
 from autoseg.core.records import Case, ChannelFile, Dataset, Grid, Image, Label
-from autoseg.datasets.folders import list_some
+from autoseg.core.text import join_names
 
 ROUNDING = 1e-3  # a mask that went through a header's slope reads 0.99999997
 WHITE = 255  # the highest value of one byte, which many programs write for 1
@@ -67,7 +67,7 @@ def read_image(
     """
     if len(files) != len(channels):
         raise DataError(
-            f"case {case_id} has {len(files)} channels, but {len(channels)} are needed: {list_some(channels)}"
+            f"case {case_id} has {len(files)} channels, but {len(channels)} are needed: {join_names(channels)}"
         )
     first, target = _read_channel(case_id, files[0], files)
     image = np.empty((len(files), *target.shape), np.float32)
@@ -150,7 +150,7 @@ def _read_classes(dataset: Dataset, case: Case, path: Path, voxels: np.ndarray) 
         if fractions.size:
             raise DataError(
                 f"case {case.id}: label {path} holds values that are no integers "
-                f"({list_some((f'{value:g}' for value in fractions), limit=5)}); "
+                f"({join_names((f'{value:g}' for value in fractions), limit=5)}); "
                 f"it is no label, or was resampled linearly"
             )
     known = dataset.label_values or {value: value for value in _values(dataset)}
@@ -161,9 +161,9 @@ def _read_classes(dataset: Dataset, case: Case, path: Path, voxels: np.ndarray) 
     if unknown:
         names = ", ".join(f"{value} {name}" for name, value in dataset.labels.items())
         ignored = f", {dataset.ignore_label} ignore" if dataset.ignore_label is not None else ""
-        known_values = f"{list_some(sorted(known))} on disk" if dataset.label_values else names + ignored
+        known_values = f"{join_names(sorted(known))} on disk" if dataset.label_values else names + ignored
         raise DataError(
-            f"case {case.id}: label {path} holds the unexpected values {list_some(unknown)}; known are: {known_values}"
+            f"case {case.id}: label {path} holds the unexpected values {join_names(unknown)}; known are: {known_values}"
         )
     classes = np.zeros(voxels.shape, np.int16)
     for value in found:

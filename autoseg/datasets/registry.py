@@ -11,7 +11,7 @@ from autoseg.core.errors import DataError, UsageError
 from autoseg.core.records import Dataset
 from autoseg.core.registry import Table
 from autoseg.core.store import subfolders
-from autoseg.datasets.folders import list_some
+from autoseg.core.text import join_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def open_dataset(folder: Path, name: str) -> Dataset:
         DataError: no layout fits, or the files do not make up a dataset.
     """
     if not folder.is_dir():
-        others = list_some(subfolders(folder.parent)) or "none"
+        others = join_names(subfolders(folder.parent)) or "none"
         raise UsageError(f"there is no dataset '{name}' ({folder} does not exist); beside it lie: {others}")
     return find_dataset(folder, name)
 
@@ -103,15 +103,15 @@ def _check_dataset(dataset: Dataset, folder: Path) -> Dataset:
     if not dataset.channels:
         raise DataError(f"{folder} holds labels, but no scan beside any of them; look for what was not unpacked")
     if not dataset.cases:
-        left_out = list_some((f"{case} ({why})" for case, why in dataset.left_out.items()), limit=3)
+        left_out = join_names((f"{case} ({why})" for case, why in dataset.left_out.items()), limit=3)
         raise DataError(f"{folder} holds no complete case" + (f"; left out: {left_out}" if left_out else ""))
     for noun, names in (("case", [case.id for case in dataset.cases]), ("channel", dataset.channels)):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise DataError(f"{folder} has more than one {noun} called {list_some(twice)}; rename all but one")
+            raise DataError(f"{folder} has more than one {noun} called {join_names(twice)}; rename all but one")
     unsafe = [case.id for case in dataset.cases if "/" in case.id or "\\" in case.id or case.id.startswith((".", "-"))]
     if unsafe:
-        raise DataError(f"{folder} has cases whose ids cannot name a file: {list_some(unsafe)}; rename them")
+        raise DataError(f"{folder} has cases whose ids cannot name a file: {join_names(unsafe)}; rename them")
     values = sorted([*dataset.labels.values(), *([] if dataset.ignore_label is None else [dataset.ignore_label])])
     if values != list(range(len(values))) or dataset.labels.get("background") != 0 or len(dataset.labels) < 2:
         found = ", ".join(f"{name} {value}" for name, value in dataset.labels.items())

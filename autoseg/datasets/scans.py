@@ -9,7 +9,8 @@ from pathlib import Path
 from autoseg.core.errors import DataError, UsageError
 from autoseg.core.images import ENDINGS, file_ending, read_grid, strip_ending
 from autoseg.core.records import Case, ChannelFile
-from autoseg.datasets.folders import list_folders, list_images, list_images_below, list_some
+from autoseg.core.text import join_names
+from autoseg.datasets.folders import list_folders, list_images, list_images_below
 
 LABEL_WORDS = frozenset({"ot", "mask", "msk", "seg", "dseg", "segm", "segmentation", "label", "labels", "gt"})
 Found = tuple[tuple[Case, ...], dict[str, str]]
@@ -48,7 +49,7 @@ def find_scans(folder: Path, channels: Sequence[str]) -> Found:
     if not cases and not failures:
         raise UsageError(
             f"{folder} holds no scans: autoseg looked for <case>_0000.nii.gz, one file per channel "
-            f"({list_some(channels)}), and for one folder per case with the channel names in the file names"
+            f"({join_names(channels)}), and for one folder per case with the channel names in the file names"
         )
     return cases, failures
 
@@ -81,12 +82,12 @@ def _from_files(files: Sequence[Path], channels: Sequence[str]) -> Found:
         missing = [f"{case}_{i:04d} ({name})" for i, name in enumerate(channels) if i not in found]
         extra = [path.name for number, paths in found.items() if number >= len(channels) for path in paths]
         if missing:
-            failures[case] = f"case {case}: {list_some(missing)} is missing beside {next(iter(found.values()))[0]}"
+            failures[case] = f"case {case}: {join_names(missing)} is missing beside {next(iter(found.values()))[0]}"
         elif extra:
-            wanted = f"{len(channels)} channel{'s' if len(channels) > 1 else ''} ({list_some(channels)})"
-            failures[case] = f"case {case}: {list_some(extra)} is one channel too many; the model has {wanted}"
+            wanted = f"{len(channels)} channel{'s' if len(channels) > 1 else ''} ({join_names(channels)})"
+            failures[case] = f"case {case}: {join_names(extra)} is one channel too many; the model has {wanted}"
         elif twice:
-            failures[case] = f"case {case}: several files for one channel: {list_some(twice)}; keep one"
+            failures[case] = f"case {case}: several files for one channel: {join_names(twice)}; keep one"
         else:
             cases.append(Case(id=case, channels=tuple(ChannelFile(path=found[i][0]) for i in range(len(channels)))))
     for case in [case.id for case in cases if case.id in failures]:
@@ -109,7 +110,7 @@ def _volumes(path: Path, channels: Sequence[str]) -> tuple[ChannelFile, ...]:
     if found != len(channels):
         raise DataError(
             f"{path} holds {found} channel{'s' if found > 1 else ''}, but the model needs {len(channels)} "
-            f"({list_some(channels)}); name the files <case>_0000, <case>_0001, ... or use one folder per case"
+            f"({join_names(channels)}); name the files <case>_0000, <case>_0001, ... or use one folder per case"
         )
     return tuple(ChannelFile(path=path, volume=i) for i in range(found))
 
@@ -144,16 +145,18 @@ def _match_channels(folder: Path, files: Sequence[Path], channels: Sequence[str]
             if len(words[channel]) == longest:
                 candidates[channel].append(path)
     missing = [channel for channel, paths in candidates.items() if not paths]
-    names = list_some(path.relative_to(folder) for path in files)
+    names = join_names(path.relative_to(folder) for path in files)
     if missing:
-        raise DataError(f"case {folder.name}: no file is named after {list_some(missing)} in {folder} (found: {names})")
+        raise DataError(
+            f"case {folder.name}: no file is named after {join_names(missing)} in {folder} (found: {names})"
+        )
     for channel, paths in candidates.items():
         shared = [other for other in channels if other != channel and paths[0] in candidates[other]]
         if len(paths) > 1 or shared:
-            found = list_some(path.relative_to(folder) for path in paths)
+            found = join_names(path.relative_to(folder) for path in paths)
             raise DataError(
                 f"case {folder.name}: which file is {channel} in {folder}? Candidates: {found}"
-                f"{f' (also named after {list_some(shared)})' if shared else ''}; keep one, or name the files "
+                f"{f' (also named after {join_names(shared)})' if shared else ''}; keep one, or name the files "
                 f"<case>_0000, <case>_0001, ... side by side"
             )
     return tuple(ChannelFile(path=candidates[channel][0]) for channel in channels)

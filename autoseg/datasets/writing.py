@@ -19,8 +19,8 @@ from autoseg.core.images import NUMBER, file_ending, read_grid, read_voxels, wri
 from autoseg.core.parallel import Outcome, Progress, count_workers, map_cases, no_progress
 from autoseg.core.records import Case, Dataset, Label, Outputs
 from autoseg.core.store import check_name, explain_write_error, write_text
+from autoseg.core.text import join_names
 from autoseg.datasets.dataset_log import log_assumed
-from autoseg.datasets.folders import list_some
 from autoseg.datasets.reading import read_case
 from autoseg.datasets.registry import find_dataset, open_dataset
 
@@ -169,7 +169,7 @@ def _write_cases(
             progress(done, len(tasks), outcome.name)
     for pair, cases in sorted(repeats.items()):
         count = f"{len(cases)} cases" if len(cases) > 1 else "one case"
-        log.warning("%s hold the same voxels in %s: %s", pair, count, list_some(sorted(cases)))
+        log.warning("%s hold the same voxels in %s: %s", pair, count, join_names(sorted(cases)))
     return dict(sorted(failures.items()))
 
 

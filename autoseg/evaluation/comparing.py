@@ -14,7 +14,7 @@ import numpy as np
 
 from autoseg.core.errors import DataError, UsageError
 from autoseg.core.records import CaseScores, PairedScores, Rank, Scores
-from autoseg.evaluation.pairing import list_cases
+from autoseg.core.text import join_names
 from autoseg.evaluation.statistics import bootstrap_interval, holm, signed_rank_p
 from autoseg.evaluation.summary import MEAN, mean_over_labels
 from autoseg.metrics import METRICS
@@ -81,8 +81,9 @@ def align_scores(
         lacking = next(name for name, cases in held.items() if set(left_out) - set(cases))
         absent = [case for case in left_out if case not in held[lacking]]
         raise DataError(
-            f"{lacking} does not hold {len(absent)} of the cases that another folder holds ({list_cases(absent)}); "
-            f"score these too, or compare the {len(shared)} cases that all hold (--common-cases)"
+            f"{lacking} does not hold {len(absent)} of the cases that another folder holds "
+            f"({join_names(absent, limit=5)}); score these too, or compare the {len(shared)} cases "
+            f"that all hold (--common-cases)"
         )
     if not shared:
         raise DataError(f"no case is held by all of {', '.join(folders)}; compare folders of the same cases")

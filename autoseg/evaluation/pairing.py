@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.core.errors import DataError
+from autoseg.core.text import join_names
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +56,13 @@ def pair_masks(
     extra = tuple(sorted(predictions.keys() - references.keys()))
     if not both:
         raise DataError(
-            f"none of the {len(predictions)} predictions ({list_cases(extra)}) has the name of one of the "
-            f"{len(references)} references ({list_cases(missing)}); both folders must use the same case names"
+            f"none of the {len(predictions)} predictions ({join_names(extra, limit=5) or 'none'}) has the name of one "
+            f"of the {len(references)} references ({join_names(missing, limit=5) or 'none'}); both folders must "
+            f"use the same case names"
         )
     if missing and not allow_missing:
         raise DataError(
-            f"{len(missing)} of {len(references)} references have no prediction ({list_cases(missing)}); "
+            f"{len(missing)} of {len(references)} references have no prediction ({join_names(missing, limit=5)}); "
             f"predict these cases too, count them as the worst score there is (--allow-missing), or say which cases to "
             f"score (--cases)"
         )
@@ -69,19 +71,14 @@ def pair_masks(
             "%d of %d references have no prediction and count as the worst score there is: %s",
             len(missing),
             len(references),
-            list_cases(missing),
+            join_names(missing, limit=5),
         )
     if extra:
         log.warning(
-            "ignored %d of %d predictions, without a reference: %s", len(extra), len(predictions), list_cases(extra)
+            "ignored %d of %d predictions, without a reference: %s",
+            len(extra),
+            len(predictions),
+            join_names(extra, limit=5),
         )
     pairs = tuple(Pair(case=case, prediction=predictions[case], reference=references[case]) for case in both)
     return Pairing(pairs=pairs, missing=missing, extra=extra)
-
-
-def list_cases(cases: Sequence[str]) -> str:
-    """At most five names, then how many more."""
-    if not cases:
-        return "none"
-    more = f" and {len(cases) - 5} more" if len(cases) > 5 else ""
-    return ", ".join(cases[:5]) + more

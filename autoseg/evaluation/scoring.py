@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from autoseg import __version__
 from autoseg.core.errors import DataError, PlanError
 from autoseg.core.images import read_voxels, strip_ending
 from autoseg.core.records import Case, CaseScores, Dataset, Label, ScoredCase
-from autoseg.core.store import hash_settings, read_record, write_record
+from autoseg.core.store import hash_settings, read_record, sha256, write_record
 from autoseg.datasets import read_label
 from autoseg.evaluation import Convention, score_case, score_missing
 from autoseg.evaluation.cases import name_targets
@@ -175,16 +174,8 @@ def _make_key(task: ScoringTask) -> str:
         files.append(task.mask)
         if _ranks_voxels(task.convention.metrics):
             files.append(_probabilities_of(task.mask))
-    digests = [_digest(path) for path in files]
+    digests = [sha256(path) if path.is_file() else "" for path in files]  # reading reports what is missing
     case = task.case.model_copy(update={"channels": (), "labels": ()})
     dataset = task.dataset.model_copy(update={"cases": (), "left_out": {}})
     described = [METRICS[name].describe(task.convention.empty_score) for name in task.convention.metrics]
     return hash_settings(digests, task.mask is None, case, dataset, task.convention, described, __version__, REVISION)
-
-
-def _digest(path: Path) -> str:
-    """Hash of a file's content; of nothing where it does not exist, which reading will then say."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

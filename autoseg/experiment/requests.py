@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from autoseg.core.durations import format_seconds
+from autoseg.core.text import format_seconds
 
 
 class Stopped(Exception):  # noqa: N818 - no error: what is done is kept

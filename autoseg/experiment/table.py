@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autoseg.core.durations import format_seconds
 from autoseg.core.records import Experiment
+from autoseg.core.text import format_seconds
 from autoseg.evaluation.postprocessing import describe_setting
 
 DOUBTS = 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import shutil
@@ -15,7 +14,8 @@ from autoseg.core.errors import DataError, ModelError
 from autoseg.core.images import read_voxels
 from autoseg.core.parallel import Progress, count_workers
 from autoseg.core.records import Folds, Label, Placement, Plan, PreparedCase, PreprocessingSettings
-from autoseg.core.store import Store, hash_settings
+from autoseg.core.store import Store, hash_settings, sha256
+from autoseg.core.text import join_names
 from autoseg.folds.fold_run import mask_path, read_facts
 from autoseg.model import changed_folds, copy_model, fold_folder, have_same_channels, load_plan, trained_folds
 from autoseg.preparation import arrays_folder, read_folds
@@ -153,12 +153,12 @@ def _check_fold(source: Path, fold: str, cases: list[str], train: str) -> None:
 
 
 def _some(cases: list[str]) -> str:
-    return f"{len(cases)} cases ({', '.join(cases[:3])}{' ...' * (len(cases) > 3)})" if len(cases) > 1 else cases[0]
+    return f"{len(cases)} cases ({join_names(cases, limit=3)})" if len(cases) > 1 else cases[0]
 
 
 def _prior_key(mask: Path, placement: Placement) -> str:
     """A hash of all that a prior depends on, but for the settings that its folder is named after."""
-    return hash_settings(hashlib.sha256(mask.read_bytes()).hexdigest(), placement)
+    return hash_settings(sha256(mask), placement)
 
 
 def _prepare_prior(task: tuple[str, Placement, Path, PreprocessingSettings, Path, str]) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from autoseg.core.errors import ModelError
 from autoseg.core.records import Plan
-from autoseg.folds.transfer_files import digest_weights
+from autoseg.core.store import sha256
 from autoseg.model import read_weights
 from autoseg.networks import load_initial_weights
 
@@ -39,7 +39,7 @@ def load_initial_weights_into(network: nn.Module, plan: Plan, name: str, folder:
     again = f"make it again with: autoseg_plan -d {plan.dataset} --pretrained {settings.source}"
     if not path.exists():
         raise ModelError(f"{name} begins with the weights of {settings.source}, but {path} is missing; {again}")
-    if digest_weights(path.read_bytes()) != settings.digest:
+    if sha256(path) != settings.digest:
         raise ModelError(f"{path} is not the file that '{name}' was planned to begin with; {again}")
     weights, wanted = read_weights(path), network.state_dict()
     for tensor, values in weights.items():

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from autoseg.core.errors import AutosegError, PlanError, UsageError
 from autoseg.core.records import Configuration, MemoryFacts, Plan, TransferSettings
-from autoseg.core.store import Store, read_record, subfolders
-from autoseg.folds.transfer_files import Start, TransferOptions, digest_weights, starts_folder
+from autoseg.core.store import Store, read_record, sha256, subfolders
+from autoseg.folds.transfer_files import Start, TransferOptions, starts_folder
 from autoseg.model import pack_weights, trained_folds
 from autoseg.networks import build_network, find_parts, network_traits
 from autoseg.planning import price_step
@@ -60,7 +60,7 @@ def add_transfers(store: Store, plan: Plan, wanted: TransferOptions | None) -> t
         settings = TransferSettings(
             source=wanted.source,
             weights=start.file,
-            digest=digest_weights(start.content),
+            digest=sha256(start.content),
             mode=wanted.mode,
             least_share=wanted.least_share,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,11 +53,6 @@ class Start:
 def starts_folder(store: Store, dataset: str) -> Path:
     """Where the starting weights of a dataset's configurations lie."""
     return store.preprocessed(dataset) / "transfer"
-
-
-def digest_weights(content: bytes) -> str:
-    """SHA-256 of a file of weights."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def remove_stale(folder: Path, plan: Plan) -> None:

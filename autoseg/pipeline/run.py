@@ -12,11 +12,11 @@ import torch
 
 import autoseg
 from autoseg.core.devices import choose_device, name_device, use_all_cores
-from autoseg.core.durations import format_seconds
 from autoseg.core.errors import AutosegError, TrainingError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Dataset, Experiment, Folds, Plan
 from autoseg.core.store import Store, hash_settings, read_record, write_record
+from autoseg.core.text import format_seconds
 from autoseg.evaluation.selection import list_candidates
 from autoseg.experiment.best import write_best
 from autoseg.experiment.cluster import open_cluster, run_on_cluster, work_on_cluster

@@ -13,6 +13,7 @@ import numpy as np
 
 from autoseg.core.errors import DataError, PlanError, UsageError
 from autoseg.core.records import CaseFacts, Fingerprint, Fold, FoldRule, Folds, parse_record
+from autoseg.core.text import join_names
 
 Groups = Mapping[str, list[CaseFacts]]
 DEFAULT_COUNT = 5
@@ -127,19 +128,19 @@ def _check_ids(folds: Sequence[tuple[list[str], list[str]]], known: set[str], so
     unknown = sorted({case for split in folds for ids in split for case in ids} - known)
     if unknown:
         raise PlanError(
-            f"{source} names {len(unknown)} cases that the dataset does not have with a label: {_list_some(unknown)}; "
-            f"the dataset has {_list_some(sorted(known))}"
+            f"{source} names {len(unknown)} cases that the dataset does not have with a label: "
+            f"{join_names(unknown, limit=3)}; the dataset has {join_names(sorted(known), limit=3)}"
         )
     for number, (train, validation) in enumerate(folds):
         both = sorted(set(train) & set(validation))
         if both or not train:
-            wrong = f"both trains on and validates {_list_some(both)}" if both else "has no case to train on"
+            wrong = f"both trains on and validates {join_names(both, limit=3)}" if both else "has no case to train on"
             raise PlanError(f"fold {number} of {source} {wrong}; correct the file")
     twice = [case for case, times in Counter(case for _, out in folds for case in out).items() if times > 1]
     if twice:
         raise PlanError(
-            f"{source} holds {len(twice)} cases out in more than one fold ({_list_some(sorted(twice))}), so they have "
-            f"no one cross-validated prediction; keep each in one"
+            f"{source} holds {len(twice)} cases out in more than one fold ({join_names(sorted(twice), limit=3)}), "
+            f"so they have no one cross-validated prediction; keep each in one"
         )
 
 
@@ -179,7 +180,7 @@ def check_sites(sites: Mapping[str, str | None], dataset: str) -> None:
     homeless = sorted(case for case, site in sites.items() if site is None)
     if homeless or len(set(sites.values())) < 2:
         named = next(iter(sites.values()), "none")
-        found = f"{len(homeless)} cases without one ({_list_some(homeless)})" if homeless else f"only {named}"
+        found = f"{len(homeless)} cases without one ({join_names(homeless, limit=3)})" if homeless else f"only {named}"
         raise DataError(
             f"leaving out one site at a time needs every case's site and at least 2 sites, but dataset {dataset} has "
             f"{found}; name the sites in dataset.json, or make folds without it"
@@ -188,10 +189,6 @@ def check_sites(sites: Mapping[str, str | None], dataset: str) -> None:
 
 def _is_list_of_ids(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _list_some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _site(cases: Sequence[CaseFacts]) -> str:

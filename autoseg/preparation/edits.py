@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Generic, Literal, TypeVar
 
 from autoseg.core.errors import PlanError
 from autoseg.core.records import Record, render_record
-from autoseg.core.store import read_record, write_record, write_text
+from autoseg.core.store import read_record, sha256, write_record, write_text
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
@@ -41,7 +40,7 @@ class PendingFile(Generic[R]):
             self.path.replace(copy)
             log.info("the edited %s is kept as %s", self.path.name, copy.name)
         write_record(self.path, self.record)
-        write_text(_seal(self.path), _digest(self.path))
+        write_text(_seal(self.path), sha256(self.path))
 
     def say(self) -> None:
         """Log what writing would change."""
@@ -75,7 +74,7 @@ def settle(path: Path, made: R, edited: Edited, name: str) -> PendingFile[R]:
 def is_edited(path: Path) -> bool:
     """Whether the file is there and is not what autoseg wrote last."""
     seal = _seal(path)
-    return path.exists() and (not seal.exists() or seal.read_text() != _digest(path))
+    return path.exists() and (not seal.exists() or seal.read_text() != sha256(path))
 
 
 def remedy(name: str) -> str:
@@ -85,7 +84,3 @@ def remedy(name: str) -> str:
 
 def _seal(path: Path) -> Path:
     return path.with_name(f".{path.name}.sha256")
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

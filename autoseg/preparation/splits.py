@@ -11,6 +11,7 @@ from pathlib import Path
 from autoseg.core.errors import PlanError
 from autoseg.core.records import Fingerprint, FoldRule, Folds
 from autoseg.core.store import Store, read_record
+from autoseg.core.text import join_names
 from autoseg.planning import describe_rule, find_split_groups, labelled_groups, make_folds, read_folds_content
 from autoseg.preparation.edits import Edited, PendingFile, is_edited, settle
 
@@ -115,7 +116,7 @@ def check_folds(folds: Folds, cases: set[str], path: Path) -> None:
     if unknown:
         raise PlanError(
             f"{path} names {len(unknown)} cases that the dataset does not have with a label "
-            f"({', '.join(unknown[:3])}); correct it, or delete it and run autoseg_plan again"
+            f"({join_names(unknown, limit=3)}); correct it, or delete it and run autoseg_plan again"
         )
 
 
@@ -160,7 +161,7 @@ def _say(folds: Folds, fingerprint: Fingerprint, labelled: Sequence[str]) -> Non
             "%d labelled cases are in no fold and will not be used (%s); import folds that hold them, or make others "
             "with --fold-count",
             len(missing),
-            _list_some(missing),
+            join_names(missing, limit=3),
         )
     split = find_split_groups(folds, fingerprint)
     if split:
@@ -168,9 +169,5 @@ def _say(folds: Folds, fingerprint: Fingerprint, labelled: Sequence[str]) -> Non
             "scans of %d patients are both trained on and held out (%s), so scores will be too good; keep a patient's "
             "scans on one side",
             len(split),
-            _list_some([f"{patient} in fold {number}" for patient, number in split.items()]),
+            join_names([f"{patient} in fold {number}" for patient, number in split.items()], limit=3),
         )
-
-
-def _list_some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

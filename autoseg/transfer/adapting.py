@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from autoseg.core.errors import ModelError
 from autoseg.core.records import TransferReport
+from autoseg.core.text import join_names
 from autoseg.networks import NetworkParts
 from autoseg.transfer.kernels import MEAN, adapt_channels, fit_kernel, match_channels
 
@@ -129,10 +130,10 @@ def check_share(report: TransferReport, least_share: float) -> None:
     """
     share = report.loaded + report.adapted
     if share < least_share:
-        first = ", ".join(report.random_tensors[:3])
+        first = join_names(report.random_tensors, limit=3)
         raise ModelError(
             f"only {share:.1%} of the parameters of {report.configuration} can begin as in {report.source}, and at "
-            f"least {least_share:.0%} are asked for (random are {first}, ...); it is a model of another network: use "
+            f"least {least_share:.0%} are asked for (random are {first}); it is a model of another network: use "
             f"another one, or ask for less with --least-share"
         )
 

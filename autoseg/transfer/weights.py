@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from autoseg.core.errors import ModelError
+from autoseg.core.text import join_names
 
 # nnU-Net's networks hold some modules under several names: the encoder again inside the decoder, and each layer of a
 # block both alone and in the list that is called. Ours hold each once.
@@ -39,7 +40,7 @@ def fit_weights(weights: Mapping[str, torch.Tensor], network: nn.Module, where: 
     for problem, names in (("lacks", missing), ("has, beyond the network in its plans,", foreign)):
         if names:
             raise ModelError(
-                f"{where} {problem} {len(names)} tensors ({names[0]}{', ...' if names[1:] else ''}), so its trainer "
+                f"{where} {problem} {len(names)} tensors ({join_names(names, limit=1)}), so its trainer "
                 f"made another network than its plans say; it cannot be imported"
             )
     for name, tensor in wanted.items():

@@ -124,7 +124,9 @@ def test_a_site_at_a_time_needs_sites(run, planned):
     code, _, err = run(*PLAN, "--leave-one-site-out", "--root", planned)
     assert code == 2
     assert "measuring" not in err
-    assert "dataset Tiny has 6 cases without one (case0, case1, case2, ...); name the sites in dataset.json" in err
+    assert (
+        "dataset Tiny has 6 cases without one (case0, case1, case2 and 3 more); name the sites in dataset.json" in err
+    )
 
 
 def test_class_weights_by_frequency_last_until_they_are_dropped(run, planned):
