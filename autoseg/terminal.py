@@ -47,6 +47,11 @@ class Terminal:
         elif done < total or now - self.started > LINE_EVERY_S:
             logging.getLogger("autoseg").info("%s", line)
 
+    def show(self, text: str) -> None:
+        """Write a result to standard output, unless quiet."""
+        if not self.quiet:
+            sys.stdout.write(text)
+
     def clear(self) -> None:
         """Remove the live line before something else is written."""
         if self.live:

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "autoseg"
 
 FLOORS = {
-    "core": 1,
+    "core": 0,
+    "options": 1,
     "fingerprint": 2,
     "preprocessing": 2,
     "batches": 2,

@@ -6,36 +6,60 @@ continued by the same command. A traceback is a bug of autoseg's.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from autoseg.cli.parser import Parser, build_parser, parse
 from autoseg.core.errors import AutosegError
+from autoseg.options import Options
 from autoseg.terminal import Terminal
 
 if TYPE_CHECKING:
-    from autoseg.cli.arguments import Arguments
     from autoseg.core.store import Store
 
 
-def run_command(
-    parser: argparse.ArgumentParser,
-    argv: Sequence[str] | None,
-    act: Callable[[Arguments, Store, Terminal], None],
-) -> NoReturn:
+def no_extra(parser: Parser) -> None:
+    """Add nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command.
+
+    Attributes:
+        name: as a user types it.
+        options: its record.
+        summary: one or two sentences.
+        example: a whole command line.
+        act: does it; takes the store, the options and the terminal.
+        extra: adds arguments that print something and stop.
+    """
+
+    name: str
+    options: type[Options]
+    summary: str
+    example: str
+    act: Callable[[Store, Any, Terminal], None]
+    extra: Callable[[Parser], None] = no_extra
+
+
+def run_command(command: Command, argv: Sequence[str] | None) -> NoReturn:
     """Parse, act below the root, and end with an exit code; a user's error is one sentence."""
-    args = parser.parse_intermixed_args(argv)
+    parser = build_parser(command.name, command.options, summary=command.summary, example=command.example)
+    command.extra(parser)
+    options, common = parse(parser, command.options, argv)
     ranks = read_ranks()
-    terminal = Terminal(quiet=args.quiet or (ranks is not None and ranks[0] > 0))  # the first one speaks
+    terminal = Terminal(quiet=common.quiet or (ranks is not None and ranks[0] > 0))  # only the first rank logs
     try:
         from autoseg.core.store import Store
 
-        act(args, Store(args.root or Path(os.environ.get("AUTOSEG_ROOT") or ".")), terminal)
+        command.act(Store(common.root or Path(os.environ.get("AUTOSEG_ROOT") or ".")), options, terminal)
     except AutosegError as error:
         _fail(parser, terminal, str(error))
     except OSError as error:
@@ -44,21 +68,15 @@ def run_command(
         _fail(parser, terminal, f"{error.filename or 'a file'} could not be written ({error.strerror})")
     except KeyboardInterrupt:
         terminal.clear()
-        sys.stderr.write(f"{parser.prog}: stopped; the same command goes on where this one was\n")
+        sys.stderr.write(f"{parser.prog}: stopped; the same command resumes\n")
         sys.exit(128 + signal.SIGINT)
     sys.exit(0)
 
 
-def _fail(parser: argparse.ArgumentParser, terminal: Terminal, sentence: str) -> NoReturn:
+def _fail(parser: Parser, terminal: Terminal, sentence: str) -> NoReturn:
     terminal.clear()
     sys.stderr.write(f"{parser.prog}: error: {sentence}\n")
     sys.exit(2)
-
-
-def show(args: Arguments, text: str) -> None:
-    """Text for the user on stdout, unless ``--quiet``."""
-    if not args.quiet:
-        sys.stdout.write(text)
 
 
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # torchrun sets them, and so do we
@@ -112,3 +130,8 @@ class Stop:
     def __call__(self) -> bool:
         """Whether a signal came, or the parent went."""
         return self.signal is not None or (self.parent is not None and os.getppid() != self.parent)
+
+    def exit_if_stopped(self) -> None:
+        """End the process with the signal's exit code, if one came."""
+        if self.signal is not None:
+            sys.exit(128 + self.signal)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -18,24 +17,9 @@ from autoseg.core.records import Case, ChannelFile, Dataset, Grid, Image, Label
 from autoseg.core.store import check_name, write_text
 from autoseg.datasets.reading import read_case
 from autoseg.datasets.writing import describe_dataset, growing_dataset
+from autoseg.options import SliceOptions
 
 ENDING = ".nii.gz"
-Kept = Literal["all", "lesion"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SliceOptions:
-    """Which slices become cases.
-
-    Attributes:
-        kept: ``all``, or only those that hold a label.
-        margin: slices left out at the first and at the last end.
-        keep_patients: whether slices of a patient stay in one fold; systems scored by slice did not do so.
-    """
-
-    kept: Kept = "all"
-    margin: tuple[int, int] = (0, 0)
-    keep_patients: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +88,7 @@ def choose_slices(image: Image, label: Label, axis: int, wanted: SliceOptions) -
     for number in range(wanted.margin[0], count - wanted.margin[1]):
         pixels = image.voxels.take(number, axis + 1)
         is_blank = any(channel.min() == channel.max() for channel in pixels)
-        if not is_blank and (wanted.kept == "all" or label.voxels.take(number, axis).any()):
+        if not is_blank and (not wanted.lesion or label.voxels.take(number, axis).any()):
             chosen.append(number)
     return chosen
 

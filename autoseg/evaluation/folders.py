@@ -26,6 +26,7 @@ from autoseg.evaluation import (
 )
 from autoseg.evaluation.scoring import ScoringTask, score_files
 from autoseg.metrics import METRICS
+from autoseg.options import EvaluateOptions
 
 log = logging.getLogger(__name__)
 
@@ -58,43 +59,28 @@ class Asked:
     allow_missing: bool = False
 
 
-def evaluate(
-    store: Store,
-    predictions: Path,
-    *,
-    references: Path | None = None,
-    dataset_name: str | None = None,
-    output: Path | None = None,
-    metrics: Sequence[str] | None = None,
-    preset: str | None = None,
-    fold: str | None = None,
-    cases: Sequence[str] | None = None,
-    allow_missing: bool = False,
-    workers: int | None = None,
-    progress: Progress = no_progress,
-) -> Scores:
-    """Score a folder of masks and write the scores beside them (or into ``output``); see ``Asked``.
+def evaluate(store: Store, options: EvaluateOptions, *, progress: Progress = no_progress) -> Scores:
+    """Score a folder of masks and write the scores beside them, or into the output folder.
 
     The scores of each case are kept, so that a second call scores only what has changed or was not done.
-
-    Args:
-        predictions: ``<case>.nii.gz`` (or another image ending), one value per class.
 
     Raises:
         UsageError: a folder does not exist, or holds nothing to score.
         DataError: predictions are missing; CasesError: some pairs cannot be compared.
     """
     asked = Asked(
-        references=references,
-        dataset_name=dataset_name,
-        fold=fold,
-        cases=None if cases is None else tuple(cases),
-        metrics=None if metrics is None else tuple(metrics),
-        preset=preset,
-        allow_missing=allow_missing,
+        references=options.references,
+        dataset_name=options.dataset,
+        fold=options.fold,
+        cases=options.cases,
+        metrics=options.metrics,
+        preset=options.preset,
+        allow_missing=options.allow_missing,
     )
-    output = output or predictions
-    scores = score_folder(store, predictions, asked, kept=output / KEPT, workers=workers, progress=progress)
+    output = options.output or options.predictions
+    scores = score_folder(
+        store, options.predictions, asked, kept=output / KEPT, workers=options.workers, progress=progress
+    )
     write_scores(output, scores)
     return scores
 

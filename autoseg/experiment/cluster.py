@@ -22,7 +22,8 @@ from autoseg.core.parallel import Progress
 from autoseg.core.store import Store, write_text
 from autoseg.experiment.child_processes import Training, run_training
 from autoseg.experiment.records import ExperimentPaths
-from autoseg.experiment.requests import Job, Length, Report, Stopped, TrainingRequest, Work
+from autoseg.experiment.requests import Job, Report, Stopped, TrainingRequest, Work
+from autoseg.options import RunOptions, command_line
 
 if TYPE_CHECKING:
     from autoseg.experiment.comparison import RunCases
@@ -34,21 +35,6 @@ QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
 RETRIES = 3
 CONNECT_S = 30
 POLL_S = 0.3
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClusterOptions:
-    """Where work is handed to.
-
-    Attributes:
-        address: ``local``, ``slurm``, ``pbs``, ``lsf``, or where a scheduler listens (``tcp://host:8786``).
-        workers: how many to start; None for one per GPU of this machine, or one. Of no account with an address.
-        host: where the scheduler that is started listens; None for this machine alone.
-    """
-
-    address: str
-    workers: int | None = None
-    host: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +57,12 @@ class Cluster:
 
 
 @contextmanager
-def open_cluster(
-    wanted: ClusterOptions, store: Store, dataset: str, gpus: int, should_stop: Callable[[], bool]
-) -> Iterator[Cluster]:
+def open_cluster(options: RunOptions, store: Store, gpus: int, should_stop: Callable[[], bool]) -> Iterator[Cluster]:
     """Start or join a cluster, and see that its workers share our folder.
 
     Args:
-        wanted: which.
+        options: of the experiment.
         store: its root must be the same folder for every worker.
-        dataset: its name.
         gpus: of this machine.
         should_stop: asked while no worker is there.
 
@@ -88,41 +71,40 @@ def open_cluster(
         UsageError: Dask is missing, no scheduler answers, a worker sees another folder or another version of autoseg.
     """
     distributed = _import_dask()
-    folder = ExperimentPaths.of(Store(store.root.resolve()), dataset).results / "experiment"
+    folder = ExperimentPaths.of(Store(store.root.resolve()), options.dataset).results / "experiment"
+    address = options.cluster or "local"
     name = uuid.uuid4().hex
     token, halt = folder / f".token-{name}", folder / f".halt-{name}"
     with ExitStack() as stack:
         stack.callback(halt.unlink, missing_ok=True)
         stack.callback(token.unlink, missing_ok=True)
         write_text(token, name)
-        started, lanes = _start(wanted, distributed, gpus)
+        started, lanes = _start(options, address, distributed, gpus)
         if started is not None:
             stack.callback(started.close)
         try:
-            client = distributed.Client(started or wanted.address, timeout=CONNECT_S)
+            client = distributed.Client(started or address, timeout=CONNECT_S)
         except (OSError, ValueError, TimeoutError) as error:
             raise UsageError(
-                f"--cluster {wanted.address}: no scheduler answers there ({error}); start one with: dask scheduler"
+                f"--cluster {address}: no scheduler answers there ({error}); start one with: dask scheduler"
             ) from error
         stack.callback(client.close)
         log.info("waiting for a worker of %s", client.scheduler.address)
-        _wait_for_workers(client, lanes if wanted.address == "local" else 1, should_stop)
+        _wait_for_workers(client, lanes if address == "local" else 1, should_stop)
         _check_workers(client, token, name)
         if started is None:
             lanes = len(client.scheduler_info(n_workers=-1)["workers"])
         log.info("%d workers share %s", lanes, folder.parent)
-        local = gpus if wanted.address == "local" else 0
+        local = gpus if address == "local" else 0
         yield Cluster(client=client, lanes=lanes, gpus=local, token=token, halt=halt)
 
 
 def work_on_cluster(
     cluster: Cluster,
     store: Store,
-    dataset: str,
-    length: Length,
+    options: RunOptions,
     course: ExperimentProgress,
     *,
-    device: str,
     should_stop: Callable[[], bool],
 ) -> Work:
     """Jobs side by side, one per worker; one that is lost with its worker goes on elsewhere, three times at most."""
@@ -132,16 +114,16 @@ def work_on_cluster(
         jobs, trained_s = {}, {}
         for order in orders:
             task = Training(
-                command=_command(store, dataset, length, order),
+                command=_command(store, options, order),
                 log=logs / f"{order.job.name.replace(' ', '_')}.log",
                 token=cluster.token,
                 halt=cluster.halt,
-                device=device,
+                device=options.device,
                 gpus=cluster.gpus,
             )
             trained_s[order.job] = course.trained_s(order.job)
             jobs[_submit(cluster, order.job.name, _train, task)] = order.job
-            log.info("handed out: %s %s%s", dataset, order.job.name, order.describe())
+            log.info("handed out: %s %s%s", options.dataset, order.job.name, order.describe())
         for future in _as_they_end(cluster, jobs, should_stop):
             report = _report(jobs[future], future)
             trained = course.trained_s(report.job) - trained_s[report.job]
@@ -241,10 +223,10 @@ def _queue_class(name: str) -> Any:
     return getattr(dask_jobqueue, QUEUES[name])
 
 
-def _start(wanted: ClusterOptions, distributed: Any, gpus: int) -> tuple[Any, int]:
+def _start(options: RunOptions, address: str, distributed: Any, gpus: int) -> tuple[Any, int]:
     """A cluster that was started for us, or None where there is one already; and how many workers it is to have."""
-    address, host = wanted.address, wanted.host or "127.0.0.1"
-    lanes = wanted.workers or (gpus or 1 if address == "local" else 1)
+    host = options.scheduler_host or "127.0.0.1"
+    lanes = options.workers or (gpus or 1 if address == "local" else 1)
     if address == "local":
         cluster = distributed.LocalCluster(
             n_workers=lanes,
@@ -256,7 +238,7 @@ def _start(wanted: ClusterOptions, distributed: Any, gpus: int) -> tuple[Any, in
         )
         return cluster, lanes
     if address in QUEUES:
-        if wanted.host is None:
+        if options.scheduler_host is None:
             raise UsageError(
                 f"--cluster {address}: workers on other machines must reach the scheduler, which listens to this "
                 f"machine alone; say where it may listen with --scheduler-host ADDRESS, in a network you trust"
@@ -304,17 +286,10 @@ def _check_workers(client: Any, token: Path, name: str) -> None:
             )
 
 
-def _command(store: Store, dataset: str, length: Length, order: TrainingRequest) -> tuple[str, ...]:
-    """The arguments of ``autoseg_train`` for a job."""
-    words = ["-d", dataset, "-c", order.job.configuration, "-f", order.job.fold, "--root", str(store.root.resolve())]
-    words += ["--probabilities", "--fit", "--end-with-parent"]
-    if order.time_budget_s is not None:
-        words += ["--time-budget", f"{order.time_budget_s:g}s"]
-    if length.epochs is not None:
-        words += ["--epochs", str(length.epochs)]
-    if length.steps_per_epoch is not None:
-        words += ["--steps-per-epoch", str(length.steps_per_epoch)]
-    return tuple(words)
+def _command(store: Store, options: RunOptions, order: TrainingRequest) -> tuple[str, ...]:
+    """The arguments of ``autoseg_train`` for a job, without a device."""
+    training = replace(order.options(options), end_with_parent=True, device="auto")
+    return (*command_line(training), "--root", str(store.root.resolve()))
 
 
 def _submit(cluster: Cluster, name: str, function: Callable[..., Any], *arguments: Any) -> Any:

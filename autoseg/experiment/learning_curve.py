@@ -12,9 +12,9 @@ from autoseg.core.store import Store, read_record, write_record
 from autoseg.evaluation.statistics import describe_values, list_patients
 from autoseg.evaluation.summary import mean_over_labels
 from autoseg.experiment.jobs import choose_configurations, choose_folds
-from autoseg.experiment.options import ExperimentOptions
 from autoseg.folds.training import train
 from autoseg.metrics import METRICS
+from autoseg.options import RunOptions, TrainOptions
 from autoseg.preparation import read_folds, read_plan
 from autoseg.preparation.subsets import FILE, make_subset_file, subset_name
 
@@ -25,9 +25,7 @@ CURVE = "learning_curve.json"
 
 def draw_curve(
     store: Store,
-    name: str,
-    sizes: Sequence[int],
-    options: ExperimentOptions,
+    options: RunOptions,
     *,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = no_progress,
@@ -35,9 +33,8 @@ def draw_curve(
     """Train on subsets of each fold and on all its cases, and write what each reached; what is done is not redone.
 
     Args:
-        sizes: numbers of training cases; subsets are chosen where there are none of them yet.
-        options: configurations (empty for the recommended one), folds, target, device and length; a time budget is
-            shared evenly by all trainings.
+        options: sizes (subsets are chosen where there are none yet), configurations (empty for the recommended one),
+            folds, target, device and length; a time budget is shared evenly by all trainings.
 
     Returns:
         The curve; None when ``should_stop`` ended it early.
@@ -46,6 +43,7 @@ def draw_curve(
         UsageError, PlanError, TrainingError: each says what to do; the same command goes on.
     """
     _ = METRICS[options.target]
+    name, sizes = options.dataset, options.learning_curve or ()
     plan, folds = read_plan(store, name), read_folds(store, name)
     configurations = choose_configurations(plan, options.configurations or (plan.recommended,))
     fed = [own for own in configurations if plan.configurations[own].cascade_from is not None]
@@ -55,7 +53,7 @@ def draw_curve(
     wanted = sorted(set(sizes))
     _choose_cases(store, plan, wanted)
     jobs = [(own, size, fold) for own in configurations for size in (*wanted, None) for fold in chosen]
-    budget_s = options.length.time_budget_s
+    budget_s = options.time_budget_s
     scores: dict[tuple[str, int | None], list[Scores]] = {}
     for number, (own, size, fold) in enumerate(jobs, start=1):
         if should_stop():
@@ -63,14 +61,16 @@ def draw_curve(
         log.info("%d of %d: %s fold %s", number, len(jobs), own if size is None else subset_name(own, size), fold)
         found = train(
             store,
-            name,
-            own,
-            fold,
-            device=options.device,
-            epochs=options.length.epochs,
-            steps_per_epoch=options.length.steps_per_epoch,
-            time_budget_s=None if budget_s is None else round(budget_s / len(jobs), 1),
-            subset=size,
+            TrainOptions(
+                dataset=name,
+                configuration=own,
+                fold=fold,
+                device=options.device,
+                epochs=options.epochs,
+                steps_per_epoch=options.steps_per_epoch,
+                time_budget_s=None if budget_s is None else round(budget_s / len(jobs), 1),
+                subset=size,
+            ),
             should_stop=should_stop,
             progress=progress,
         )

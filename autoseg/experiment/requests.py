@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from autoseg.core.text import format_seconds
+from autoseg.options import RunOptions, TrainOptions
 
 
 class Stopped(Exception):  # noqa: N818 - no error: what is done is kept
@@ -26,20 +27,6 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Length:
-    """How long folds are trained.
-
-    Attributes:
-        time_budget_s: of the whole experiment; None trains for epochs.
-        epochs, steps_per_epoch: instead of the plan's.
-    """
-
-    time_budget_s: float | None = None
-    epochs: int | None = None
-    steps_per_epoch: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
     """A job as it is handed out.
 
@@ -54,6 +41,20 @@ class TrainingRequest:
     def describe(self) -> str:
         """How long it is trained, for a line of the log; empty where the plan says it."""
         return "" if self.time_budget_s is None else f", trained for {format_seconds(self.time_budget_s)}"
+
+    def options(self, experiment: RunOptions) -> TrainOptions:
+        """Options of the training."""
+        return TrainOptions(
+            dataset=experiment.dataset,
+            configuration=self.job.configuration,
+            fold=self.job.fold,
+            epochs=experiment.epochs,
+            steps_per_epoch=experiment.steps_per_epoch,
+            time_budget_s=self.time_budget_s,
+            fit=True,
+            probabilities=True,
+            device=experiment.device,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,45 +4,39 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from autoseg.core.errors import UsageError
-from autoseg.experiment.requests import Job, Length
+from autoseg.experiment.requests import Job
+from autoseg.options import RunOptions, command_line
 
 
-def render_script(
-    root: Path,
-    dataset: str,
-    jobs: Sequence[Job],
-    *,
-    cascades: frozenset[str],
-    length: Length,
-    again: Sequence[str],
-) -> str:
+def render_script(root: Path, jobs: Sequence[Job], options: RunOptions, *, cascades: frozenset[str]) -> str:
     """A shell script that hands everything to SLURM: an array of trainings, what they feed, and then the comparison.
 
     Each training is ``autoseg_train``, which goes on where it was when the queue starts it again.
 
     Args:
         root: of the store.
-        dataset: its name.
         jobs: all trainings.
+        options: of the experiment.
         cascades: configurations that wait for all others.
-        length: of the trainings.
-        again: arguments of ``autoseg_run`` that compares at the end.
 
     Raises:
         UsageError: a time budget is asked for, which nobody could divide.
     """
-    if length.time_budget_s is not None:
+    if options.time_budget_s is not None:
         raise UsageError(
             "--script cannot divide a time budget, as nobody knows how many trainings the queue starts at once; give "
             "--epochs, or leave it out"
         )
+    dataset = options.dataset
+    again = command_line(replace(options, script=None, epochs=None, steps_per_epoch=None))
     first = [job for job in jobs if job.configuration not in cascades]
     then = [job for job in jobs if job.configuration in cascades]
     command = ["autoseg_train", "-d", dataset, "--root", str(root), "--probabilities", "--fit"]
-    for option, value in (("--epochs", length.epochs), ("--steps-per-epoch", length.steps_per_epoch)):
+    for option, value in (("--epochs", options.epochs), ("--steps-per-epoch", options.steps_per_epoch)):
         command += [] if value is None else [option, str(value)]
     lines = [
         "#!/bin/bash",
@@ -57,7 +51,7 @@ def render_script(
     if then:
         lines += _array("cascades", then, command, after=last)
         last = "cascades"
-    compare = shlex.join(["autoseg_run", "-d", dataset, "--root", str(root), *again])
+    compare = shlex.join(["autoseg_run", "--root", str(root), *again])
     lines += [
         'sbatch "${resources[@]}" --job-name=autoseg_compare --dependency=afterok:$' + last + " <<'JOB'",
         "#!/bin/bash",

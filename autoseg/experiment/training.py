@@ -12,8 +12,9 @@ from autoseg.core.records import Folds
 from autoseg.core.store import Store, write_record
 from autoseg.experiment.jobs import Standing, read_job_status, share_budget
 from autoseg.experiment.records import ExperimentPaths, RunState
-from autoseg.experiment.requests import Job, Length, Report, TrainingRequest, Work
+from autoseg.experiment.requests import Job, Report, TrainingRequest, Work
 from autoseg.folds.training import train
+from autoseg.options import LengthOptions, RunOptions
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class ExperimentProgress:
         """Seconds of all runs of the command, this one included."""
         return self.before_s + time.monotonic() - self.began
 
-    def order(self, job: Job, length: Length) -> TrainingRequest:
+    def order(self, job: Job, length: LengthOptions) -> TrainingRequest:
         """A job with its share of the time; one that was begun keeps the length that it began with."""
         standing = self.standing(job)
         if standing.facts is not None:
@@ -102,7 +103,12 @@ class ExperimentProgress:
 
 
 def train_jobs(
-    course: ExperimentProgress, length: Length, work: Work, *, should_stop: Callable[[], bool], progress: Progress
+    course: ExperimentProgress,
+    length: LengthOptions,
+    work: Work,
+    *,
+    should_stop: Callable[[], bool],
+    progress: Progress,
 ) -> dict[Job, str]:
     """Train and predict every job that is not done; those that fail are named, and the others go on.
 
@@ -142,11 +148,9 @@ def train_jobs(
 
 def work_here(
     store: Store,
-    dataset: str,
-    length: Length,
+    options: RunOptions,
     course: ExperimentProgress,
     *,
-    device: str,
     should_stop: Callable[[], bool],
     progress: Progress,
 ) -> Work:
@@ -156,24 +160,12 @@ def work_here(
     def work(orders: Iterable[TrainingRequest]) -> Iterator[Report]:
         for order in orders:
             job = order.job
-            log.info("%d of %d: %s %s%s", numbers[job], len(numbers), dataset, job.name, order.describe())
+            log.info("%d of %d: %s %s%s", numbers[job], len(numbers), options.dataset, job.name, order.describe())
             failure = None
             began, trained_s = time.monotonic(), course.trained_s(job)
             try:
-                train(
-                    store,
-                    dataset,
-                    job.configuration,
-                    job.fold,
-                    device=device,
-                    epochs=length.epochs,
-                    steps_per_epoch=length.steps_per_epoch,
-                    time_budget_s=order.time_budget_s,
-                    fit=True,
-                    probabilities=True,
-                    should_stop=should_stop,
-                    progress=progress,
-                )
+                training = order.options(options)
+                train(store, training, should_stop=should_stop, progress=progress)
             except StorageError:
                 raise  # the next job would not be written either
             except AutosegError as error:

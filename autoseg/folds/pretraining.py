@@ -26,12 +26,13 @@ from autoseg.folds.out_of_memory import fit_within_memory
 from autoseg.losses import DeepLoss
 from autoseg.model import PLAN, fold_folder, save_plan
 from autoseg.networks import Part, build_network
+from autoseg.options import PretrainOptions
 from autoseg.preparation import arrays_folder, case_key, open_raw, read_folds, read_plan
 from autoseg.preparation.arrays import prepare_scans
 from autoseg.preparation.checks import check_configuration
 from autoseg.training import Ranks
 from autoseg.training.run import BatchSource
-from autoseg.transfer.masking import MASKED_SHARE, MaskedBatches, choose_block, masked_loss
+from autoseg.transfer.masking import MaskedBatches, choose_block, masked_loss
 from autoseg.transfer.origins import PRETRAINING
 
 log = logging.getLogger(__name__)
@@ -45,30 +46,12 @@ PLAIN = (
 
 def pretrain(
     store: Store,
-    name: str,
-    configuration_name: str | None = None,
+    options: PretrainOptions,
     *,
-    fold_name: str = ALL,
-    scans: Path | None = None,
-    masked_share: float = MASKED_SHARE,
-    device: str = "auto",
-    epochs: int | None = None,
-    steps_per_epoch: int | None = None,
-    time_budget_s: float | None = None,
-    seed: int | None = None,
-    restart: bool = False,
-    workers: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = no_progress,
 ) -> Path | None:
     """Teach a planned network to fill in masked blocks, or go on where the last run of the same command stopped.
-
-    Args:
-        configuration_name: in the plan; None takes the recommended one.
-        fold_name: whose training cases are looked at; ``all`` looks at every case of the dataset.
-        scans: a folder of further scans without labels, as for ``autoseg_predict``.
-        masked_share: of the blocks of a patch.
-        workers: processes that preprocess further scans.
 
     Returns:
         The folder of what was learned; None when it was stopped early.
@@ -77,23 +60,24 @@ def pretrain(
         UsageError, PlanError, StaleError, ModelError, TrainingError, StorageError: each says what to do.
         CasesError: some of the further scans are bad; the others are prepared.
     """
-    target = choose_device(device)
+    name, fold_name, masked_share = options.dataset, options.fold, options.masked_share
+    target = choose_device(options.device)
     plan = read_plan(store, name)
-    own = configuration_name or plan.recommended
+    own = options.configuration or plan.recommended
     if own not in plan.configurations:
         raise UsageError(f"the plan of {name} has no configuration '{own}'; it has: {', '.join(plan.configurations)}")
     if plan.configurations[own].cascade_from is not None:
         raise UsageError(f"'{own}' is a cascade, which sees masks; pre-train the configuration that feeds it, or '3d'")
     check_configuration(plan, own, store.preprocessed(name) / PLAN)  # before --restart removes anything
-    plan = _plan_lesson(plan, own, epochs, steps_per_epoch, seed)
-    prepared = _gather(store, plan, own, fold_name, scans, workers, progress)
+    plan = _plan_lesson(plan, own, options)
+    prepared = _gather(store, plan, own, options, progress)
     folder = store.pretrained(name, own)
     facts = _describe(plan, own, masked_share, prepared)
-    _claim(folder, fold_name, plan, facts, restart)
+    _claim(folder, fold_name, plan, facts, options.restart)
     lesson = MaskedReconstructionTask(facts)
     blank = {case.id: _without_label(case) for case in prepared}
     fold = Fold(train=tuple(sorted(blank)), validation=())
-    run = FoldRun(plan, own, fold_name, fold, folder, target, time_budget_s, lesson)
+    run = FoldRun(plan, own, fold_name, fold, folder, target, options.time_budget_s, lesson)
     run.check_previous_run()
     if run.is_finished():
         log.info("%s is there already; --restart begins anew", folder)
@@ -168,10 +152,10 @@ class MaskedReconstructionTask:
         return
 
 
-def _plan_lesson(plan: Plan, name: str, epochs: int | None, steps_per_epoch: int | None, seed: int | None) -> Plan:
+def _plan_lesson(plan: Plan, name: str, options: PretrainOptions) -> Plan:
     """The plan with this configuration alone: patches are drawn evenly, moved and mirrored, and otherwise left."""
     configuration = plan.configurations[name]
-    said = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
+    said = {"epochs": options.epochs, "steps_per_epoch": options.steps_per_epoch}
     changes: dict[str, object] = {key: value for key, value in said.items() if value is not None}
     training = configuration.training.model_copy(update={**changes, "validation_cases": 0, "stop_patience": None})
     augmentation = configuration.augmentation.model_copy(
@@ -189,7 +173,7 @@ def _plan_lesson(plan: Plan, name: str, epochs: int | None, steps_per_epoch: int
             "configurations": {name: learned},
             "recommended": name,
             "memory": memory,
-            "seed": plan.seed if seed is None else seed,
+            "seed": plan.seed if options.seed is None else options.seed,
         }
     )
 
@@ -198,9 +182,7 @@ def _gather(
     store: Store,
     plan: Plan,
     name: str,
-    fold_name: str,
-    scans: Path | None,
-    workers: int | None,
+    options: PretrainOptions,
     progress: Progress,
 ) -> list[PreparedCase]:
     """Preprocessed cases of the dataset and of the further scans.
@@ -214,7 +196,7 @@ def _gather(
     settings = plan.configurations[name].preprocessing
     folder = arrays_folder(store.preprocessed(plan.dataset), settings)
     remedy = f"make them with: autoseg_plan -d {plan.dataset} --keep"
-    ids = _choose_cases(store, dataset, fold_name)
+    ids = _choose_cases(store, dataset, options.fold)
     keys = {case.id: case_key(dataset, case) for case in dataset.cases}
     old = [case for case in ids if not is_prepared(folder, case, keys[case])]
     if old:
@@ -222,15 +204,15 @@ def _gather(
             f"the arrays of {len(old)} cases are missing or older than their scans ({old[0]} ...); {remedy}"
         )
     prepared = read_prepared(folder, ids, remedy=remedy)
-    if scans is None:
+    if options.scans is None:
         return prepared
-    cases, failures = find_scans(scans, plan.channels)
+    cases, failures = find_scans(options.scans, plan.channels)
     if failures:
-        raise CasesError(failures, of=len(cases) + len(failures), doing=f"finding scans in {scans}")
+        raise CasesError(failures, of=len(cases) + len(failures), doing=f"finding scans in {options.scans}")
     renamed = tuple(case.model_copy(update={"id": f"unlabelled_{case.id}"}) for case in cases)
     further = dataset.model_copy(update={"cases": renamed})
     own = store.preprocessed(plan.dataset) / folder.name.replace("arrays", "scans")
-    prepare_scans(further, own, settings, workers, progress)
+    prepare_scans(further, own, settings, options.workers, progress)
     return prepared + read_prepared(own, [case.id for case in renamed], remedy="run the same command again")
 
 

@@ -26,6 +26,7 @@ from autoseg.folds.out_of_memory import CHECKPOINTING, fit_within_memory, inheri
 from autoseg.folds.tasks import SegmentationTask
 from autoseg.folds.transfer_files import starts_folder
 from autoseg.model import PLAN, fold_folder, load_model, load_plan, save_plan, trained_folds
+from autoseg.options import LengthOptions, TrainOptions
 from autoseg.prediction import predict_mask, predict_probabilities
 from autoseg.preparation import arrays_folder, case_key, check_folds, open_raw, read_folds, read_plan
 from autoseg.preparation.checks import check_configuration
@@ -37,20 +38,8 @@ log = logging.getLogger(__name__)
 
 def train(
     store: Store,
-    name: str,
-    configuration_name: str,
-    fold_name: str,
+    options: TrainOptions,
     *,
-    device: str = "auto",
-    epochs: int | None = None,
-    steps_per_epoch: int | None = None,
-    time_budget_s: float | None = None,
-    seed: int | None = None,
-    subset: int | None = None,
-    restart: bool = False,
-    fit: bool = False,
-    trackers: Sequence[str] = (),
-    probabilities: bool = False,
     ranks: Ranks = ALONE,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = no_progress,
@@ -58,10 +47,6 @@ def train(
     """Train a fold, or go on where the last run of the same command stopped; then predict and score what was held out.
 
     Args:
-        subset: train on so many of the fold's cases, as ``autoseg_subset`` chose them, in a model folder of its own.
-        fit: where memory runs out, go on with what gives the same training in less memory.
-        trackers: names in TRACKERS, which are told of every epoch.
-        probabilities: also keep those of the held-out cases, which an experiment compares and averages.
         ranks: of this process among those that train the fold together; only the first one writes and scores.
 
     Returns:
@@ -72,29 +57,42 @@ def train(
         UsageError, PlanError, StaleError, ModelError, TrainingError, MemoryShortageError, StorageError: each says what
             to do.
     """
-    target = choose_rank_device(choose_device(device), ranks.local)
-    plan = _with_changes(read_plan(store, name), configuration_name, epochs, steps_per_epoch, seed)
+    name, configuration_name, fold_name = options.dataset, options.configuration, options.fold
+    probabilities, restart = options.probabilities, options.restart
+    target = choose_rank_device(choose_device(options.device), ranks.local)
+    plan = _with_changes(read_plan(store, name), configuration_name, options, options.seed)
     check_configuration(plan, configuration_name, store.preprocessed(name) / PLAN)  # before --restart removes anything
     dataset = open_raw(store, name)
     fold = _choose_fold(store, name, dataset, fold_name)
-    if subset is not None:
-        plan, fold = take_subset(store, plan, configuration_name, fold_name, fold, subset)
-        configuration_name = subset_name(configuration_name, subset)
+    if options.subset is not None:
+        plan, fold = take_subset(store, plan, configuration_name, fold_name, fold, options.subset)
+        configuration_name = subset_name(configuration_name, options.subset)
     folder = store.results(name, configuration_name)
     plan = inherit_memory_savings(plan, folder, configuration_name)
     configuration = plan.configurations[configuration_name]
-    _check_ranks(configuration, configuration_name, ranks, fit)
+    _check_ranks(configuration, configuration_name, ranks, options.fit)
     scored, convention = follow_settings(configuration.scoring, dataset, with_probabilities=probabilities)
     prepared = _read_arrays(store, dataset, configuration, configuration_name, fold)
     lesson = SegmentationTask(starts_folder(store, name))
-    run = FoldRun(plan, configuration_name, fold_name, fold, folder, target, time_budget_s, lesson, trackers, ranks)
+    run = FoldRun(
+        plan,
+        configuration_name,
+        fold_name,
+        fold,
+        folder,
+        target,
+        options.time_budget_s,
+        lesson,
+        options.trackers,
+        ranks,
+    )
     with joined(ranks, target):
         if ranks.leads:
             prepared = _make_ready(store, run, prepared, restart, progress)
         ranks.wait()
         if not ranks.leads and configuration.cascade_from is not None and not run.is_finished():
             prepared = add_priors(store, plan, configuration_name, prepared, progress)  # made by the first one
-        _fit(run, prepared, fit, should_stop, progress)
+        _fit(run, prepared, options.fit, should_stop, progress)
     if not ranks.leads or not run.is_finished() or not fold.validation:
         return None
     cases = [prepared[case] for case in fold.validation]
@@ -160,14 +158,14 @@ def _fit(
         log.info("stopped; run the same command again to go on")
 
 
-def _with_changes(plan: Plan, name: str, epochs: int | None, steps_per_epoch: int | None, seed: int | None) -> Plan:
+def _with_changes(plan: Plan, name: str, options: LengthOptions, seed: int | None) -> Plan:
     """The plan with what the command line sets, checked."""
     if name not in plan.configurations:
         raise UsageError(
             f"the plan of {plan.dataset} has no configuration '{name}'; it has: {', '.join(plan.configurations)}"
         )
     configuration = plan.configurations[name]
-    changes = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
+    changes = {"epochs": options.epochs, "steps_per_epoch": options.steps_per_epoch}
     training = configuration.training.model_copy(update={k: v for k, v in changes.items() if v is not None})
     configurations = {**plan.configurations, name: configuration.model_copy(update={"training": training})}
     return plan.model_copy(update={"configurations": configurations, "seed": plan.seed if seed is None else seed})

@@ -13,58 +13,36 @@ from autoseg.core.records import Scores, ScoresComparison
 from autoseg.core.store import Store, read_record, write_record, write_text
 from autoseg.evaluation import align_scores, compare_pairs, rank_folders, render_comparison_csv
 from autoseg.evaluation.folders import KEPT, Asked, follow, list_masks, score_folder, write_scores
+from autoseg.options import CompareOptions
 
 log = logging.getLogger(__name__)
 
 
-def compare(
-    store: Store,
-    folders: Sequence[Path],
-    *,
-    references: Path | None = None,
-    dataset_name: str | None = None,
-    metrics: Sequence[str] | None = None,
-    preset: str | None = None,
-    common_cases: bool = False,
-    allow_missing: bool = False,
-    output: Path | None = None,
-    workers: int | None = None,
-    progress: Progress = no_progress,
-) -> ScoresComparison:
+def compare(store: Store, options: CompareOptions, *, progress: Progress = no_progress) -> ScoresComparison:
     """Compare every two folders, label and metric; with three folders or more also rank them.
-
-    Args:
-        folders: each holds ``scores.json``; or, where labels are given, masks, which are then scored alike.
-        references: a folder of labels, or a dataset in a known layout.
-        dataset_name: a dataset under ``autoseg_raw`` instead.
-        metrics: the only ones to compare.
-        preset: a challenge whose conventions are followed; needs labels.
-        common_cases: compare the cases that all folders hold instead of refusing.
-        allow_missing: count a missing mask as the worst score there is; needs labels.
-        output: gets ``comparison.json`` and ``comparison.csv``, and the scores of masks; None writes nothing.
 
     Raises:
         UsageError: fewer than two folders, one that holds no scores, or options that need labels.
         DataError: other labels, conventions or cases.
     """
-    named = name_folders(folders)
+    named = name_folders(options.folders)
     asked = Asked(
-        references=references,
-        dataset_name=dataset_name,
-        metrics=None if metrics is None else tuple(metrics),
-        preset=preset,
-        allow_missing=allow_missing,
+        references=options.references,
+        dataset_name=options.dataset,
+        metrics=options.metrics,
+        preset=options.preset,
+        allow_missing=options.allow_missing,
     )
-    if references is not None or dataset_name is not None:
-        found = _score_all(store, named, asked, common_cases, output, workers, progress)
+    if options.references is not None or options.dataset is not None:
+        found = _score_all(store, named, asked, options, progress)
         chosen = None  # each was scored with just these metrics
-    elif preset is not None or allow_missing:
-        option = "--preset" if preset is not None else "--allow-missing"
+    elif options.preset is not None or options.allow_missing:
+        option = "--preset" if options.preset is not None else "--allow-missing"
         raise UsageError(f"{option} scores masks anew; give their labels with -r or -d, or leave it out")
     else:
         found = {name: _read_scores(folder) for name, folder in named.items()}
         chosen = None if asked.metrics is None or "all" in asked.metrics else asked.metrics
-    comparable = align_scores(found, metrics=chosen, common_cases=common_cases)
+    comparable = align_scores(found, metrics=chosen, common_cases=options.common_cases)
     comparison = ScoresComparison(
         folders={name: str(folder) for name, folder in named.items()},
         conventions=comparable.conventions,
@@ -73,7 +51,7 @@ def compare(
         pairs=compare_pairs(comparable),
         ranking=rank_folders(comparable) if len(named) > 2 else (),
     )
-    if output is not None:
+    if (output := options.output) is not None:
         write_record(output / "comparison.json", comparison)
         write_text(output / "comparison.csv", render_comparison_csv(comparison))
         log.info("wrote %s and comparison.csv", output / "comparison.json")
@@ -102,13 +80,11 @@ def _score_all(
     store: Store,
     named: Mapping[str, Path],
     asked: Asked,
-    common_cases: bool,
-    output: Path | None,
-    workers: int | None,
+    options: CompareOptions,
     progress: Progress,
 ) -> dict[str, Scores]:
     """Score every folder of masks against the same labels, and write what each scored where there is an output."""
-    if common_cases:
+    if options.common_cases:
         dataset, _ = follow(store, asked)
         held = [set(list_masks(folder)) for folder in named.values()]
         shared = [case.id for case in dataset.cases if case.labels and all(case.id in masks for masks in held)]
@@ -117,10 +93,10 @@ def _score_all(
         asked = replace(asked, cases=tuple(shared))
     found = {}
     for name, folder in named.items():
-        place = None if output is None else output / name
+        place = None if options.output is None else options.output / name
         log.info("scoring %s", folder)
         kept = None if place is None else place / KEPT
-        found[name] = score_folder(store, folder, asked, kept=kept, workers=workers, progress=progress)
+        found[name] = score_folder(store, folder, asked, kept=kept, workers=options.workers, progress=progress)
         if place is not None:
             write_scores(place, found[name])
     return found

@@ -16,8 +16,8 @@ from autoseg.datasets import find_dataset, import_dataset, make_isles15, read_ca
 from autoseg.evaluation import render_table
 from autoseg.evaluation.folders import evaluate
 from autoseg.folds.training import train
-from autoseg.pipeline.plan import plan_dataset, show_plan
-from autoseg.pipeline.planning_defaults import Wanted
+from autoseg.options import DemoOptions, EvaluateOptions, PlanOptions, PredictOptions, ReportOptions, TrainOptions
+from autoseg.pipeline.plan import plan, show_plan
 from autoseg.pipeline.predict import predict
 from autoseg.pipeline.report import report
 from autoseg.report import draw_case
@@ -30,7 +30,7 @@ CASES = 16
 NEW_CASES = 4
 
 
-def demonstrate(store: Store, *, time_budget_s: float, progress: Progress = no_progress) -> str:
+def demonstrate(store: Store, options: DemoOptions, *, progress: Progress = no_progress) -> str:
     """Make data, plan, train, predict and evaluate on the CPU; a second call goes on where the first was stopped.
 
     Returns:
@@ -39,21 +39,25 @@ def demonstrate(store: Store, *, time_budget_s: float, progress: Progress = no_p
     started = time.monotonic()
     _make_data(store, progress)
     log.info("$ autoseg_plan -d %s --preset pocket --device cpu", NAME)
-    wanted = Wanted(preset="pocket", memory_gb=4.0)
-    plan = plan_dataset(store, NAME, wanted=wanted, edited="keep", progress=progress).plan
-    log.info("%s", show_plan(store, plan).rstrip())
-    chosen = plan.recommended
-    log.info("$ autoseg_train -d %s -c %s -f 0 --device cpu --time-budget %.0fs", NAME, chosen, time_budget_s)
-    train(store, NAME, chosen, "0", device="cpu", time_budget_s=time_budget_s, progress=progress)
+    planning = PlanOptions(dataset=NAME, preset="pocket", device="cpu", keep=True)
+    planned = plan(store, planning, progress=progress).plan
+    log.info("%s", show_plan(store, planned).rstrip())
+    chosen = planned.recommended
+    log.info("$ autoseg_train -d %s -c %s -f 0 --device cpu --time-budget %.0fs", NAME, chosen, options.time_budget_s)
+    training = TrainOptions(
+        dataset=NAME, configuration=chosen, fold="0", device="cpu", time_budget_s=options.time_budget_s
+    )
+    train(store, training, progress=progress)
     scans, masks = store.raw(NEW) / "imagesTr", store.root / "autoseg_demo" / "masks"
     log.info("$ autoseg_predict -i %s -o %s -d %s", scans, masks, NAME)
-    predict(store, scans, masks, dataset=NAME, configuration=chosen, device="cpu", progress=progress)
+    prediction = PredictOptions(scans=scans, output=masks, dataset=NAME, configuration=chosen, device="cpu")
+    predict(store, prediction, progress=progress)
     log.info("$ autoseg_evaluate -p %s -d %s", masks, NEW)
-    scores = evaluate(store, masks, dataset_name=NEW, progress=progress)
+    scores = evaluate(store, EvaluateOptions(predictions=masks, dataset=NEW), progress=progress)
     picture = store.root / "autoseg_demo" / "comparison.png"
     write_bytes(picture, _draw(store, masks, scores))
     log.info("$ autoseg_report -d %s", NAME)
-    page = report(store, NAME, progress=progress)
+    page = report(store, ReportOptions(dataset=NAME), progress=progress)
     minutes = (time.monotonic() - started) / 60
     return (
         f"{render_table(scores)}\n"

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Dataset
 from autoseg.core.store import Store
 from autoseg.datasets import import_dataset, log_left_out
+from autoseg.options import ImportOptions
 
 log = logging.getLogger(__name__)
 
 
-def import_raw(
-    store: Store,
-    name: str,
-    source: Path,
-    *,
-    kind: str | None,
-    copy: bool = False,
-    resample_channels: bool = False,
-    skip_bad: bool = False,
-    progress: Progress = no_progress,
-) -> Dataset:
+def import_raw(store: Store, options: ImportOptions, *, progress: Progress = no_progress) -> Dataset:
     """Check every case of a dataset and lay it under ``autoseg_raw/<name>``; the source is never changed."""
+    name = options.dataset
     dataset = import_dataset(
-        source,
+        options.source,
         store.raw(name),
         name,
-        kind=kind,
-        copy=copy,
-        resample_channels=resample_channels,
-        skip_bad=skip_bad,
+        kind=options.kind,
+        copy=options.copy,
+        resample_channels=options.resample_channels,
+        skip_bad=options.skip_bad,
         progress=progress,
     )
     log_left_out(dataset)

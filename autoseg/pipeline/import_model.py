@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,27 +13,14 @@ from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Plan
 from autoseg.core.store import Store, check_name, explain_write_error
 from autoseg.model import save_plan, save_weights
+from autoseg.options import ImportModelOptions
 from autoseg.transfer import FoundModel, ModelSource, find_models, open_source, read_folds
 
 log = logging.getLogger(__name__)
 
 
-def import_model(
-    store: Store,
-    name: str,
-    source: Path,
-    *,
-    configurations: Sequence[str] = (),
-    replace: bool = False,
-    any_trainer: bool = False,
-    progress: Progress = no_progress,
-) -> list[Path]:
+def import_model(store: Store, options: ImportModelOptions, *, progress: Progress = no_progress) -> list[Path]:
     """Lay the models of a folder or an exported zip under ``autoseg_results/<name>``, all of them or none.
-
-    Args:
-        configurations: by nnU-Net's names or ours; empty for all that the source holds.
-        replace: put them in the place of models of the same name.
-        any_trainer: also take a trainer that is not nnU-Net's own.
 
     Returns:
         The model folders.
@@ -43,19 +30,22 @@ def import_model(
         ModelError: a model is damaged, could run code, or holds what we cannot reproduce.
         StorageError: the disk refused a write.
     """
+    name = options.dataset
     check_name(name, "dataset")
-    with open_source(source) as opened:
-        models = find_models(opened, configurations)
+    with open_source(options.source) as opened:
+        models = find_models(opened, options.configurations)
         targets = [store.results(name, model.name) for model in models]
         there = [str(target) for target in targets if target.exists()]
-        if there and not replace:
+        if there and not options.replace:
             raise UsageError(
                 f"{', '.join(there)} exists already; import under another name with -d, or put the new model in its "
                 f"place with --replace"
             )
         with _making(store.results_root / name / ".importing_model") as making:
             for model in models:
-                _import_one(opened, model, making / model.name, name, any_trainer=any_trainer, progress=progress)
+                _import_one(
+                    opened, model, making / model.name, name, any_trainer=options.any_trainer, progress=progress
+                )
             for model, target in zip(models, targets, strict=True):
                 _take_place(making, making / model.name, target)
     for target in targets:

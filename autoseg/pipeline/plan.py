@@ -13,7 +13,8 @@ from autoseg.core.records import Dataset, Fingerprint, Folds, Plan
 from autoseg.core.store import Store, read_record
 from autoseg.datasets import log_left_out
 from autoseg.folds.transfer_files import Start, TransferOptions, remove_stale, starts_folder
-from autoseg.pipeline.planning_defaults import Wanted
+from autoseg.options import PlanOptions
+from autoseg.pipeline.planning_defaults import Wanted, choose_preset
 from autoseg.planning import add_recipes, check_sites, make_plan, price_step
 from autoseg.preparation.arrays import prepare_arrays
 from autoseg.preparation.edits import Edited, PendingFile, remedy, settle
@@ -23,7 +24,7 @@ from autoseg.preparation.raw import LEFT_OUT, case_key, open_raw
 from autoseg.preparation.splits import FoldOptions, import_folds, resolve_folds
 
 log = logging.getLogger(__name__)
-AS_BEFORE = FoldOptions()
+SEED = 12345
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,31 +36,8 @@ class PlanningResult:
     folds: Folds
 
 
-def plan_dataset(
-    store: Store,
-    name: str,
-    *,
-    wanted: Wanted,
-    transfer: TransferOptions | None = None,
-    folds: FoldOptions = AS_BEFORE,
-    edited: Edited = "refuse",
-    dry_run: bool = False,
-    skip_bad: bool = False,
-    seed: int = 12345,
-    workers: int | None = None,
-    progress: Progress = no_progress,
-) -> PlanningResult:
+def plan(store: Store, options: PlanOptions, *, progress: Progress = no_progress) -> PlanningResult:
     """Measure a dataset, plan its configurations, split it into folds and preprocess it; what is done is not redone.
-
-    Args:
-        wanted: what to plan for.
-        transfer: a model to begin with; None keeps what was planned to begin with one before.
-        folds: which folds to make, where not as before.
-        edited: what to do with a plan or folds changed by hand since autoseg wrote them: stop, keep (also a plan
-            that was not changed), or replace, leaving a copy.
-        dry_run: measure and plan as ever, but write nothing and preprocess nothing.
-        skip_bad: leave out cases whose files are bad, here and in training, until they change.
-        workers: processes; None takes what cores and memory allow.
 
     Raises:
         CasesError: some cases are bad; facts and arrays of the others are kept for the next run.
@@ -67,6 +45,12 @@ def plan_dataset(
             wrongly.
         UsageError, ModelError: the model to begin with does not exist, cannot be read, or does not fit.
     """
+    name, dry_run, workers, skip_bad = options.dataset, options.dry_run, options.workers, options.skip_bad
+    wanted, transfer = choose_preset(store, options), _read_transfer(options)
+    folds = FoldOptions(
+        file=options.folds_file, count=options.fold_count, leave_one_site_out=options.leave_one_site_out
+    )
+    edited: Edited = "keep" if options.keep else "replace" if options.replace else "refuse"
     if transfer is not None and edited == "keep":
         raise UsageError("--pretrained plans configurations, and --keep uses the plan as it is; leave one of them out")
     dataset = open_raw(store, name, anew=True)
@@ -78,8 +62,8 @@ def plan_dataset(
     fingerprint, bad = measure_dataset(dataset, folder, keys, workers, progress, write=not dry_run, skip_bad=skip_bad)
     dataset = leave_out(dataset, bad)
     log_left_out(dataset.model_copy(update={"left_out": bad}))
-    planned, starts = _settle_plan(store, dataset, fingerprint, wanted, transfer, edited, seed, progress)
-    split = resolve_folds(folder / "folds.json", fingerprint, folds, imported, edited, seed=seed)
+    planned, starts = _settle_plan(store, dataset, fingerprint, wanted, transfer, edited, progress)
+    split = resolve_folds(folder / "folds.json", fingerprint, folds, imported, edited, seed=SEED)
     if not dry_run:
         write_left_out(folder / LEFT_OUT, bad, keys)
     for start in () if dry_run else starts:  # before the plan that names them
@@ -93,6 +77,17 @@ def plan_dataset(
         remove_stale(starts_folder(store, name), planned.record)
         prepare_arrays(dataset, folder, planned.record, fingerprint, keys, workers, progress)
     return PlanningResult(fingerprint=fingerprint, plan=planned.record, folds=split.record)
+
+
+def _read_transfer(options: PlanOptions) -> TransferOptions | None:
+    if options.pretrained is None:
+        return None
+    return TransferOptions(
+        source=options.pretrained,
+        mode=options.mode or "full",
+        least_share=0.5 if options.least_share is None else options.least_share,
+        twin=options.with_scratch_twin,
+    )
 
 
 def show_plan(store: Store, plan: Plan, *, dry_run: bool = False) -> str:
@@ -137,13 +132,12 @@ def _settle_plan(
     wanted: Wanted,
     transfer: TransferOptions | None,
     edited: Edited,
-    seed: int,
     progress: Progress,
 ) -> tuple[PendingFile[Plan], Sequence[Start]]:
     path = store.preprocessed(dataset.name) / "plan.json"
     starts: tuple[Start, ...] = ()
     if edited != "keep" or not path.exists():
-        plan = _make_plan(fingerprint, wanted, seed, progress)
+        plan = _make_plan(fingerprint, wanted, progress)
         if transfer is not None or starts_folder(store, dataset.name).exists():
             from autoseg.folds.transfer import add_transfers  # imports torch, which workers never need
 
@@ -157,7 +151,7 @@ def _settle_plan(
     return PendingFile(path=path, record=plan, fate="keep"), ()
 
 
-def _make_plan(fingerprint: Fingerprint, wanted: Wanted, seed: int, progress: Progress) -> Plan:
+def _make_plan(fingerprint: Fingerprint, wanted: Wanted, progress: Progress) -> Plan:
     make = partial(
         make_plan,
         fingerprint,
@@ -165,7 +159,7 @@ def _make_plan(fingerprint: Fingerprint, wanted: Wanted, seed: int, progress: Pr
         compat=wanted.compat,
         networks=wanted.networks,
         class_weights=wanted.class_weights,
-        seed=seed,
+        seed=SEED,
         cost=price_step,
     )
     log.info("planning: pricing the training steps")

@@ -10,11 +10,12 @@ from typing import Literal, cast
 from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.records import Plan
 from autoseg.core.store import Store, read_record
+from autoseg.options import PlanOptions
+from autoseg.options.planning import Preset
 from autoseg.planning.presets import check_weighing, find_preset
 from autoseg.planning.recipes import read_recipe
 
 log = logging.getLogger(__name__)
-Preset = Literal["pocket", "standard", "large", "residual_m", "residual_l", "residual_xl"]
 Compat = Literal["nnunet"]
 
 DEFAULT_GB = {
@@ -50,31 +51,8 @@ class Wanted:
     probe: str | None = None
 
 
-def choose_preset(
-    store: Store,
-    name: str,
-    preset: str | None,
-    memory_gb: float | None,
-    device: str,
-    *,
-    compat: str | None = None,
-    networks: Sequence[str] = (),
-    recipes: Sequence[str] = (),
-    class_weights: str | None = None,
-    probe: bool | None = None,
-    keep: bool = False,
-) -> Wanted:
+def choose_preset(store: Store, options: PlanOptions) -> Wanted:
     """What to plan for, said in one line where it was not given; a dataset planned before keeps its own.
-
-    Args:
-        preset, memory_gb: as given, None where they were not.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        compat: ``nnunet``, ``none``, or None for as before.
-        networks: beside those planned before; ``none`` drops these.
-        recipes: the same.
-        class_weights: ``frequency``, ``none``, or None for as before.
-        probe: whether to try training steps; None does on a GPU that the plan is for.
-        keep: the plan on disk will be used as it is.
 
     Raises:
         UsageError: ``--device cuda`` where torch sees no GPU and no ``--memory`` says what to plan for, nnU-Net has
@@ -85,14 +63,15 @@ def choose_preset(
     from autoseg.folds.probing import choose_probe
     from autoseg.networks import network_traits
 
-    before = _planned_before(store, name)
+    device, keep, class_weights = options.device, options.keep, options.class_weights
+    before = _planned_before(store, options.dataset)
     found_gb = None if device == "cpu" else gpu_memory_gb()
-    wanted = _choose(before, preset, memory_gb, device, found_gb, compat=compat, keep=keep)
-    kept = before.networks if before is not None and "none" not in networks else ()
-    added = tuple(network for network in networks if network != "none")
+    wanted = _choose(before, options.preset, options.memory_gb, device, found_gb, compat=options.compat, keep=keep)
+    kept = before.networks if before is not None and "none" not in options.networks else ()
+    added = tuple(network for network in options.networks if network != "none")
     for network in added:
         network_traits(network)  # known and installed, or an error before anything is measured
-    tried = choose_probe(probe, device, memory_gb=wanted.memory_gb, found_gb=found_gb)
+    tried = choose_probe(options.probe, device, memory_gb=wanted.memory_gb, found_gb=found_gb)
     if class_weights is None and before is not None:
         class_weights = before.class_weights
     weighing: Literal["frequency"] | None = "frequency" if class_weights == "frequency" else None
@@ -101,7 +80,7 @@ def choose_preset(
     return replace(
         wanted,
         networks=tuple(dict.fromkeys([*kept, *added])),
-        recipes=_choose_recipes(() if before is None else before.recipes, recipes),
+        recipes=_choose_recipes(() if before is None else before.recipes, options.recipes),
         class_weights=weighing,
         probe=tried,
     )

@@ -19,8 +19,9 @@ from autoseg.core.records import Case, Image, Label
 from autoseg.core.store import Store, replacing
 from autoseg.datasets import find_scans, read_image
 from autoseg.evaluation.postprocessing import describe_setting
+from autoseg.options import PredictOptions
 from autoseg.pipeline.prediction_report import report_case, write_tables
-from autoseg.prediction.adapting import PredictionOptions, adapt_model
+from autoseg.prediction.adapting import adapt_model
 from autoseg.prediction.engine_choice import tune_model
 from autoseg.prediction.engines import check_engine
 from autoseg.prediction.ensembles import Ensemble, load_ensemble
@@ -48,7 +49,7 @@ class _Work:
     scans: Path
     output: Path
     device: str
-    options: PredictionOptions
+    options: PredictOptions
     parts: tuple[tuple[int, int], ...]
 
 
@@ -60,26 +61,8 @@ class _Done:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def predict(
-    store: Store,
-    scans: Path,
-    output: Path,
-    *,
-    dataset: str | None = None,
-    configuration: str | None = None,
-    folds: Sequence[str] | None = None,
-    device: str = "auto",
-    options: PredictionOptions = PredictionOptions(),  # noqa: B008 - frozen
-    progress: Progress = no_progress,
-) -> list[Path]:
+def predict(store: Store, options: PredictOptions, *, progress: Progress = no_progress) -> list[Path]:
     """Predict every scan of a folder; masks that this model already made of the same files in the same way stay.
-
-    Args:
-        scans: ``<case>_0000.nii.gz`` files, single-channel scans, or one folder per case.
-        output: gets one mask per case, in the scan's own file format.
-        dataset, configuration, folds: which model; None where only one is trained (all its folds are averaged).
-        device: ``auto``, ``cpu``, ``cuda``, or several as ``cuda:0,cuda:1``: one process for each.
-        options: how.
 
     Returns:
         The masks, those made before included.
@@ -88,16 +71,17 @@ def predict(
         UsageError: no scan, no model, or several to choose from.
         CasesError: some scans failed; the others are done.
     """
+    scans, output, folds = options.scans, options.output, options.folds
     if output.resolve() == scans.resolve():
         raise UsageError(f"{output} is the folder of the scans; choose another one for the masks")
-    folder = choose_model(store, dataset, configuration)
-    devices = choose_devices(device)
+    folder = choose_model(store, options.dataset, options.configuration)
+    devices = choose_devices(options.device)
     for name in devices:
         check_engine(options.engine, choose_device(name))
     works = [
         _Work(
             folder=folder,
-            folds=None if folds is None else tuple(folds),
+            folds=folds,
             scans=scans,
             output=output,
             device=name,
@@ -140,7 +124,8 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
     options, target = work.options, choose_device(work.device)
     use_cores(share=work.parts[-1][1])
     loaded = load_ensemble(work.folder, work.folds, target)
-    ensemble = replace(loaded, members=tuple(adapt_model(member, options, target) for member in loaded.members))
+    members = (adapt_model(member, target, step=options.step, mirror=options.mirror) for member in loaded.members)
+    ensemble = replace(loaded, members=tuple(members))
     channels = ensemble.plan.channels
     found, failed = find_scans(work.scans, channels)
     if not found and not failed:

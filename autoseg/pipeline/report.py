@@ -35,6 +35,7 @@ from autoseg.experiment.records import ExperimentPaths
 from autoseg.folds.fold_run import FACTS, mask_path, read_facts, read_history
 from autoseg.metrics import METRICS
 from autoseg.model import fold_folder, load_plan
+from autoseg.options import ReportOptions
 from autoseg.report import Picture, ReportContent, ShownScores, Training, cut_stack, render_report
 
 log = logging.getLogger(__name__)
@@ -47,21 +48,8 @@ Notes = dict[str, tuple[str, ...]]
 R = TypeVar("R", bound=Record)
 
 
-def report(
-    store: Store,
-    dataset: str,
-    *,
-    output: Path | None = None,
-    configuration: str | None = None,
-    pictures: bool = True,
-    progress: Progress = no_progress,
-) -> Path:
+def report(store: Store, options: ReportOptions, *, progress: Progress = no_progress) -> Path:
     """Write one HTML file of everything that is known of a dataset's models; what is missing, it says.
-
-    Args:
-        output: the file; None is ``report.html`` beside the models.
-        configuration: whose cases are gone through; None is the experiment's winner, or the best by Dice.
-        pictures: show the scans of some cases.
 
     Returns:
         The file.
@@ -70,6 +58,7 @@ def report(
         UsageError: nothing was trained, or not the configuration asked for.
         PlanError: a record is wrong.
     """
+    dataset, configuration = options.dataset, options.configuration
     places = ExperimentPaths.of(store, dataset)
     home = places.results
     trainings = _read_trainings(home, dataset)
@@ -105,10 +94,10 @@ def report(
         summaries=summaries,
         shown=shown,
         experiment=experiment,
-        pictures=_take_pictures(store, dataset, masks, shown, notes, progress) if pictures else (),
-        notes=notes if pictures else {**notes, "pictures": ("The report was made without pictures.",)},
+        pictures=_take_pictures(store, dataset, masks, shown, notes, progress) if options.pictures else (),
+        notes=notes if options.pictures else {**notes, "pictures": ("The report was made without pictures.",)},
     )
-    path = output or home / REPORT
+    path = options.output or home / REPORT
     write_text(path, render_report(content))
     log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -24,7 +24,6 @@ from autoseg.experiment.comparison import EMPTY_SCORE, Field, RunCases, compare,
 from autoseg.experiment.estimate import estimate_predicting, estimate_training
 from autoseg.experiment.finishing import finish
 from autoseg.experiment.jobs import choose_configurations, choose_folds, list_jobs
-from autoseg.experiment.options import ExperimentOptions
 from autoseg.experiment.records import ExperimentPaths, RunState
 from autoseg.experiment.requests import Job, Stopped, Work
 from autoseg.experiment.script import render_script
@@ -32,8 +31,8 @@ from autoseg.experiment.training import ExperimentProgress, train_jobs, work_her
 from autoseg.folds.fold_run import probabilities_path
 from autoseg.metrics import METRICS
 from autoseg.model import WEIGHTS, fold_folder
-from autoseg.pipeline.plan import plan_dataset
-from autoseg.pipeline.planning_defaults import choose_preset
+from autoseg.options import PlanOptions, ReportOptions, RunOptions
+from autoseg.pipeline.plan import plan as plan_dataset
 from autoseg.pipeline.report import report
 from autoseg.prediction.ensembles import BEST_RECORD
 from autoseg.preparation import arrays_folder, open_raw, read_folds, read_plan
@@ -56,8 +55,7 @@ class Setup:
 
 def run(
     store: Store,
-    name: str,
-    options: ExperimentOptions,
+    options: RunOptions,
     *,
     work: Work | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -67,7 +65,6 @@ def run(
 
     Args:
         store: of the dataset.
-        name: of the dataset.
         options: what is asked for.
         work: does the jobs; None does them here, one after the other.
         should_stop: asked between any two steps.
@@ -81,7 +78,7 @@ def run(
         TrainingError: some folds failed; the experiment is done without their configurations, if any others are left.
     """
     _ = METRICS[options.target]  # before days are spent
-    setup = prepare(store, name, options, progress)
+    setup = prepare(store, options, progress)
     course = setup.course
     with ExitStack() as stack:
         failures: dict[Job, str] = {}
@@ -90,7 +87,7 @@ def run(
             if work is not None:
                 hands = replace(hands, work=work)
             _say_how_long(setup, options)
-            failures = train_jobs(course, options.length, hands.work, should_stop=should_stop, progress=progress)
+            failures = train_jobs(course, options, hands.work, should_stop=should_stop, progress=progress)
             if should_stop():
                 raise Stopped
             complete = _complete_ones(setup)
@@ -104,28 +101,25 @@ def run(
             return None
         finally:
             course.save(course.state)
-    _report(store, name, progress)
+    _report(store, options.dataset, progress)
     if failures:
         raise _failed(failures, course.jobs, f"; {', '.join(complete)} were compared without them")
     return experiment
 
 
-def write_script(store: Store, name: str, options: ExperimentOptions, again: Sequence[str]) -> str:
+def write_script(store: Store, options: RunOptions) -> str:
     """The same as a script for SLURM; plans and preprocesses now, if that is not done.
 
     Args:
-        store, name, options: as for ``run``.
-        again: arguments of the ``autoseg_run`` that compares at the end.
+        store, options: as for ``run``.
 
     Raises:
         UsageError: as ``run``; or a time budget is asked for.
     """
     _ = METRICS[options.target]
-    setup = prepare(store, name, options, no_progress)
+    setup = prepare(store, options, no_progress)
     course = setup.course
-    return render_script(
-        store.root.resolve(), name, course.jobs, cascades=course.cascades, length=options.length, again=again
-    )
+    return render_script(store.root.resolve(), course.jobs, options, cascades=course.cascades)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,19 +134,19 @@ def _choose_hands(
     stack: ExitStack,
     setup: Setup,
     store: Store,
-    options: ExperimentOptions,
+    options: RunOptions,
     should_stop: Callable[[], bool],
     progress: Progress,
 ) -> Executor:
     """This process, or a cluster that is open as long as the stack."""
-    name, length, course = setup.plan.dataset, options.length, setup.course
+    course = setup.course
     if options.cluster is None:
-        here = work_here(store, name, length, course, device=options.device, should_stop=should_stop, progress=progress)
+        here = work_here(store, options, course, should_stop=should_stop, progress=progress)
         return Executor(work=here, run_cases=run_cases)
     gpus = torch.cuda.device_count() if choose_device(options.device).type == "cuda" else 0
-    cluster = stack.enter_context(open_cluster(options.cluster, store, name, gpus, should_stop))
+    cluster = stack.enter_context(open_cluster(options, store, gpus, should_stop))
     course.lanes = cluster.lanes
-    away = work_on_cluster(cluster, store, name, length, course, device=options.device, should_stop=should_stop)
+    away = work_on_cluster(cluster, store, options, course, should_stop=should_stop)
     return Executor(work=away, run_cases=run_on_cluster(cluster, should_stop))
 
 
@@ -167,13 +161,13 @@ def _complete_ones(setup: Setup) -> tuple[str, ...]:
     )
 
 
-def prepare(store: Store, name: str, options: ExperimentOptions, progress: Progress) -> Setup:
+def prepare(store: Store, options: RunOptions, progress: Progress) -> Setup:
     """The plan and its arrays, made where they are missing, and the jobs that they give."""
+    name = options.dataset
     planned = store.preprocessed(name) / "plan.json"
     if not planned.exists():
         log.info("%s is not planned yet; planning it as autoseg_plan does", name)
-    wanted = choose_preset(store, name, None, None, options.device, keep=planned.exists())
-    plan_dataset(store, name, wanted=wanted, edited="keep", progress=progress)
+    plan_dataset(store, PlanOptions(dataset=name, device=options.device, keep=True), progress=progress)
     plan, folds = read_plan(store, name), read_folds(store, name)
     configurations = choose_configurations(plan, options.configurations)
     chosen = choose_folds(plan, folds, configurations, options.folds)
@@ -201,9 +195,9 @@ def _read_state(places: ExperimentPaths) -> RunState:
     return read_record(RunState, places.state, remedy="delete it; only the time spent so far is forgotten")
 
 
-def _say_how_long(setup: Setup, options: ExperimentOptions) -> None:
+def _say_how_long(setup: Setup, options: RunOptions) -> None:
     """What will be done, and about how long it will take."""
-    course, length = setup.course, options.length
+    course = setup.course
     standings = course.standings()
     left = [job for job, standing in standings.items() if not standing.is_predicted]
     device = choose_device(options.device)
@@ -219,11 +213,11 @@ def _say_how_long(setup: Setup, options: ExperimentOptions) -> None:
     if not left:
         return
     use_all_cores()
-    if length.time_budget_s is not None:
-        _say_budget(setup, length.time_budget_s, device)
+    if options.time_budget_s is not None:
+        _say_budget(setup, options.time_budget_s, device)
         return
     estimates = estimate_training(
-        setup.plan, standings, device, epochs=length.epochs, steps_per_epoch=length.steps_per_epoch
+        setup.plan, standings, device, epochs=options.epochs, steps_per_epoch=options.steps_per_epoch
     )
     for name, (seconds, source) in estimates.items():
         log.info("%s: training will take about %s (%s)", name, format_seconds(seconds), source)
@@ -262,7 +256,7 @@ def _say_budget(setup: Setup, budget_s: float, device: torch.device) -> None:
 def _conclude(
     setup: Setup,
     configurations: tuple[str, ...],
-    options: ExperimentOptions,
+    options: RunOptions,
     hands: Executor,
     should_stop: Callable[[], bool],
     progress: Progress,
@@ -315,12 +309,12 @@ def _conclude(
     write_record(places.outcome, experiment)
     course.save(course.state.model_copy(update={"concluded": key}))
     log.info("wrote %s and %s, which autoseg_predict now uses", places.outcome, places.best)
-    if not options.keep_probabilities:
+    if options.discard_probabilities:
         _discard_probabilities(setup, configurations)
     return experiment
 
 
-def _outcome_key(setup: Setup, configurations: tuple[str, ...], options: ExperimentOptions) -> str:
+def _outcome_key(setup: Setup, configurations: tuple[str, ...], options: RunOptions) -> str:
     """A hash of the weights, the cases and all that is asked for."""
     results = setup.course.places.results
     stats = []
@@ -334,7 +328,7 @@ def _outcome_key(setup: Setup, configurations: tuple[str, ...], options: Experim
 def _report(store: Store, name: str, progress: Progress) -> None:
     """The report, which is no reason to fail: all that it shows is on disk already."""
     try:
-        report(store, name, progress=progress)
+        report(store, ReportOptions(dataset=name), progress=progress)
     except AutosegError as error:
         log.warning("the report was not written: %s", error)
 

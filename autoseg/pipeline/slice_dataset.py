@@ -6,33 +6,26 @@ import logging
 
 from autoseg.core.parallel import Progress, count_workers, no_progress
 from autoseg.core.store import Store
-from autoseg.datasets.slicing import SliceOptions, slice_dataset
+from autoseg.datasets.slicing import slice_dataset
+from autoseg.options import SliceOptions
 from autoseg.preparation.measuring import bytes_per_case
 from autoseg.preparation.raw import open_raw
 
 log = logging.getLogger(__name__)
 
 
-def slice_raw(
-    store: Store,
-    name: str,
-    into: str,
-    wanted: SliceOptions,
-    *,
-    workers: int | None = None,
-    progress: Progress = no_progress,
-) -> int:
-    """Lay the slices of a dataset's labelled cases under ``autoseg_raw/<into>``; how many there are.
+def slice_raw(store: Store, options: SliceOptions, *, progress: Progress = no_progress) -> int:
+    """Lay the slices of a dataset's labelled cases under ``autoseg_raw/<into>``; returns their number.
 
     Raises:
         UsageError, CasesError: as ``slice_dataset``.
     """
-    dataset = open_raw(store, name)
-    fitting = workers or count_workers(len(dataset.cases), bytes_per_case(dataset))
-    made = slice_dataset(dataset, store.raw(into), into, wanted, workers=fitting, progress=progress)
+    dataset = open_raw(store, options.dataset)
+    into, fitting = options.into, options.workers or count_workers(len(dataset.cases), bytes_per_case(dataset))
+    made = slice_dataset(dataset, store.raw(into), into, options, workers=fitting, progress=progress)
     volumes = sum(bool(case.labels) for case in dataset.cases)
     log.info("%s: %d slices of %d cases", store.raw(into), len(made.cases), volumes)
-    if not wanted.keep_patients:
+    if not options.keep_patients:
         log.warning(
             "slices of one patient will be on both sides of every fold, so scores on %s repeat a protocol and say "
             "nothing about patients that were not seen",

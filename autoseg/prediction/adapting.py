@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from autoseg.core.errors import UsageError
 from autoseg.model import Model
-from autoseg.prediction.engines import Engine
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictionOptions:
-    """Everything but what is predicted with which model.
+def adapt_model(model: Model, device: torch.device, *, step: float | None = None, mirror: bool | None = None) -> Model:
+    """The model, and its source, with these tiles and mirror images.
 
-    Attributes:
-        resample_channels: bring channels on other grids onto the first channel's.
+    Args:
+        model: as planned.
+        device: that predicts.
         step: distance between tiles as a share of the tile; None as planned.
         mirror: average over mirror images; None as planned on a GPU, and on a CPU if the plan was made for one.
-        probabilities: also write them.
-        report: also write lesions and a picture of every case, and tables of all.
-        doubt: also compute each network's own mask, and tell where they differ.
-        engine: what computes the networks.
-        part: (number, count): only every count-th case, from the number-th on; numbers begin with 1.
-    """
-
-    resample_channels: bool = False
-    step: float | None = None
-    mirror: bool | None = None
-    probabilities: bool = False
-    report: bool = False
-    doubt: bool = False
-    engine: Engine = "auto"
-    part: tuple[int, int] = (1, 1)
-
-
-def adapt_model(model: Model, options: PredictionOptions, device: torch.device) -> Model:
-    """The model, and its source, with the tiles and mirror images that were asked for.
 
     Raises:
         UsageError: mirroring is asked for, but the network was trained without.
@@ -48,11 +28,11 @@ def adapt_model(model: Model, options: PredictionOptions, device: torch.device) 
     configuration = model.configuration
     tiling = configuration.tiling.model_copy(
         update={
-            "mirror_axes": _choose_mirror_axes(model, options.mirror, device),
-            "step": options.step or configuration.tiling.step,
+            "mirror_axes": _choose_mirror_axes(model, mirror, device),
+            "step": step or configuration.tiling.step,
         }
     )
-    source = None if model.source is None else adapt_model(model.source, options, device)
+    source = None if model.source is None else adapt_model(model.source, device, step=step, mirror=mirror)
     return replace(model, configuration=configuration.model_copy(update={"tiling": tiling}), source=source)
 
 

@@ -28,6 +28,7 @@ from autoseg.core.records import Case
 from autoseg.core.store import Store
 from autoseg.datasets import find_scans, read_image
 from autoseg.model import Model, load_model
+from autoseg.options import ImportModelOptions
 from autoseg.pipeline.import_model import import_model
 from autoseg.prediction import predict_logits, predict_scan
 from autoseg.preprocessing import nonzero_mask, prepare_case, prepare_label, restore_logits
@@ -89,7 +90,7 @@ def main() -> int:
         models = folder / "results" / run.dataset
         if run.number == SMALL and arguments.write_golden:
             _write_golden(arguments.peer, run, folder, arguments.write_golden)
-        for target in import_model(store, run.dataset, models, replace=True):
+        for target in import_model(store, ImportModelOptions(dataset=run.dataset, source=models, replace=True)):
             model = load_model(target, None, torch.device("cpu"))
             theirs = next(name for name in run.configurations if target.name in (name, name.replace("_fullres", "")))
             worst = np.minimum(worst, _compare_model(model, run, theirs, folder))

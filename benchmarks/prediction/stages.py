@@ -26,8 +26,8 @@ from autoseg.datasets import find_scans, import_dataset, read_image
 from autoseg.datasets.synthetic import make_isles15
 from autoseg.folds.training import train
 from autoseg.model import Model, load_model
-from autoseg.pipeline.plan import plan_dataset
-from autoseg.pipeline.planning_defaults import Wanted
+from autoseg.options import PlanOptions, TrainOptions
+from autoseg.pipeline.plan import plan as plan_dataset
 from autoseg.prediction import case_rows, mask_restorer, prepare_scan
 from autoseg.prediction.ensembles import Ensemble
 from autoseg.prediction.overlapping import predict_cases
@@ -76,8 +76,9 @@ def open_model(store: Store) -> Model:
     """A small model of the synthetic dataset; it only has to be one."""
     if not store.raw(NAME).exists():
         make_isles15(store.raw(NAME), cases=8, seed=1)
-    plan = plan_dataset(store, NAME, wanted=Wanted(preset="pocket", memory_gb=4.0), edited="keep").plan
-    train(store, NAME, plan.recommended, "0", device="cpu", time_budget_s=120)
+    plan = plan_dataset(store, PlanOptions(dataset=NAME, preset="pocket", device="cpu", keep=True)).plan
+    options = TrainOptions(dataset=NAME, configuration=plan.recommended, fold="0", device="cpu", time_budget_s=120.0)
+    train(store, options)
     return load_model(store.results(NAME, plan.recommended), None, CPU)
 
 

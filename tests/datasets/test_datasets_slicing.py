@@ -9,7 +9,12 @@ from autoseg.core.errors import CasesError, UsageError
 from autoseg.core.images import read_grid, read_voxels
 from autoseg.core.records import Grid, Image, Label
 from autoseg.datasets import open_dataset, read_case
-from autoseg.datasets.slicing import SliceOptions, choose_slices, find_slice_axis, slice_dataset
+from autoseg.datasets.slicing import choose_slices, find_slice_axis, slice_dataset
+from autoseg.options import SliceOptions
+
+
+def make_options(**changes):
+    return SliceOptions(dataset="Brain", into="Cut", **changes)
 
 
 @pytest.fixture
@@ -20,7 +25,7 @@ def cut(make_nnunet, tmp_path):
         source = source or make_nnunet(groups={"a": "p1", "b": "p1"})
         dataset = open_dataset(source, "Brain")
         target = tmp_path / "cut"
-        slice_dataset(dataset, target, "Cut", SliceOptions(**wanted), workers=1, progress=lambda *_: None)
+        slice_dataset(dataset, target, "Cut", make_options(**wanted), workers=1, progress=lambda *_: None)
         return open_dataset(target, "Cut")
 
     return call
@@ -52,7 +57,7 @@ def test_patients_are_kept_together_where_asked_for(cut):
 
 
 def test_lesion_slices_alone(cut):
-    assert [case.id for case in cut(kept="lesion").cases][:3] == ["a_s002", "a_s003", "b_s002"]
+    assert [case.id for case in cut(lesion=True).cases][:3] == ["a_s002", "a_s003", "b_s002"]
 
 
 def test_the_new_dataset_says_what_it_is(cut, tmp_path):
@@ -98,9 +103,9 @@ def test_blank_slices_and_margins_are_left_out():
     label = np.zeros((6, 2, 2), np.uint8)
     label[3:5] = 1
     image, mask = Image(grid=grid, voxels=voxels), Label(grid=grid, voxels=label)
-    assert choose_slices(image, mask, 0, SliceOptions()) == [0, 1, 3, 4, 5]
-    assert choose_slices(image, mask, 0, SliceOptions(margin=(1, 1))) == [1, 3, 4]
-    assert choose_slices(image, mask, 0, SliceOptions(kept="lesion", margin=(0, 2))) == [3]
+    assert choose_slices(image, mask, 0, make_options()) == [0, 1, 3, 4, 5]
+    assert choose_slices(image, mask, 0, make_options(margin=(1, 1))) == [1, 3, 4]
+    assert choose_slices(image, mask, 0, make_options(lesion=True, margin=(0, 2))) == [3]
 
 
 def test_the_files_are_single_slices(cut):

@@ -1,8 +1,8 @@
 """What each preset makes of a dataset, and that it holds together."""
 
 import pytest
-
 from autoseg.cli.arguments import PRESETS as OFFERED
+
 from autoseg.core.errors import UsageError
 from autoseg.core.records import Dataset
 from autoseg.evaluation import PRESETS, follow_preset

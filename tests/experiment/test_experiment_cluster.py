@@ -12,15 +12,15 @@ import pytest
 from autoseg.core.errors import CasesError, DataError, UsageError
 from autoseg.core.parallel import no_progress
 from autoseg.core.store import Store
-from autoseg.experiment.cluster import ClusterOptions, open_cluster, run_on_cluster, work_on_cluster
+from autoseg.experiment.cluster import open_cluster, run_on_cluster, work_on_cluster
 from autoseg.experiment.jobs import list_jobs
 from autoseg.experiment.records import RunState
-from autoseg.experiment.requests import Length
 from autoseg.experiment.training import ExperimentProgress, train_jobs
+from autoseg.options import RunOptions
 from autoseg.preparation import read_folds
 
 pytest.importorskip("distributed", reason="Dask is not installed")
-LOCAL = ClusterOptions(address="local", workers=2)
+LOCAL = RunOptions(dataset="Tiny", cluster="local", workers=2, epochs=3, steps_per_epoch=3, device="cpu")
 
 
 def double(number):
@@ -52,17 +52,17 @@ def kill_worker_in_mid_fold(root, fold, killed):
 
 def test_a_worker_killed_in_mid_fold_loses_nothing(planned):
     store = Store(planned)
-    folds, length = read_folds(store, "Tiny"), Length(epochs=3, steps_per_epoch=3)
+    folds = read_folds(store, "Tiny")
     course = ExperimentProgress(store, "Tiny", folds, list_jobs(("3d",), ("0", "1")), RunState(), lanes=2)
     killed = []
-    with open_cluster(LOCAL, store, "Tiny", 0, lambda: False) as cluster:
+    with open_cluster(LOCAL, store, 0, lambda: False) as cluster:
         assert cluster.lanes == 2
         assert cluster.client.scheduler.address.startswith("tcp://127.0.0.1:")
         workers = set(cluster.client.run(os.getpid).values())
         killer = threading.Thread(target=kill_worker_in_mid_fold, args=(planned, "1", killed))
         killer.start()
-        work = work_on_cluster(cluster, store, "Tiny", length, course, device="cpu", should_stop=lambda: False)
-        failures = train_jobs(course, length, work, should_stop=lambda: False, progress=no_progress)
+        work = work_on_cluster(cluster, store, LOCAL, course, should_stop=lambda: False)
+        failures = train_jobs(course, LOCAL, work, should_stop=lambda: False, progress=no_progress)
         killer.join()
         assert failures == {}
         assert len(workers & set(killed)) == 1
@@ -92,7 +92,7 @@ def check_cases(cluster):
 def test_a_queue_needs_a_host_that_others_can_reach(planned):
     with (
         pytest.raises(UsageError, match="say where it may listen with --scheduler-host"),
-        open_cluster(ClusterOptions(address="slurm"), Store(planned), "Tiny", 0, lambda: False),
+        open_cluster(RunOptions(dataset="Tiny", cluster="slurm"), Store(planned), 0, lambda: False),
     ):
         pass
 
@@ -108,6 +108,6 @@ def test_an_address_that_is_none_is_said(planned, address, sentence, monkeypatch
     monkeypatch.setattr("autoseg.experiment.cluster.CONNECT_S", 1)
     with (
         pytest.raises(UsageError, match=sentence),
-        open_cluster(ClusterOptions(address=address), Store(planned), "Tiny", 0, lambda: False),
+        open_cluster(RunOptions(dataset="Tiny", cluster=address), Store(planned), 0, lambda: False),
     ):
         pass

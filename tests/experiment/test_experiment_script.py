@@ -9,8 +9,8 @@ import pytest
 from autoseg.cli import run as run_command
 from autoseg.core.errors import UsageError
 from autoseg.experiment.jobs import list_jobs
-from autoseg.experiment.requests import Length
 from autoseg.experiment.script import render_script
+from autoseg.options import RunOptions
 
 # Runs each task of an array at once, then gives a number as sbatch --parsable does.
 SBATCH = """#!/bin/bash
@@ -45,9 +45,9 @@ def run_script(tmp_path):
     return call
 
 
-def make(configurations, **changes):
-    facts = {"cascades": frozenset(), "length": Length(epochs=3), "again": ["--target", "dice"], **changes}
-    return render_script(Path("/data/my root"), "Tiny", list_jobs(configurations, ("0", "1")), **facts)
+def make(configurations, cascades=frozenset(), **changes):
+    options = RunOptions(dataset="Tiny", **{"epochs": 3, "target": "lesion_f1", **changes})
+    return render_script(Path("/data/my root"), list_jobs(configurations, ("0", "1")), options, cascades=cascades)
 
 
 def test_every_fold_is_trained_and_then_all_is_compared(run_script):
@@ -58,7 +58,7 @@ def test_every_fold_is_trained_and_then_all_is_compared(run_script):
         f"autoseg_train {common} -c 3d -f 1",
         f"autoseg_train {common} -c 2d -f 0",
         f"autoseg_train {common} -c 2d -f 1",
-        "autoseg_run -d Tiny --root /data/my root --target dice",
+        "autoseg_run --root /data/my root -d Tiny --target lesion_f1",
     ]
     assert "--array=0-3" in handed[0]
     assert "--requeue" in handed[0]
@@ -80,7 +80,7 @@ def test_a_cascade_waits_for_what_feeds_it(run_script):
 
 def test_a_time_budget_cannot_be_divided():
     with pytest.raises(UsageError, match="--script cannot divide a time budget"):
-        make(("3d",), length=Length(time_budget_s=60))
+        make(("3d",), time_budget_s=60)
 
 
 def test_the_command_prints_it_and_trains_nothing(planned, capsys, run_script):
@@ -89,5 +89,5 @@ def test_the_command_prints_it_and_trains_nothing(planned, capsys, run_script):
     assert stop.value.code == 0
     _, commands = run_script(capsys.readouterr().out)
     assert [command.split()[0] for command in commands] == ["autoseg_train"] * 2 + ["autoseg_run"]
-    assert commands[-1] == f"autoseg_run -d Tiny --root {planned} --target dice -c 2d -f 0 1"
+    assert commands[-1] == f"autoseg_run --root {planned} -d Tiny -c 2d -f 0 1"
     assert not (planned / "autoseg_results" / "Tiny" / "2d").exists()

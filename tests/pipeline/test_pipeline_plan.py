@@ -205,7 +205,7 @@ def test_one_way_to_make_folds_at_a_time(run, planned, tmp_path):
     assert "not allowed with" in err
     code, _, err = run(*PLAN, "--fold-count", 1, "--root", planned)
     assert code == 2
-    assert "'1' is no whole number from 2" in err
+    assert "invalid integer '1'; use a whole number from 2" in err
 
 
 def edit_folds(root):

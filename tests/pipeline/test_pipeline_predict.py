@@ -18,7 +18,7 @@ from autoseg.core.images import read_voxels
 from autoseg.core.records import Case, ChannelFile
 from autoseg.datasets import find_scans, read_image
 from autoseg.model import load_model
-from autoseg.pipeline.predict import PredictionOptions, overlapping
+from autoseg.pipeline.predict import overlapping
 from autoseg.prediction import predict_scan
 from autoseg.prediction.adapting import adapt_model
 from autoseg.prediction.ensembles import Ensemble
@@ -214,7 +214,7 @@ def test_mirroring_is_dropped_on_a_cpu_unless_the_plan_was_made_for_one(model, c
         plan = model.plan.model_copy(update={"preset": preset})
         configuration = model.configuration.model_copy(update={"tiling": tiling})
         changed = replace(model, plan=plan, configuration=configuration)
-        adapted = adapt_model(changed, PredictionOptions(mirror=mirror), torch.device(device))
+        adapted = adapt_model(changed, torch.device(device), mirror=mirror)
         return adapted.configuration.tiling.mirror_axes
 
     with caplog.at_level("INFO", logger="autoseg"):
@@ -237,7 +237,7 @@ def test_mirroring_that_training_never_saw_is_refused(model):
         }
     )
     with pytest.raises(UsageError, match="was trained without mirroring"):
-        adapt_model(replace(model, configuration=configuration), PredictionOptions(mirror=True), CPU)
+        adapt_model(replace(model, configuration=configuration), CPU, mirror=True)
 
 
 def test_probabilities_lie_beside_their_mask(predict, tmp_path):
@@ -285,11 +285,11 @@ def test_openvino_gives_the_same_masks(predict, tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("--step", "0", "no positive number"),
-        ("--step", "1.5", "no share"),
-        ("--part", "3/2", "no part"),
-        ("--part", "0/2", "no part"),
-        ("--part", "half", "no part"),
+        ("--step", "0", "invalid fraction"),
+        ("--step", "1.5", "invalid fraction"),
+        ("--part", "3/2", "invalid part"),
+        ("--part", "0/2", "invalid part"),
+        ("--part", "half", "invalid part"),
         ("--device", "gpu", "is no device"),
         ("--device", "cuda:0,cuda:0", "GPU"),
     ],

@@ -15,14 +15,14 @@ from autoseg.evaluation.calibration import temper
 from autoseg.evaluation.postprocessing import finish_mask
 from autoseg.experiment import best as best_module
 from autoseg.experiment.best import write_best
-from autoseg.experiment.options import ExperimentOptions
 from autoseg.experiment.records import ExperimentPaths
-from autoseg.experiment.requests import Length, Report
+from autoseg.experiment.requests import Report
+from autoseg.options import RunOptions
 from autoseg.pipeline import run as command_module
 from autoseg.pipeline.run import run as run_experiment
 
 SHORT = ("--epochs", "1", "--steps-per-epoch", "2")
-OPTIONS = ExperimentOptions(folds=("0", "1"), device="cpu", length=Length(epochs=1, steps_per_epoch=2))
+OPTIONS = RunOptions(dataset="Tiny", folds=("0", "1"), device="cpu", epochs=1, steps_per_epoch=2)
 
 
 @pytest.fixture(scope="session")
@@ -224,7 +224,7 @@ def test_a_fold_that_fails_is_named_and_the_others_are_compared(root, places):
             yield Report(job=order.job, failure="the loss was not finite")
 
     with pytest.raises(TrainingError) as error:
-        run_experiment(Store(root), "Tiny", OPTIONS, work=work)
+        run_experiment(Store(root), OPTIONS, work=work)
     assert "1 of 4 folds failed; 3d were compared without them:\n  2d fold 1: the loss was not finite" in str(
         error.value
     )
@@ -240,7 +240,7 @@ def test_where_every_configuration_failed_nothing_is_compared(root, places):
             yield Report(job=order.job, failure="no memory")
 
     with pytest.raises(TrainingError, match="2 of 4 folds failed; nothing can be compared yet"):
-        run_experiment(Store(root), "Tiny", OPTIONS, work=work)
+        run_experiment(Store(root), OPTIONS, work=work)
     assert not places.outcome.exists()
 
 
@@ -248,12 +248,12 @@ def test_what_is_stopped_goes_on_where_it_was(root, places, monkeypatch):
     places.outcome.unlink()
     shutil.rmtree(places.study("x").parent)
     polls = iter([False] + [True] * 100)
-    assert run_experiment(Store(root), "Tiny", OPTIONS, should_stop=lambda: next(polls)) is None
+    assert run_experiment(Store(root), OPTIONS, should_stop=lambda: next(polls)) is None
     scored = list(places.study("x").parent.glob("*.json"))
     assert 0 < len(scored) < len(held_out_cases(root))
     assert not places.outcome.exists()
     times = {path: path.stat().st_mtime_ns for path in scored}
-    assert run_experiment(Store(root), "Tiny", OPTIONS) is not None
+    assert run_experiment(Store(root), OPTIONS) is not None
     assert {path: path.stat().st_mtime_ns for path in scored} == times
 
 
@@ -268,8 +268,8 @@ def test_a_fold_that_was_begun_keeps_its_length(root, places):
         orders.extend(given)
         return iter(())
 
-    budget = ExperimentOptions(folds=("0", "1"), device="cpu", length=Length(time_budget_s=1000))
-    run_experiment(Store(root), "Tiny", budget, work=work)
+    budget = RunOptions(dataset="Tiny", folds=("0", "1"), device="cpu", time_budget_s=1000)
+    run_experiment(Store(root), budget, work=work)
     assert [(order.job.name, order.time_budget_s) for order in orders] == [("2d fold 1", 7.5)]
 
 

@@ -1,0 +1,98 @@
+"""A command's parser, built from its options record."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field
+from typing import Any, TypeVar
+
+from autoseg.core.errors import UsageError
+from autoseg.options import CommonOptions, Options
+from autoseg.options.declaring import Option, declared_fields, is_required, option_of
+
+O = TypeVar("O", bound=Options)  # noqa: E741 - options
+Parser = argparse.ArgumentParser
+
+
+def build_parser(name: str, kind: type[Options], *, summary: str, example: str) -> Parser:
+    """The parser of a command's options, and of those that all commands have."""
+    parser = argparse.ArgumentParser(
+        prog=name,
+        description=summary,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    groups: dict[str, Any] = {}
+    for record in (kind, CommonOptions):
+        for field in declared_fields(record):
+            _add(_choose_group(parser, groups, option_of(field)), field)
+    return parser
+
+
+def parse(parser: Parser, kind: type[O], argv: Sequence[str] | None) -> tuple[O, CommonOptions]:
+    """Arguments -> the command's options, and those that all commands have; a usage error ends the process."""
+    values = vars(parser.parse_intermixed_args(argv))
+    try:
+        common = CommonOptions(**{field.name: values.pop(field.name) for field in declared_fields(CommonOptions)})
+        return kind(**values), common
+    except UsageError as error:
+        parser.error(str(error))
+
+
+def _choose_group(parser: Parser, groups: dict[str, Any], declared: Option) -> Any:
+    """The parser, a section of its help, or a group of options that exclude each other."""
+    if declared.exclusive:
+        if declared.exclusive not in groups:
+            required = declared.one_required
+            groups[declared.exclusive] = parser.add_mutually_exclusive_group(required=required)
+        return groups[declared.exclusive]
+    if declared.heading:
+        if declared.heading not in groups:
+            groups[declared.heading] = parser.add_argument_group(declared.heading)
+        return groups[declared.heading]
+    return parser
+
+
+def _add(group: Any, field: Field[Any]) -> None:
+    declared, default = option_of(field), None if field.default is MISSING else field.default
+    settings: dict[str, Any] = {"help": describe(field).replace("%", "%%"), "default": default}
+    if isinstance(default, bool):
+        settings["action"] = "store_false" if default else "store_true"
+    elif field.type == "bool | None":
+        settings["action"] = argparse.BooleanOptionalAction
+    else:
+        settings["type"] = _typed(declared)
+        settings["metavar"] = declared.metavar
+        if declared.choices:
+            settings["metavar"] = f"{{{','.join(declared.choices)}}}"
+        if declared.count != 1:
+            settings["nargs"] = declared.count
+    if declared.flags:
+        group.add_argument(*declared.flags, dest=field.name, required=is_required(field), **settings)
+    else:
+        if not is_required(field):
+            settings["nargs"] = "?"
+        group.add_argument(field.name, **settings)
+
+
+def describe(field: Field[Any]) -> str:
+    """The help of an option, with its default."""
+    declared, default = option_of(field), field.default
+    words = declared.default
+    if not words and not isinstance(default, bool) and default not in (MISSING, None, ()):
+        words = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return f"{declared.help} (default: {words})" if words else declared.help
+
+
+def _typed(declared: Option) -> Callable[[str], Any]:
+    """The option's conversion of one text, with argparse's error."""
+
+    def convert(text: str) -> Any:
+        try:
+            return declared.convert_one(text)
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert

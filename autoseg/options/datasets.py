@@ -1,0 +1,95 @@
+"""Options of ``autoseg_import``, ``autoseg_import_model``, ``autoseg_slice`` and ``autoseg_demo``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoseg.options.declaring import Options, option
+from autoseg.options.shared import WorkerOptions
+from autoseg.options.values import duration, integer_from
+
+# The table of importers lies above; a test compares them.
+KINDS = (
+    "nnunet", "msd", "isles15", "isles22", "atlas", "brats15", "brats", "brats23", "lgg", "wmh", "openms", "mouse",
+    "bids",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions(Options):
+    """Options of ``autoseg_import``."""
+
+    kind: str | None = field(
+        default=None,
+        metadata=option(help=f"layout of the source: {', '.join(KINDS)}", default="recognised from the files"),
+    )
+    source: Path = field(metadata=option(help="the folder the dataset was unpacked into", parse=Path))
+    dataset: str = field(metadata=option("-d", "--dataset", help="name of the new dataset", metavar="NAME"))
+    copy: bool = field(default=False, metadata=option("--copy", help="copy files instead of linking to them"))
+    resample_channels: bool = field(
+        default=False,
+        metadata=option("--resample-channels", help="resample channels on other grids onto the first channel's grid"),
+    )
+    skip_bad: bool = field(default=False, metadata=option("--skip-bad", help="skip bad cases instead of stopping"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportModelOptions(Options):
+    """Options of ``autoseg_import_model``."""
+
+    source: Path = field(
+        metadata=option(help="the folder of a model, one above it, or nnU-Net's exported zip", parse=Path)
+    )
+    dataset: str = field(metadata=option("-d", "--dataset", help="name of the imported model", metavar="NAME"))
+    configurations: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "-c",
+            "--configurations",
+            help="configurations to import",
+            default="all that the source holds",
+            metavar="CONFIGURATION",
+            count="+",
+        ),
+    )
+    replace: bool = field(default=False, metadata=option("--replace", help="replace a model of the same name"))
+    any_trainer: bool = field(
+        default=False,
+        metadata=option("--any-trainer", help="also import a model of a trainer class that is not nnU-Net's own"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceOptions(WorkerOptions):
+    """Options of ``autoseg_slice``."""
+
+    dataset: str = field(metadata=option("-d", "--dataset", help="a folder under autoseg_raw", metavar="NAME"))
+    into: str = field(metadata=option("--into", help="name of the new dataset", metavar="NAME"))
+    lesion: bool = field(default=False, metadata=option("--lesion", help="only slices that hold a label"))
+    margin: tuple[int, int] = field(
+        default=(0, 0),
+        metadata=option(
+            "--margin",
+            help="slices left out at the first and at the last end",
+            metavar="N",
+            parse=integer_from(0),
+            count=2,
+        ),
+    )
+    keep_patients: bool = field(
+        default=False,
+        metadata=option(
+            "--keep-patients", help="keep slices of a patient in one fold, unlike the systems that are repeated"
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions(Options):
+    """Options of ``autoseg_demo``."""
+
+    time_budget_s: float = field(
+        default=300.0,
+        metadata=option("--time-budget", help="time for the training", default="5m", metavar="TIME", parse=duration),
+    )

@@ -1,0 +1,233 @@
+"""Options of ``autoseg_predict``, ``autoseg_evaluate``, ``autoseg_compare`` and ``autoseg_report``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from autoseg.options.declaring import Options, option
+from autoseg.options.shared import ScoringOptions
+from autoseg.options.values import fraction, part
+
+Engine = Literal["auto", "torch", "openvino"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(Options):
+    """Options of ``autoseg_predict``."""
+
+    scans: Path = field(
+        metadata=option(
+            "-i",
+            "--input",
+            help="a folder of <case>_0000.nii.gz files, of single-channel scans, or of one folder per case",
+            metavar="SCANS",
+            parse=Path,
+        )
+    )
+    output: Path = field(metadata=option("-o", "--output", help="folder for the masks", metavar="MASKS", parse=Path))
+    dataset: str | None = field(
+        default=None,
+        metadata=option("-d", "--dataset", help="dataset of the model", default="the only trained one", metavar="NAME"),
+    )
+    configuration: str | None = field(
+        default=None,
+        metadata=option(
+            "-c",
+            "--configuration",
+            help="configuration of the model",
+            default="what autoseg_run chose, else the only trained one",
+        ),
+    )
+    folds: tuple[str, ...] | None = field(
+        default=None,
+        metadata=option(
+            "-f",
+            "--folds",
+            help="folds whose networks are averaged",
+            default="all trained folds",
+            metavar="FOLD",
+            count="+",
+        ),
+    )
+    resample_channels: bool = field(
+        default=False,
+        metadata=option("--resample-channels", help="resample channels on other grids onto the first channel's grid"),
+    )
+    probabilities: bool = field(
+        default=False,
+        metadata=option("--probabilities", help="also write the probability of every class, <case>.npz"),
+    )
+    report: bool = field(
+        default=False,
+        metadata=option("--report", help="also write tables of all lesions, and a picture of every case"),
+    )
+    doubt: bool = field(
+        default=False,
+        metadata=option(
+            "--doubt",
+            help="also predict with each network alone, and list the cases for review; takes twice the time",
+        ),
+    )
+    step: float | None = field(
+        default=None,
+        metadata=option(
+            "--step",
+            help="distance between tiles, as a share of a tile",
+            default="as planned",
+            metavar="SHARE",
+            parse=fraction,
+        ),
+    )
+    mirror: bool | None = field(
+        default=None,
+        metadata=option("--mirror", help="average over mirror images", default="as planned on a GPU, no on a CPU"),
+    )
+    engine: Engine = field(
+        default="auto",
+        metadata=option(
+            "--engine",
+            help="what computes the network on a CPU; auto: OpenVINO where it is installed, same masks in less time",
+            choices=("auto", "torch", "openvino"),
+        ),
+    )
+    part: tuple[int, int] = field(
+        default=(1, 1),
+        metadata=option(
+            "--part",
+            help="only part N of M, so that M commands can share the work; parts are disjoint",
+            default="all scans",
+            metavar="N/M",
+            parse=part,
+        ),
+    )
+    device: str = field(
+        default="auto",
+        metadata=option("--device", help="auto, cpu, cuda, or several GPUs: cuda:0,cuda:1", metavar="DEVICE"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ScoringOptions):
+    """Options of ``autoseg_evaluate``."""
+
+    predictions: Path = field(
+        metadata=option("-p", "--predictions", help="a folder of masks", metavar="MASKS", parse=Path)
+    )
+    references: Path | None = field(
+        default=None,
+        metadata=option(
+            "-r",
+            "--references",
+            help="a folder of labels with the same names, or a dataset in a known layout",
+            metavar="LABELS",
+            parse=Path,
+            exclusive="references",
+            one_required=True,
+        ),
+    )
+    dataset: str | None = field(
+        default=None,
+        metadata=option(
+            "-d",
+            "--dataset",
+            help="a dataset under autoseg_raw that holds the labels",
+            metavar="NAME",
+            exclusive="references",
+            one_required=True,
+        ),
+    )
+    output: Path | None = field(
+        default=None,
+        metadata=option(
+            "-o", "--output", help="folder for the scores", default="beside the masks", metavar="FOLDER", parse=Path
+        ),
+    )
+    fold: str | None = field(
+        default=None,
+        metadata=option("-f", "--fold", help="with -d: only the cases that this fold holds out", metavar="FOLD"),
+    )
+    cases: tuple[str, ...] | None = field(
+        default=None, metadata=option("--cases", help="only these cases", default="all", metavar="CASE", count="+")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(ScoringOptions):
+    """Options of ``autoseg_compare``."""
+
+    folders: tuple[Path, ...] = field(
+        metadata=option(
+            help="folders with scores.json; or, with -r or -d, with masks", metavar="FOLDER", parse=Path, count="+"
+        )
+    )
+    references: Path | None = field(
+        default=None,
+        metadata=option(
+            "-r",
+            "--references",
+            help="score masks against this folder of labels",
+            metavar="LABELS",
+            parse=Path,
+            exclusive="references",
+        ),
+    )
+    dataset: str | None = field(
+        default=None,
+        metadata=option(
+            "-d",
+            "--dataset",
+            help="score masks against a dataset under autoseg_raw",
+            metavar="NAME",
+            exclusive="references",
+        ),
+    )
+    output: Path | None = field(
+        default=None,
+        metadata=option(
+            "-o",
+            "--output",
+            help="folder for comparison.json and comparison.csv",
+            default="only the table is shown",
+            metavar="FOLDER",
+            parse=Path,
+        ),
+    )
+    common_cases: bool = field(
+        default=False,
+        metadata=option("--common-cases", help="compare only the cases that all folders hold"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
+    """Options of ``autoseg_report``."""
+
+    dataset: str = field(
+        metadata=option("-d", "--dataset", help="a dataset with at least one trained fold", metavar="NAME")
+    )
+    output: Path | None = field(
+        default=None,
+        metadata=option(
+            "-o",
+            "--output",
+            help="file of the report",
+            default="report.html beside the models",
+            metavar="FILE",
+            parse=Path,
+        ),
+    )
+    configuration: str | None = field(
+        default=None,
+        metadata=option(
+            "-c",
+            "--configuration",
+            help="configuration whose cases are shown",
+            default="what autoseg_run chose, else the one with the best scores",
+        ),
+    )
+    pictures: bool = field(
+        default=True,
+        metadata=option("--no-pictures", help="show no scans; names of cases stay"),
+    )

@@ -1,0 +1,112 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoseg.options.declaring import Options, option
+from autoseg.options.values import duration, integer_from, one_device
+
+DEVICES = ("auto", "cpu", "cuda")
+# Names of scoring, whose table lies above; a test compares them.
+SCORING_PRESETS = ("isles22", "isles24", "atlas", "brats", "wmh", "slices", "nnunet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonOptions(Options):
+    """Options of every command."""
+
+    root: Path | None = field(
+        default=None,
+        metadata=option(
+            "--root",
+            help="folder with autoseg_raw, autoseg_preprocessed and autoseg_results",
+            default="$AUTOSEG_ROOT, else the current folder",
+            metavar="FOLDER",
+            parse=Path,
+        ),
+    )
+    quiet: bool = field(default=False, metadata=option("-q", "--quiet", help="warnings and errors only"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions(Options):
+    """Number of processes."""
+
+    workers: int | None = field(
+        default=None,
+        metadata=option(
+            "--workers",
+            help="number of processes",
+            default="what cores and memory allow",
+            metavar="N",
+            parse=integer_from(1),
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(Options):
+    """Device of a training."""
+
+    device: str = field(
+        default="auto",
+        metadata=option(
+            "--device",
+            help="auto (a GPU where there is one), cpu, cuda, or one GPU of several: cuda:1",
+            metavar="DEVICE",
+            parse=one_device,
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthOptions(Options):
+    """Length of a training."""
+
+    epochs: int | None = field(
+        default=None,
+        metadata=option("--epochs", help="number of epochs", default="as planned", metavar="N", parse=integer_from(1)),
+    )
+    steps_per_epoch: int | None = field(
+        default=None,
+        metadata=option(
+            "--steps-per-epoch", help="steps per epoch", default="as planned", metavar="N", parse=integer_from(1)
+        ),
+    )
+    time_budget_s: float | None = field(
+        default=None,
+        metadata=option(
+            "--time-budget",
+            help="train for this time (90s, 10m or 6h) instead of a number of epochs",
+            metavar="TIME",
+            parse=duration,
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringOptions(WorkerOptions):
+    """Metrics and conventions of scoring."""
+
+    preset: str | None = field(
+        default=None,
+        metadata=option(
+            "--preset", help="metrics and conventions of a challenge or of nnU-Net", choices=SCORING_PRESETS
+        ),
+    )
+    metrics: tuple[str, ...] | None = field(
+        default=None,
+        metadata=option(
+            "--metrics",
+            help="metrics to compute; all for every metric",
+            default="those of the preset, else the default metrics",
+            metavar="METRIC",
+            count="+",
+        ),
+    )
+    allow_missing: bool = field(
+        default=False,
+        metadata=option("--allow-missing", help="count a missing mask as the worst possible score"),
+    )

@@ -1,0 +1,93 @@
+"""Values of options: text or a Python value -> the value, or an error that says how to write it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from autoseg.core.errors import UsageError
+
+
+def duration(value: object) -> float:
+    """``90s``, ``10m``, ``6h`` or a number of seconds -> seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", str(value).strip())
+    if match is not None and float(match[1]) > 0:
+        return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+    if isinstance(value, int | float) and 0 < value < float("inf"):
+        return float(value)
+    raise UsageError(f"invalid duration '{value}'; use 90s, 10m or 6h")
+
+
+def positive(value: object) -> float:
+    """A finite number above 0."""
+    number = _number(value)
+    if not 0 < number < float("inf"):
+        raise UsageError(f"invalid number '{value}'; use a positive number")
+    return number
+
+
+def fraction(value: object) -> float:
+    """A number above 0 and at most 1."""
+    number = _number(value)
+    if not 0 < number <= 1:
+        raise UsageError(f"invalid fraction '{value}'; use a number above 0 and at most 1")
+    return number
+
+
+def proper_fraction(value: object) -> float:
+    """A number above 0 and below 1."""
+    number = _number(value)
+    if not 0 < number < 1:
+        raise UsageError(f"invalid fraction '{value}'; use a number above 0 and below 1")
+    return number
+
+
+def integer(value: object) -> int:
+    """A whole number."""
+    if not re.fullmatch(r"-?\d+", str(value)):
+        raise UsageError(f"invalid integer '{value}'; use a whole number")
+    return int(str(value))
+
+
+def integer_from(least: int) -> Callable[[object], int]:
+    """A parser of whole numbers from ``least``."""
+
+    def parse(value: object) -> int:
+        if not str(value).isdigit() or int(str(value)) < least:
+            raise UsageError(f"invalid integer '{value}'; use a whole number from {least}")
+        return int(str(value))
+
+    return parse
+
+
+def part(value: object) -> tuple[int, int]:
+    """``2/4`` or (2, 4) -> (2, 4): the second of four parts."""
+    text = "/".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise UsageError(f"invalid part '{text}'; use 1/4, 2/4, 3/4 or 4/4 for a quarter each")
+    return number, count
+
+
+def one_device(value: object) -> str:
+    """``auto``, ``cpu``, ``cuda``, or one GPU of several: ``cuda:1``."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)):
+        raise UsageError(f"invalid device '{value}'; use auto, cpu, cuda, or cuda:1 for the second GPU")
+    return str(value)
+
+
+def one_of(value: object, choices: Sequence[str]) -> str:
+    """One of the choices."""
+    if value not in choices:
+        from autoseg.core.registry import unknown_name  # imports importlib.metadata
+
+        raise UsageError(unknown_name("value", str(value), choices))
+    return str(value)
+
+
+def _number(value: object) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        return float("nan")
