@@ -22,7 +22,7 @@ from autoseg.core.store import hash_settings, read_record, write_bytes, write_re
 from autoseg.folds.tasks import TrainingTask
 from autoseg.model import WEIGHTS, fold_folder, save_plan, save_weights
 from autoseg.planning import relieve
-from autoseg.report import Tracker, draw_progress, open_tracker
+from autoseg.reporting import Tracker, draw_progress, open_tracker
 from autoseg.training import ALONE, EpochFacts, Ranks, TrainingState, load_state, save_state, train_fold
 
 log = logging.getLogger(__name__)

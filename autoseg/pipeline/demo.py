@@ -20,7 +20,7 @@ from autoseg.options import DemoOptions, EvaluateOptions, PlanOptions, PredictOp
 from autoseg.pipeline.plan import plan, show_plan
 from autoseg.pipeline.predict import predict
 from autoseg.pipeline.report import report
-from autoseg.report import draw_case
+from autoseg.reporting import draw_case
 
 log = logging.getLogger(__name__)
 

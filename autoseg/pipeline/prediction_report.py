@@ -12,7 +12,7 @@ from autoseg.core.geometry import nearest_axes, turn
 from autoseg.core.records import CaseLesions, Image, Label, Plan
 from autoseg.core.store import read_record, write_bytes, write_record, write_text
 from autoseg.prediction.records import RECORDS, MaskPlace, MaskRecord
-from autoseg.report import describe_lesions, draw_case, list_lesions, render_case_table, render_lesion_table
+from autoseg.reporting import describe_lesions, draw_case, list_lesions, render_case_table, render_lesion_table
 
 log = logging.getLogger(__name__)
 

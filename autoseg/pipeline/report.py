@@ -36,7 +36,7 @@ from autoseg.folds.fold_run import FACTS, mask_path, read_facts, read_history
 from autoseg.metrics import METRICS
 from autoseg.model import fold_folder, load_plan
 from autoseg.options import ReportOptions
-from autoseg.report import Picture, ReportContent, ShownScores, Training, cut_stack, render_report
+from autoseg.reporting import Picture, ReportContent, ShownScores, Training, cut_stack, render_report
 
 log = logging.getLogger(__name__)
 

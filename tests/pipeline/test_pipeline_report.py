@@ -14,7 +14,7 @@ from autoseg.evaluation import summarize
 from autoseg.pipeline.prediction_report import list_targets, write_tables
 from autoseg.pipeline.report import choose_cases
 from autoseg.preparation import read_plan
-from autoseg.report import ShownScores
+from autoseg.reporting import ShownScores
 
 
 @pytest.fixture

@@ -1,0 +1,29 @@
+"""What people look at: cases beside their references, how training went, and the report of it all.
+
+The only room that knows matplotlib.
+"""
+
+from autoseg.reporting.cases import draw_case
+from autoseg.reporting.html import Picture, ReportContent, ShownScores, Training, render_report
+from autoseg.reporting.lesions import describe_lesions, list_lesions, render_case_table, render_lesion_table
+from autoseg.reporting.progress import draw_progress
+from autoseg.reporting.slices import cut_stack
+from autoseg.reporting.tracking import TRACKERS, Tracker, open_tracker
+
+__all__ = [
+    "TRACKERS",
+    "Picture",
+    "ReportContent",
+    "ShownScores",
+    "Tracker",
+    "Training",
+    "cut_stack",
+    "describe_lesions",
+    "draw_case",
+    "draw_progress",
+    "list_lesions",
+    "open_tracker",
+    "render_case_table",
+    "render_lesion_table",
+    "render_report",
+]
