@@ -1,4 +1,4 @@
-"""How far probabilities can be believed, and the one number that makes them more believable."""
+"""Calibration: the temperature that makes class probabilities honest, and how honest they are, out of fold."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from autoseg.core.cropped_probabilities import NEGLIGIBLE
 from autoseg.core.records import Calibration, CalibrationBin
 
 BINS = 15
-COLDEST, HOTTEST = 0.1, 10.0  # temperatures that are tried
+LOWEST, HIGHEST = 0.1, 10.0  # temperatures that are tried
 
 
 def temper(probabilities: np.ndarray, temperature: float, *, overlap: bool) -> np.ndarray:
-    """Probabilities as if the logits had been divided by a temperature; the most probable class stays.
+    """Probabilities after dividing the logits by a temperature; the most probable class stays the same.
 
-    What is negligible is 0 afterwards, so that voxels outside the head stay certain.
+    Negligible probabilities become 0, so that voxels outside the head stay certain.
 
     Source: Guo et al., arXiv:1706.04599.
 
@@ -29,16 +29,16 @@ def temper(probabilities: np.ndarray, temperature: float, *, overlap: bool) -> n
     Returns:
         (K,...) float32.
     """
-    shares = probabilities.astype(np.float32)
-    shares[shares < NEGLIGIBLE] = 0
+    tempered = probabilities.astype(np.float32)
+    tempered[tempered < NEGLIGIBLE] = 0
     if temperature == 1:
-        return shares
+        return tempered
     power = np.float32(1 / temperature)
     if overlap:
-        shares[shares > 1 - NEGLIGIBLE] = 1
-        raised, other = shares**power, (1 - shares) ** power
-        return raised / (raised + other)
-    raised = shares**power
+        tempered[tempered > 1 - NEGLIGIBLE] = 1
+        raised, complement = tempered**power, (1 - tempered) ** power
+        return raised / (raised + complement)
+    raised = tempered**power
     return raised / raised.sum(axis=0)
 
 
@@ -50,38 +50,53 @@ def draw_voxels(
     count: int,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Some voxels of a case, each as likely as any other.
+    """A uniform random sample of a case's voxels.
 
     Args:
         probabilities: (K,z,y,x) float32.
         truth: (K,z,y,x) bool, which classes or regions each voxel belongs to.
         counted: (z,y,x) bool, voxels that have a reference; None for all.
-        count: at most.
-        generator: draws them.
+        count: largest sample.
+        generator: of the sample.
 
     Returns:
         (n,K) float32 and (n,K) bool.
     """
-    places = np.arange(probabilities[0].size) if counted is None else np.flatnonzero(counted)
-    if len(places) > count:
-        places = generator.choice(places, count, replace=False)
-    return probabilities.reshape(len(probabilities), -1)[:, places].T, truth.reshape(len(truth), -1)[:, places].T
+    voxels = np.arange(probabilities[0].size) if counted is None else np.flatnonzero(counted)
+    if len(voxels) > count:
+        voxels = generator.choice(voxels, count, replace=False)
+    return probabilities.reshape(len(probabilities), -1)[:, voxels].T, truth.reshape(len(truth), -1)[:, voxels].T
 
 
-def calibrate(probabilities: np.ndarray, truth: np.ndarray, *, overlap: bool) -> Calibration:
-    """The temperature with the smallest negative log-likelihood, and the calibration error without and with it.
+def calibrate(probabilities: np.ndarray, truth: np.ndarray, folds: np.ndarray, *, overlap: bool) -> Calibration:
+    """Fit the temperature to all voxels, and measure out of fold what such a temperature gains.
+
+    The calibration error with temperature is that of each fold's voxels with the temperature fitted to the other
+    folds. With one fold, it is that of the voxels to which the temperature was fitted.
 
     Args:
         probabilities: (n,K) float32 of voxels.
         truth: (n,K) bool.
+        folds: (n,) str, the fold that held out each voxel's case.
         overlap: channels are regions; else classes that exclude each other, background first.
     """
     temperature = fit_temperature(probabilities, truth, overlap=overlap)
+    names = [str(name) for name in np.unique(folds)]
+    fold_temperatures = {}
+    if len(names) < 2:
+        tempered = temper(probabilities.T, temperature, overlap=overlap)
+    else:
+        tempered = np.empty(probabilities.T.shape, np.float32)
+        for name in names:
+            held_out = folds == name
+            fitted = fit_temperature(probabilities[~held_out], truth[~held_out], overlap=overlap)
+            tempered[:, held_out] = temper(probabilities[held_out].T, fitted, overlap=overlap)
+            fold_temperatures[name] = fitted
     before = make_bins(*_foreground(probabilities.T, truth.T, overlap=overlap))
-    tempered = temper(probabilities.T, temperature, overlap=overlap)
     after = make_bins(*_foreground(tempered, truth.T, overlap=overlap))
     return Calibration(
         temperature=temperature,
+        fold_temperatures=fold_temperatures,
         error_before=expected_error(before),
         error_after=expected_error(after),
         bins_before=before,
@@ -90,30 +105,31 @@ def calibrate(probabilities: np.ndarray, truth: np.ndarray, *, overlap: bool) ->
 
 
 def fit_temperature(probabilities: np.ndarray, truth: np.ndarray, *, overlap: bool) -> float:
-    """The temperature with the smallest negative log-likelihood of what is true.
+    """The temperature with the smallest negative log-likelihood of the truth.
 
     Args:
         probabilities, truth, overlap: as for ``calibrate``.
     """
-    shares = np.clip(probabilities.T.astype(np.float64), NEGLIGIBLE, 1 - NEGLIGIBLE)
-    # Voxels that say the same need be computed once only; most are certain background.
-    rows, counts = np.unique(np.concatenate([shares.round(5), truth.T]), axis=1, return_counts=True)
-    logs, rests, true = np.log(rows[: len(shares)]), np.log1p(-rows[: len(shares)]), rows[len(shares) :] > 0
+    clipped = np.clip(probabilities.T.astype(np.float64), NEGLIGIBLE, 1 - NEGLIGIBLE)
+    # Equal voxels are computed once; most are certain background.
+    rows, counts = np.unique(np.concatenate([clipped.round(5), truth.T]), axis=1, return_counts=True)
+    logs, complements = np.log(rows[: len(clipped)]), np.log1p(-rows[: len(clipped)])
+    true = rows[len(clipped) :] > 0
 
     def loss(log_temperature: float) -> float:
         power = np.exp(-log_temperature)
         if overlap:
-            scaled = np.where(true, rests - logs, logs - rests) * power
+            scaled = np.where(true, complements - logs, logs - complements) * power
             return float((np.logaddexp(0, scaled).sum(axis=0) * counts).sum())
         scaled = logs * power
         return float(((np.logaddexp.reduce(scaled, axis=0) - (scaled * true).sum(axis=0)) * counts).sum())
 
-    found = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
-    return float(round(np.exp(found.x), 4)) if found.fun < loss(0.0) else 1.0
+    best = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded")
+    return float(round(np.exp(best.x), 4)) if best.fun < loss(0.0) else 1.0
 
 
 def make_bins(probability: np.ndarray, is_foreground: np.ndarray) -> tuple[CalibrationBin, ...]:
-    """The reliability curve over bins of equal width.
+    """The reliability curve in bins of equal width.
 
     Args:
         probability: (n,) float, of being foreground.
@@ -140,13 +156,13 @@ def expected_error(bins: Sequence[CalibrationBin]) -> float:
 
     Source: Naeini et al., doi:10.1609/aaai.v29i1.9602.
     """
-    total = sum(found.voxels for found in bins)
-    apart = (
-        found.voxels * abs(found.confidence - found.frequency)
-        for found in bins
-        if found.confidence is not None and found.frequency is not None
+    total = sum(group.voxels for group in bins)
+    errors = (
+        group.voxels * abs(group.confidence - group.frequency)
+        for group in bins
+        if group.confidence is not None and group.frequency is not None
     )
-    return sum(apart) / total if total else 0.0
+    return sum(errors) / total if total else 0.0
 
 
 def _foreground(probabilities: np.ndarray, truth: np.ndarray, *, overlap: bool) -> tuple[np.ndarray, np.ndarray]:

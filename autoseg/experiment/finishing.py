@@ -18,7 +18,7 @@ from autoseg.evaluation.folders import write_scores
 from autoseg.evaluation.postprocessing import choose_settings, describe_setting
 from autoseg.evaluation.review import rank_doubts
 from autoseg.experiment.comparison import EMPTY_SCORE, Field, stop_if_asked
-from autoseg.experiment.held_out import FinishingSettings, Members, draw_case, finish_case, search_case
+from autoseg.experiment.held_out import FinishingSettings, HeldOutCase, Members, draw_case, finish_case, search_case
 from autoseg.metrics import METRICS
 
 log = logging.getLogger(__name__)
@@ -62,19 +62,20 @@ def finish(field: Field, members: Members, before: Scores, progress: Progress) -
     """
     calibration = _calibrate(field, members, progress)
     log.info(
-        "temperature %.3g: the expected calibration error goes from %.2g to %.2g",
+        "temperature %.3g: expected calibration error %.2g before and %.2g after (%s)",
         calibration.temperature,
         calibration.error_before,
         calibration.error_after,
+        "out of fold" if calibration.fold_temperatures else "on the voxels that it was fitted to",
     )
-    final, without = _search(field, members, calibration.temperature, progress)
-    scores, doubts = _finish_all(field, members, calibration.temperature, without, progress)
+    final, without = _search(field, members, calibration, progress)
+    scores, doubts = _finish_all(field, members, calibration, without, progress)
     plain, finished = _mean(field, before), _mean(field, scores)
     if final and not _is_better(field, plain, finished):
         log.info("post-processing of each label alone helps, of all together it does not; the masks stay as they are")
         final = {}
         nothing: dict[str, Settings] = {fold: {} for fold in without}
-        scores, doubts = _finish_all(field, members, calibration.temperature, nothing, progress)
+        scores, doubts = _finish_all(field, members, calibration, nothing, progress)
         finished = _mean(field, scores)
     write_scores(field.places.held_out, scores)
     _say_gain(field, final, plain, finished)
@@ -103,12 +104,18 @@ def _calibrate(field: Field, members: Members, progress: Progress) -> Calibratio
     return calibrate(
         np.concatenate([probabilities for probabilities, _ in ordered]),
         np.concatenate([truth for _, truth in ordered]),
+        np.repeat([held.fold for held in field.cases], [len(truth) for _, truth in ordered]),
         overlap=field.plan.outputs.overlap,
     )
 
 
+def _temperature(calibration: Calibration, held: HeldOutCase) -> float:
+    """Fitted without the case's fold, as far as there are others."""
+    return calibration.fold_temperatures.get(held.fold, calibration.temperature)
+
+
 def _search(
-    field: Field, members: Members, temperature: float, progress: Progress
+    field: Field, members: Members, calibration: Calibration, progress: Progress
 ) -> tuple[Settings, dict[str, Settings]]:
     """As ``choose_settings``."""
     folds = [held.fold for held in field.cases]
@@ -121,14 +128,17 @@ def _search(
         found[case] = tables
         stop_if_asked(field)
 
-    tasks = [(held.case.id, (held, members, temperature, field.target, EMPTY_SCORE)) for held in field.cases]
+    tasks = [
+        (held.case.id, (held, members, _temperature(calibration, held), field.target, EMPTY_SCORE))
+        for held in field.cases
+    ]
     field.run_cases(search_case, tasks, field.workers(len(tasks)), keep, "searching post-processing", progress)
     tables = {label: np.stack([found[held.case.id][label] for held in field.cases]) for label in field.labels}
     return choose_settings(tables, folds, higher_is_better=METRICS[field.target].higher_is_better)
 
 
 def _finish_all(
-    field: Field, members: Members, temperature: float, without: Mapping[str, Settings], progress: Progress
+    field: Field, members: Members, calibration: Calibration, without: Mapping[str, Settings], progress: Progress
 ) -> tuple[Scores, list[Doubt]]:
     """Masks, their scores and doubts; each case with the settings that were chosen without its fold."""
     scores: dict[str, CaseScores] = {}
@@ -148,7 +158,7 @@ def _finish_all(
                 FinishingSettings(
                     members=members,
                     configurations=field.configurations,
-                    temperature=temperature,
+                    temperature=_temperature(calibration, held),
                     settings=without[held.fold],
                     metrics=field.metrics,
                     empty_score=EMPTY_SCORE,

@@ -41,6 +41,7 @@ def render_experiment(found: Experiment) -> str:
         lines.append(
             f"calibration: temperature {found.calibration.temperature:.3g}, expected calibration error "
             f"{found.calibration.error_before:.2g} before and {found.calibration.error_after:.2g} after"
+            f"{' (out of fold)' if found.calibration.fold_temperatures else ''}"
         )
     if found.doubts:
         lines += ["", f"worth a look, {min(DOUBTS, len(found.doubts))} of {len(found.doubts)}:"]

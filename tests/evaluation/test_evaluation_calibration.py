@@ -55,9 +55,29 @@ def test_the_temperature_of_overconfident_probabilities_is_found(overlap, temper
         claimed = softmax(logits * temperature)
     found = fit_temperature(claimed.T, truth.T, overlap=overlap)
     assert found == pytest.approx(temperature, rel=0.05)
-    calibration = calibrate(claimed.T.astype(np.float32), truth.T, overlap=overlap)
+    folds = np.repeat(["0", "1"], 20_000)
+    calibration = calibrate(claimed.T.astype(np.float32), truth.T, folds, overlap=overlap)
     assert calibration.error_after < 0.01
     assert calibration.error_after <= calibration.error_before + 1e-3
+
+
+def test_a_fold_is_measured_with_the_temperature_of_the_others():
+    """Fold a claims 0.9 where 3 of 4 are foreground, b claims 0.9 where all are: a needs a temperature above 1 and b
+    one below, so that each makes the other worse; fitted to themselves, both errors would fall."""
+    probabilities = np.tile(np.float32([0.1, 0.9]), (800, 1))
+    truth = np.ones((800, 2), bool)
+    truth[0:400:4, 1] = False
+    truth[:, 0] = ~truth[:, 1]
+    folds = np.repeat(["a", "b"], 400)
+    found = calibrate(probabilities, truth, folds, overlap=False)
+
+    assert found.fold_temperatures["a"] < 1 < found.fold_temperatures["b"]
+    assert found.fold_temperatures["b"] == pytest.approx(np.log(9) / np.log(3), abs=1e-3)  # 0.9 becomes 3/4
+    assert found.error_before == pytest.approx(0.025, abs=1e-6)  # of all, 7/8 are foreground
+    alone = calibrate(probabilities[:400], truth[:400], folds[:400], overlap=False)
+    assert alone.fold_temperatures == {}
+    assert alone.error_after == pytest.approx(0.0, abs=1e-3)
+    assert found.error_after > found.error_before
 
 
 def test_calibration_error_by_hand():

@@ -42,15 +42,19 @@ class CalibrationBin(Record):
 
 
 class Calibration(Record):
-    """How far probabilities can be believed, on out-of-fold predictions.
+    """Reliability of the probabilities of out-of-fold predictions.
 
     Attributes:
-        temperature: the logits are divided by it.
-        error_before, error_after: expected calibration error, without and with the temperature.
+        temperature: the logits are divided by it; fitted to the voxels of all folds.
+        fold_temperatures: fold -> temperature fitted to the other folds, with which ``error_after`` and ``bins_after``
+            were measured on its voxels. Empty (one fold, or version 0.1): measured on the voxels that ``temperature``
+            was fitted to.
+        error_before, error_after: expected calibration error, without and with temperature.
         bins_before, bins_after: the reliability curve, without and with it.
     """
 
     temperature: PositiveFloat
+    fold_temperatures: dict[str, PositiveFloat] = Field(default_factory=dict)
     error_before: float
     error_after: float
     bins_before: tuple[CalibrationBin, ...]

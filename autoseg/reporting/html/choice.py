@@ -102,11 +102,12 @@ def show_calibration(content: ReportContent) -> Markup:
 
 
 def _describe_calibration(found: Calibration) -> str:
+    measured = "; measured on each fold with the temperature of the others" if found.fold_temperatures else ""
     return (
         f"On the dotted line a probability is what it says: of voxels at 0.7, seven in ten are foreground. Where a "
         f"curve lies below the line, fewer are than it says; above, more. The expected calibration error is "
         f"{found.error_before:.4f} as predicted, and {found.error_after:.4f} with logits divided by the temperature "
-        f"{found.temperature:.3g}."
+        f"{found.temperature:.3g}{measured}."
     )
 
 
