@@ -91,7 +91,7 @@ def load_plan(folder: Path) -> Plan:
     Raises:
         PlanError: missing or wrong.
     """
-    return read_record(Plan, folder / PLAN, remedy="copy the whole model folder again, or train again with --restart")
+    return read_record(Plan, folder / PLAN, advice="copy the whole model folder again, or train again with --restart")
 
 
 def save_weights(folder: Path, fold: str, weights: Mapping[str, torch.Tensor]) -> None:

@@ -54,7 +54,7 @@ def state(template, tmp_path):
     ],
 )
 def test_records_open(template, kind, path):
-    assert isinstance(read_record(kind, template / path, remedy="none"), kind)
+    assert isinstance(read_record(kind, template / path, advice="none"), kind)
 
 
 def test_a_checkpoint_opens(template):

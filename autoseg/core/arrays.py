@@ -104,39 +104,39 @@ def is_prepared(folder: Path, case_id: str, source_key: str) -> bool:
     if not path.exists():
         return False
     try:
-        return read_record(PreparedFacts, path, remedy="").source_key == source_key
+        return read_record(PreparedFacts, path, advice="").source_key == source_key
     except PlanError:
         return False
 
 
-def read_placement(folder: Path, case_id: str, *, remedy: str) -> Placement:
+def read_placement(folder: Path, case_id: str, *, advice: str) -> Placement:
     """How a preprocessed case sits in its scan, without its arrays.
 
     Raises:
-        PlanError: its record is missing or damaged; the message ends with ``remedy``.
+        PlanError: its record is missing or damaged; the message ends with ``advice``.
     """
-    return read_record(PreparedFacts, _facts_path(folder, case_id), remedy=remedy).placement
+    return read_record(PreparedFacts, _facts_path(folder, case_id), advice=advice).placement
 
 
-def read_prepared(folder: Path, case_ids: Iterable[str], *, remedy: str) -> list[PreparedCase]:
+def read_prepared(folder: Path, case_ids: Iterable[str], *, advice: str) -> list[PreparedCase]:
     """Open preprocessed cases: in memory when all are small together, else mapped from disk.
 
     Raises:
-        StaleError: arrays of a case are missing; the message ends with ``remedy``.
+        StaleError: arrays of a case are missing; the message ends with ``advice``.
     """
     ids = list(case_ids)
     missing = [case_id for case_id in ids if not _facts_path(folder, case_id).exists()]
     if missing:
-        raise StaleError(f"{folder} holds no arrays of {len(missing)} cases ({join_names(missing, limit=3)}); {remedy}")
+        raise StaleError(f"{folder} holds no arrays of {len(missing)} cases ({join_names(missing, limit=3)}); {advice}")
     mapped = sum((folder / f"{case_id}.image.npy").stat().st_size for case_id in ids) > MAPPED_ABOVE_BYTES
-    return [_read_one(folder, case_id, mapped, remedy) for case_id in ids]
+    return [_read_one(folder, case_id, mapped, advice) for case_id in ids]
 
 
-def read_priors(folder: Path, cases: Iterable[PreparedCase], *, remedy: str) -> list[PreparedCase]:
+def read_priors(folder: Path, cases: Iterable[PreparedCase], *, advice: str) -> list[PreparedCase]:
     """The cases with their priors from a folder of priors: in memory when all are small together, else mapped.
 
     Raises:
-        StaleError: a prior is missing or damaged; the message ends with ``remedy``.
+        StaleError: a prior is missing or damaged; the message ends with ``advice``.
     """
     cases = list(cases)
     paths = [_prior_path(folder, case.id) for case in cases]
@@ -144,12 +144,12 @@ def read_priors(folder: Path, cases: Iterable[PreparedCase], *, remedy: str) -> 
         mapped = sum(path.stat().st_size for path in paths) > MAPPED_ABOVE_BYTES
         priors = [read_array(path, mapped=mapped) for path in paths]
     except (OSError, ValueError) as error:
-        raise StaleError(f"a prior in {folder} is missing or damaged ({error}); {remedy}") from error
+        raise StaleError(f"a prior in {folder} is missing or damaged ({error}); {advice}") from error
     return [replace(case, prior=prior) for case, prior in zip(cases, priors, strict=True)]
 
 
-def _read_one(folder: Path, case_id: str, mapped: bool, remedy: str) -> PreparedCase:
-    facts = read_record(PreparedFacts, _facts_path(folder, case_id), remedy=remedy)
+def _read_one(folder: Path, case_id: str, mapped: bool, advice: str) -> PreparedCase:
+    facts = read_record(PreparedFacts, _facts_path(folder, case_id), advice=advice)
     try:
         image = read_array(folder / f"{case_id}.image.npy", mapped=mapped)
         label_path = folder / f"{case_id}.label.npy"
@@ -159,7 +159,7 @@ def _read_one(folder: Path, case_id: str, mapped: bool, remedy: str) -> Prepared
             lesions = Lesions(**{name: stored[name] for name in ("label", "size", "start", "points")})
         label = read_array(label_path, mapped=mapped)
     except (OSError, ValueError, KeyError) as error:
-        raise StaleError(f"the arrays of case {case_id} in {folder} are damaged ({error}); {remedy}") from error
+        raise StaleError(f"the arrays of case {case_id} in {folder} are damaged ({error}); {advice}") from error
     return PreparedCase(id=case_id, image=image, label=label, placement=facts.placement, lesions=lesions)
 
 

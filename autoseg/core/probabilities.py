@@ -26,11 +26,11 @@ def write_probabilities(path: Path, found: BoxedProbabilities, outputs: Outputs)
         )
 
 
-def read_probabilities(path: Path, outputs: Outputs, *, remedy: str) -> BoxedProbabilities:
+def read_probabilities(path: Path, outputs: Outputs, *, advice: str) -> BoxedProbabilities:
     """What ``write_probabilities`` wrote.
 
     Raises:
-        ModelError: missing, damaged, or of other labels; the message ends with ``remedy``.
+        ModelError: missing, damaged, or of other labels; the message ends with ``advice``.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -42,7 +42,7 @@ def read_probabilities(path: Path, outputs: Outputs, *, remedy: str) -> BoxedPro
                 overlap=outputs.overlap,
             )
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise ModelError(f"{path} is missing or damaged ({error}); {remedy}") from error
+        raise ModelError(f"{path} is missing or damaged ({error}); {advice}") from error
     if values != outputs.values:
-        raise ModelError(f"{path} holds probabilities of other labels ({values}) than the plan has; {remedy}")
+        raise ModelError(f"{path} holds probabilities of other labels ({values}) than the plan has; {advice}")
     return found

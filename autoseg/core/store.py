@@ -70,11 +70,11 @@ def write_record(path: Path, record: Record) -> None:
     write_text(path, render_record(record))
 
 
-def read_record(kind: type[R], path: Path, *, remedy: str) -> R:
+def read_record(kind: type[R], path: Path, *, advice: str) -> R:
     """Read and validate a JSON record.
 
     Args:
-        remedy: what the user can do when it is missing or wrong; ends the message.
+        advice: what the user can do when it is missing or wrong; ends the message.
 
     Raises:
         PlanError: missing, unreadable or invalid; the message names every wrong key.
@@ -82,10 +82,10 @@ def read_record(kind: type[R], path: Path, *, remedy: str) -> R:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise PlanError(f"{path} does not exist; {remedy}") from error
+        raise PlanError(f"{path} does not exist; {advice}") from error
     except OSError as error:
-        raise PlanError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
-    return parse_record(kind, content, path=path, remedy=remedy)
+        raise PlanError(f"{path} cannot be read ({error.strerror}); {advice}") from error
+    return parse_record(kind, content, path=path, advice=advice)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

@@ -228,7 +228,7 @@ def _wanted_cases(store: Store, asked: Asked) -> tuple[str, ...] | None:
     if asked.dataset_name is None:
         raise UsageError("a fold belongs to a planned dataset; name it with -d")
     path = store.preprocessed(asked.dataset_name) / "folds.json"
-    folds = read_record(Folds, path, remedy=f"plan the dataset first: autoseg_plan -d {asked.dataset_name}").folds
+    folds = read_record(Folds, path, advice=f"plan the dataset first: autoseg_plan -d {asked.dataset_name}").folds
     if not asked.fold.isdigit() or int(asked.fold) >= len(folds):
         raise UsageError(f"there is no fold {asked.fold}; {path} holds folds 0 to {len(folds) - 1}")
     held_out = folds[int(asked.fold)].validation

@@ -56,7 +56,7 @@ def _score_or_read(task: ScoringTask) -> CaseScores:
     path, key = task.kept / f"{task.case.id}.json", _make_key(task)
     if path.exists():
         try:
-            found = read_record(ScoredCase, path, remedy="score again")
+            found = read_record(ScoredCase, path, advice="score again")
         except PlanError:  # of another version, or damaged: it is only a copy
             found = None
         if found is not None and found.key == key:

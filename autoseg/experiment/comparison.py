@@ -102,7 +102,7 @@ def list_held_out(
                 outputs=plan.outputs,
                 masks={name: mask_path(folder, case) for name, folder in here.items()},
                 probabilities={name: probabilities_path(folder, case) for name, folder in here.items()},
-                remedy="delete it and run the same command again, which makes it anew",
+                advice="delete it and run the same command again, which makes it anew",
             )
             found.append(held)
     return tuple(found)
@@ -196,7 +196,7 @@ def _read_study(path: Path, key: str) -> CaseStudy | None:
     if not path.exists():
         return None
     try:
-        found = read_record(CaseStudy, path, remedy="")
+        found = read_record(CaseStudy, path, advice="")
     except PlanError:
         return None  # of another version, or damaged: it is made anew
     return found if found.key == key else None

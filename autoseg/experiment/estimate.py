@@ -74,14 +74,14 @@ def estimate_predicting(
         arrays: configuration -> folder of its preprocessed cases.
         device: where networks will be computed.
     """
-    remedy = f"make it with: autoseg_plan -d {plan.dataset} --keep"
+    advice = f"make it with: autoseg_plan -d {plan.dataset} --keep"
     seconds: dict[str, float] = {}
     for name in dict.fromkeys(job.configuration for job in jobs):
         call_s, tiling = time_tile(plan, name, device), plan.configurations[name].tiling
         for job in jobs:
             if job.configuration == name:
                 shapes = (
-                    read_placement(arrays[name], case, remedy=remedy).shape
+                    read_placement(arrays[name], case, advice=advice).shape
                     for case in folds.folds[int(job.fold)].validation
                 )
                 calls = sum(count_calls(shape, tiling, networks=1) for shape in shapes)

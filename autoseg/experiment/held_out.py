@@ -38,7 +38,7 @@ class HeldOutCase:
         fold: that held it out.
         outputs: of the plan.
         masks, probabilities: configuration -> file.
-        remedy: what to do when a file is damaged.
+        advice: what to do when a file is damaged.
     """
 
     dataset: Dataset
@@ -47,7 +47,7 @@ class HeldOutCase:
     outputs: Outputs
     masks: Mapping[str, Path]
     probabilities: Mapping[str, Path]
-    remedy: str
+    advice: str
 
     def label(self) -> Label:
         """The reference, on the scan's own grid."""
@@ -185,14 +185,14 @@ class CaseRegion:
     def __init__(self, held: HeldOutCase, label: Label, configurations: Sequence[str], *, margin: int = 0) -> None:
         self.held, self.label = held, label
         self.found = {
-            name: read_probabilities(held.probabilities[name], held.outputs, remedy=held.remedy)
+            name: read_probabilities(held.probabilities[name], held.outputs, advice=held.advice)
             for name in configurations
         }
         for name, found in self.found.items():
             if found.shape != label.voxels.shape:
                 raise DataError(
                     f"case {held.case.id}: {held.probabilities[name]} has the shape {found.shape} and the label "
-                    f"{label.voxels.shape}; {held.remedy}"
+                    f"{label.voxels.shape}; {held.advice}"
                 )
         there = label.voxels != 0
         own: list[Box] = [bounding_box(there)] if there.any() else []

@@ -93,7 +93,7 @@ def read_job_status(results: Path, job: Job, validation: Sequence[str]) -> Stand
     """
     here = fold_folder(results / job.configuration, job.fold)
     try:
-        facts = read_record(TrainedFold, here / FACTS, remedy="")
+        facts = read_record(TrainedFold, here / FACTS, advice="")
     except PlanError:
         facts = None  # not begun; or training will say what is wrong
     trained = (here / WEIGHTS).exists()

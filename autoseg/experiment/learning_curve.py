@@ -101,7 +101,7 @@ def render_curve(curve: LearningCurve) -> str:
 def _choose_cases(store: Store, plan: Plan, sizes: Sequence[int]) -> None:
     """Choose subsets of sizes that were not chosen yet; those that were stay."""
     try:
-        before = read_record(Subsets, store.preprocessed(plan.dataset) / FILE, remedy="")
+        before = read_record(Subsets, store.preprocessed(plan.dataset) / FILE, advice="")
     except PlanError:
         make_subset_file(store, plan.dataset, sizes)
         return

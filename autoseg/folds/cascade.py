@@ -56,8 +56,8 @@ def add_priors(
         largest = max(math.prod(prepared[case].placement.grid.shape) for case in todo)
         workers = count_workers(math.ceil(len(todo) / CASES_PER_WORKER), largest * BYTES_PER_VOXEL + WORKER_BYTES)
         run_cases(_prepare_prior, tasks, workers, lambda case, done: None, "preparing masks", progress)
-    remedy = f"delete {folder} and run the same command again"
-    return {case.id: case for case in read_priors(folder, prepared.values(), remedy=remedy)}
+    advice = f"delete {folder} and run the same command again"
+    return {case.id: case for case in read_priors(folder, prepared.values(), advice=advice)}
 
 
 def find_masks(source: Path, plan: Plan, folds: Folds, cases: list[str]) -> dict[str, Path]:
@@ -138,7 +138,7 @@ def _check_fold(source: Path, fold: str, cases: list[str], train: str) -> None:
     """Whether a trained fold held these cases out, and has predicted them."""
     here = fold_folder(source, fold)
     restart = f"train it anew with: {train} -f {fold} --restart"
-    facts = read_facts(here, remedy=restart)
+    facts = read_facts(here, advice=restart)
     others = [case for case in cases if case not in facts.validation]
     if others:
         raise ModelError(

@@ -94,7 +94,7 @@ class FoldRun:
                     f"{FACTS} back, or begin anew with --restart"
                 )
             return
-        former = read_facts(self.here, remedy="begin anew with --restart")
+        former = read_facts(self.here, advice="begin anew with --restart")
         self.former = former
         moved = set(former.train) ^ set(self.fold.train) | set(former.validation) ^ set(self.fold.validation)
         if moved:
@@ -302,9 +302,9 @@ def probabilities_path(here: Path, case_id: str) -> Path:
     return here / "validation" / f"{case_id}.npz"
 
 
-def read_facts(here: Path, *, remedy: str) -> TrainedFold:
+def read_facts(here: Path, *, advice: str) -> TrainedFold:
     """What was trained in a fold's folder."""
-    return read_record(TrainedFold, here / FACTS, remedy=remedy)
+    return read_record(TrainedFold, here / FACTS, advice=advice)
 
 
 def hash_fold(fold_name: str) -> int:

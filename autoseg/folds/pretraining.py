@@ -195,15 +195,15 @@ def _gather(
     dataset = open_raw(store, plan.dataset)
     settings = plan.configurations[name].preprocessing
     folder = arrays_folder(store.preprocessed(plan.dataset), settings)
-    remedy = f"make them with: autoseg_plan -d {plan.dataset} --keep"
+    advice = f"make them with: autoseg_plan -d {plan.dataset} --keep"
     ids = _choose_cases(store, dataset, options.fold)
     keys = {case.id: case_key(dataset, case) for case in dataset.cases}
     old = [case for case in ids if not is_prepared(folder, case, keys[case])]
     if old:
         raise StaleError(
-            f"the arrays of {len(old)} cases are missing or older than their scans ({old[0]} ...); {remedy}"
+            f"the arrays of {len(old)} cases are missing or older than their scans ({old[0]} ...); {advice}"
         )
-    prepared = read_prepared(folder, ids, remedy=remedy)
+    prepared = read_prepared(folder, ids, advice=advice)
     if options.scans is None:
         return prepared
     cases, failures = find_scans(options.scans, plan.channels)
@@ -213,7 +213,7 @@ def _gather(
     further = dataset.model_copy(update={"cases": renamed})
     own = store.preprocessed(plan.dataset) / folder.name.replace("arrays", "scans")
     prepare_scans(further, own, settings, options.workers, progress)
-    return prepared + read_prepared(own, [case.id for case in renamed], remedy="run the same command again")
+    return prepared + read_prepared(own, [case.id for case in renamed], advice="run the same command again")
 
 
 def _choose_cases(store: Store, dataset: Dataset, fold_name: str) -> list[str]:
@@ -264,7 +264,7 @@ def _claim(folder: Path, fold_name: str, plan: Plan, facts: Pretraining, restart
         log.info("removed %s to begin anew", here)
     path = folder / PRETRAINING
     if path.exists() and any(folder.glob("fold_*")):
-        before = read_record(Pretraining, path, remedy=f"delete {folder} and begin anew")
+        before = read_record(Pretraining, path, advice=f"delete {folder} and begin anew")
         same = (before.identity, before.masked_share, before.block) == (facts.identity, facts.masked_share, facts.block)
         if not same:
             raise ModelError(

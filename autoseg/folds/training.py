@@ -196,17 +196,17 @@ def _read_arrays(
         StaleError: arrays are missing, or older than the plan or the raw files.
     """
     folder = arrays_folder(store.preprocessed(dataset.name), configuration.preprocessing)
-    remedy = f"make them with: autoseg_plan -d {dataset.name} --keep"
+    advice = f"make them with: autoseg_plan -d {dataset.name} --keep"
     if not folder.exists():
-        raise StaleError(f"there are no arrays with the preprocessing that the plan now gives '{name}'; {remedy}")
+        raise StaleError(f"there are no arrays with the preprocessing that the plan now gives '{name}'; {advice}")
     ids = [*fold.train, *fold.validation]
     cases: dict[str, Case] = {case.id: case for case in dataset.cases}
     old = [case for case in ids if not is_prepared(folder, case, case_key(dataset, cases[case]))]
     if old:
         raise StaleError(
-            f"the arrays of {len(old)} cases are missing or older than their scans ({old[0]} ...); {remedy}"
+            f"the arrays of {len(old)} cases are missing or older than their scans ({old[0]} ...); {advice}"
         )
-    return {case.id: case for case in read_prepared(folder, ids, remedy=remedy)}
+    return {case.id: case for case in read_prepared(folder, ids, advice=advice)}
 
 
 def _claim(folder: Path, fold_name: str, plan: Plan, name: str, restart: bool) -> None:

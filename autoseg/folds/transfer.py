@@ -161,7 +161,7 @@ def _transfer(
 def _keep_former(store: Store, plan: Plan) -> Plan:
     """The plan with the transfers that the plan on disk has, while their weights are there and still fit."""
     try:
-        before = read_record(Plan, store.preprocessed(plan.dataset) / "plan.json", remedy="")
+        before = read_record(Plan, store.preprocessed(plan.dataset) / "plan.json", advice="")
     except PlanError:
         return plan
     folder = starts_folder(store, plan.dataset)

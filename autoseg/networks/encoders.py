@@ -256,10 +256,10 @@ def _drop_unused(network: nn.Module, channels: int) -> None:
 def _fetch(name: str) -> Tensors:
     """The encoder's ImageNet weights from the hub, or from what an earlier fetch left on this machine."""
     door = open_door()
-    remedy = "or give a file of them, fetched elsewhere, as network.options.weights"
+    advice = "or give a file of them, fetched elsewhere, as network.options.weights"
     known = door.encoders.encoders.get(name, {}).get("pretrained_settings", {})
     if not name.startswith(TIMM) and IMAGENET not in known:
-        raise ModelError(f"the hub has no ImageNet weights of encoder '{name}'; choose another encoder, {remedy}")
+        raise ModelError(f"the hub has no ImageNet weights of encoder '{name}'; choose another encoder, {advice}")
     where = (
         "timm's place on huggingface.co" if name.startswith(TIMM) else f"huggingface.co/{known[IMAGENET]['repo_id']}"
     )
@@ -269,7 +269,7 @@ def _fetch(name: str) -> Tensors:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(
             f"the ImageNet weights of encoder '{name}' are not on this machine, and {where} cannot be reached "
-            f"({reason[:120]}); connect it once, {remedy}"
+            f"({reason[:120]}); connect it once, {advice}"
         ) from error
     return dict(made.state_dict())
 

@@ -47,9 +47,9 @@ def read_tensors(path: Path) -> Tensors:
     Raises:
         ModelError: the file is missing, cannot be read so, or holds no tensors.
     """
-    remedy = "give a file of named tensors as network.options.weights: safetensors, or a torch state_dict"
+    advice = "give a file of named tensors as network.options.weights: safetensors, or a torch state_dict"
     if not path.is_file():
-        raise ModelError(f"the weights {path} do not exist; {remedy}")
+        raise ModelError(f"the weights {path} do not exist; {advice}")
     try:
         if path.suffix == ".safetensors":
             content: Any = load_file(path, device="cpu")
@@ -59,7 +59,7 @@ def read_tensors(path: Path) -> Tensors:
         # torch's own message advises to run the code.
         damaged = not isinstance(error, pickle.UnpicklingError)
         cause = str(error).splitlines()[0] if damaged and str(error) else "it is damaged or holds more than tensors"
-        raise ModelError(f"the weights {path} cannot be opened without running code ({cause}); {remedy}") from error
+        raise ModelError(f"the weights {path} cannot be opened without running code ({cause}); {advice}") from error
     nest = next((key for key in _NESTS if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)), None)
     content = content if nest is None else content[nest]
     tensors = (
@@ -68,7 +68,7 @@ def read_tensors(path: Path) -> Tensors:
         else {}
     )
     if not tensors:
-        raise ModelError(f"the weights {path} hold no named tensors; {remedy}")
+        raise ModelError(f"the weights {path} hold no named tensors; {advice}")
     return tensors
 
 

@@ -108,4 +108,4 @@ def _read_scores(folder: Path) -> Scores:
         raise UsageError(
             f"{folder} holds no scores.json; score it with autoseg_evaluate, or give the labels with -r or -d"
         )
-    return read_record(Scores, path, remedy="score the masks again with autoseg_evaluate")
+    return read_record(Scores, path, advice="score the masks again with autoseg_evaluate")

@@ -17,7 +17,7 @@ from autoseg.options import PlanOptions
 from autoseg.pipeline.planning_defaults import Wanted, choose_preset
 from autoseg.planning import add_recipes, check_sites, make_plan, price_step
 from autoseg.preparation.arrays import prepare_arrays
-from autoseg.preparation.edits import Edited, PendingFile, remedy, settle
+from autoseg.preparation.edits import Edited, PendingFile, advice, settle
 from autoseg.preparation.left_out import leave_out, write_left_out
 from autoseg.preparation.measuring import measure_dataset
 from autoseg.preparation.raw import LEFT_OUT, case_key, open_raw
@@ -145,7 +145,7 @@ def _settle_plan(
         return settle(path, plan, edited, dataset.name), starts
     from autoseg.preparation.checks import check_plan  # imports torch, which workers never need
 
-    plan = read_record(Plan, path, remedy=remedy(dataset.name))
+    plan = read_record(Plan, path, advice=advice(dataset.name))
     check_plan(plan, dataset, path)
     log.info("%s is used as it is", path)
     return PendingFile(path=path, record=plan, fate="keep"), ()

@@ -148,7 +148,7 @@ def _describe(wanted: Wanted) -> str:
 def _planned_before(store: Store, name: str) -> Wanted | None:
     """What the plan on disk was made for; None where there is none, or none that can be read (planning says why)."""
     try:
-        plan = read_record(Plan, store.preprocessed(name) / "plan.json", remedy="")
+        plan = read_record(Plan, store.preprocessed(name) / "plan.json", advice="")
     except PlanError:
         return None
     return Wanted(

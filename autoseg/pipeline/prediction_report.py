@@ -73,7 +73,7 @@ def write_tables(output: Path, masks: Sequence[Path], failed: Collection[str]) -
     """
     again = "delete it and run the same command again"
     paths = sorted((output / RECORDS).glob("*.lesions.json"))
-    found = {path: read_record(CaseLesions, path, remedy=again) for path in paths}
+    found = {path: read_record(CaseLesions, path, advice=again) for path in paths}
     own = {found[path].model for mask in masks if (path := MaskPlace.of_mask(mask).lesions) in found}
     cases = sorted(
         (case for case in found.values() if case.model in own and case.case not in failed), key=lambda case: case.case

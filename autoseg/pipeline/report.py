@@ -114,7 +114,7 @@ def _read_trainings(home: Path, dataset: str) -> list[Training]:
         for fold in subfolders(home / name):
             here = home / name / fold
             if fold.startswith("fold_") and (here / FACTS).exists():
-                facts = read_facts(here, remedy=f"train the fold anew: autoseg_train -d {dataset} -c {name} --restart")
+                facts = read_facts(here, advice=f"train the fold anew: autoseg_train -d {dataset} -c {name} --restart")
                 scores = _read_optional(Scores, here / SCORES)
                 found.append(Training(configuration=name, facts=facts, history=tuple(_read_rows(here)), scores=scores))
     if not found:
@@ -138,7 +138,7 @@ def _read_optional(kind: type[R], path: Path) -> R | None:
     Raises:
         PlanError: it is there, but wrong.
     """
-    return read_record(kind, path, remedy="delete it or make it again, then report again") if path.exists() else None
+    return read_record(kind, path, advice="delete it or make it again, then report again") if path.exists() else None
 
 
 def _read_plan(home: Path, main: str, names: Sequence[str], notes: Notes) -> Plan:

@@ -192,7 +192,7 @@ def prepare(store: Store, options: RunOptions, progress: Progress) -> Setup:
 def _read_state(places: ExperimentPaths) -> RunState:
     if not places.state.exists():
         return RunState()
-    return read_record(RunState, places.state, remedy="delete it; only the time spent so far is forgotten")
+    return read_record(RunState, places.state, advice="delete it; only the time spent so far is forgotten")
 
 
 def _say_how_long(setup: Setup, options: RunOptions) -> None:
@@ -267,7 +267,7 @@ def _conclude(
     key = _outcome_key(setup, configurations, options)
     if course.state.concluded == key and (places.best / BEST_RECORD).exists() and places.outcome.exists():
         log.info("everything is done already; %s holds what was found", places.outcome)
-        return read_record(Experiment, places.outcome, remedy="delete it and run the same command again")
+        return read_record(Experiment, places.outcome, advice="delete it and run the same command again")
     scene = Field(
         plan=plan,
         dataset=setup.dataset,

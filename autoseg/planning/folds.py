@@ -101,7 +101,7 @@ def read_folds_content(content: Any, *, cases: Collection[str], source: str, see
             case out twice.
     """
     if isinstance(content, dict) and "folds" in content:
-        ours = parse_record(Folds, json.dumps(content), path=Path(source), remedy="correct the file")
+        ours = parse_record(Folds, json.dumps(content), path=Path(source), advice="correct the file")
         folds, seed = [(list(fold.train), list(fold.validation)) for fold in ours.folds], ours.seed
     else:
         folds = _read_splits(content, source)

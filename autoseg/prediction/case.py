@@ -116,12 +116,12 @@ def case_rows(
         if not is_memory_shortage(error):
             raise
         tile = "x".join(map(str, tiling.tile_size))
-        remedy = (
+        advice = (
             "close other programs on it (nvidia-smi shows them) or use --device cpu" if gpu else "close other programs"
         )
         raise MemoryShortageError(
             f"case {case.id}: {device} has too little free memory for a tile of {tile} voxels with {model.name}; "
-            f"{remedy}, or predict with a configuration of smaller patches"
+            f"{advice}, or predict with a configuration of smaller patches"
         ) from error
 
 

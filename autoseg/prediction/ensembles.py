@@ -65,7 +65,7 @@ def load_ensemble(folder: Path, folds: Sequence[str] | None, device: torch.devic
         model = load_model(folder, folds, device)
         return Ensemble(name=model.name, members=(model,))
     again = "copy the whole folder again, or delete it and run autoseg_run again"
-    best = read_record(BestModel, folder / BEST_RECORD, remedy=again)
+    best = read_record(BestModel, folder / BEST_RECORD, advice=again)
     missing = [name for name in best.members if not (folder / name).is_dir()]
     if missing or not best.members:
         raise ModelError(f"{folder} holds no model '{(missing or ['?'])[0]}', a member of the best; {again}")

@@ -63,7 +63,7 @@ class MaskPlace:
     def read(self) -> MaskRecord | None:
         """The record, or None without one that can be read."""
         try:
-            return read_record(MaskRecord, self.record, remedy="")
+            return read_record(MaskRecord, self.record, advice="")
         except PlanError:
             return None
 

@@ -71,7 +71,7 @@ def write_doubts(output: Path, masks: Sequence[Path], failed: Collection[str]) -
     """
     again = "delete it and run the same command again"
     found = {
-        path: read_record(CaseDoubt, path, remedy=again) for path in sorted((output / RECORDS).glob("*.doubt.json"))
+        path: read_record(CaseDoubt, path, advice=again) for path in sorted((output / RECORDS).glob("*.doubt.json"))
     }
     own = {found[path].model for mask in masks if (path := MaskPlace.of_mask(mask).doubt) in found}
     doubts = [case.doubt for case in found.values() if case.model in own and case.doubt.case not in failed]

@@ -64,11 +64,11 @@ def settle(path: Path, made: R, edited: Edited, name: str) -> PendingFile[R]:
     if not is_edited(path) or path.read_text() == render_record(made):
         return PendingFile(path=path, record=made, fate="write")
     if edited == "refuse":
-        raise PlanError(f"{path} was edited by hand; {remedy(name)}")
+        raise PlanError(f"{path} was edited by hand; {advice(name)}")
     if edited == "replace":
         return PendingFile(path=path, record=made, fate="replace")
     log.info("%s was edited by hand and is used as it is", path)
-    return PendingFile(path=path, record=read_record(type(made), path, remedy=remedy(name)), fate="keep")
+    return PendingFile(path=path, record=read_record(type(made), path, advice=advice(name)), fate="keep")
 
 
 def is_edited(path: Path) -> bool:
@@ -77,7 +77,7 @@ def is_edited(path: Path) -> bool:
     return path.exists() and (not seal.exists() or seal.read_text() != sha256(path))
 
 
-def remedy(name: str) -> str:
+def advice(name: str) -> str:
     """What a user can do about an edited file, the last clause of a message."""
     return f"autoseg_plan -d {name} --keep uses it as it is, --replace makes it new (and keeps a copy)"
 

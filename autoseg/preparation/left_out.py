@@ -54,5 +54,5 @@ def read_left_out(path: Path, keys: Mapping[str, str]) -> dict[str, str]:
     """
     if not path.exists():
         return {}
-    noted = read_record(LeftOut, path, remedy="delete it and run autoseg_plan --skip-bad again")
+    noted = read_record(LeftOut, path, advice="delete it and run autoseg_plan --skip-bad again")
     return {case: why for case, why in noted.why.items() if case in keys and keys[case] == noted.keys.get(case)}

@@ -71,4 +71,4 @@ def read_plan(store: Store, name: str) -> Plan:
     if not path.exists() and not store.raw(name).exists():
         known = ", ".join(store.datasets()) or "none"
         raise UsageError(f"there is no dataset '{name}' in {store.raw(name).parent}; there are: {known}")
-    return read_record(Plan, path, remedy=f"make it with: autoseg_plan -d {name}")
+    return read_record(Plan, path, advice=f"make it with: autoseg_plan -d {name}")

@@ -41,7 +41,7 @@ class FoldOptions:
 def read_folds(store: Store, name: str) -> Folds:
     """The folds of a dataset as they stand on disk."""
     path = store.preprocessed(name) / "folds.json"
-    return read_record(Folds, path, remedy=f"make it with: autoseg_plan -d {name}")
+    return read_record(Folds, path, advice=f"make it with: autoseg_plan -d {name}")
 
 
 def import_folds(path: Path, cases: Collection[str]) -> Folds:
@@ -123,7 +123,7 @@ def check_folds(folds: Folds, cases: set[str], path: Path) -> None:
 def _folds_before(path: Path) -> Folds | None:
     """The folds on disk; None where there are none, or none that can be read (settling says what is wrong)."""
     try:
-        return read_record(Folds, path, remedy="")
+        return read_record(Folds, path, advice="")
     except PlanError:
         return None
 

@@ -33,7 +33,7 @@ def make_subset_file(store: Store, name: str, sizes: Sequence[int], *, seed: int
     plan = read_plan(store, name)
     folder = store.preprocessed(name)
     again = f"make it with: autoseg_plan -d {name}"
-    fingerprint = read_record(Fingerprint, folder / "fingerprint.json", remedy=again)
+    fingerprint = read_record(Fingerprint, folder / "fingerprint.json", advice=again)
     subsets = make_subsets(fingerprint, read_folds(store, name), sizes, seed=plan.seed if seed is None else seed)
     write_record(folder / FILE, subsets)
     log.info("wrote %s", folder / FILE)
@@ -62,7 +62,7 @@ def take_subset(store: Store, plan: Plan, name: str, fold_name: str, fold: Fold,
         raise UsageError(f"'{name}' is a cascade, whose source has seen every case; use --subset with another one")
     path = store.preprocessed(plan.dataset) / FILE
     again = f"make it with: autoseg_subset -d {plan.dataset} -n {size}"
-    subsets = read_record(Subsets, path, remedy=again)
+    subsets = read_record(Subsets, path, advice=again)
     if size not in subsets.sizes:
         known = ", ".join(map(str, subsets.sizes))
         raise UsageError(f"there is no subset of {size} cases of {plan.dataset}, only of {known}; {again}")

@@ -92,7 +92,7 @@ def translate_plan(
         "configurations": configurations,
     }
     try:
-        return parse_record(Plan, json.dumps(values), path=where, remedy="it does not fit together; copy it again")
+        return parse_record(Plan, json.dumps(values), path=where, advice="it does not fit together; copy it again")
     except PlanError as error:
         raise ModelError(str(error)) from error
 

@@ -122,7 +122,7 @@ def compare(task: Task, peer: Peer, folder: Path, cores: tuple[int, ...], argume
         workers=workers,
         cores=cores,
     )
-    cases = read_prepared(folder, [case.id for case in task.cases], remedy="")
+    cases = read_prepared(folder, [case.id for case in task.cases], advice="")
     count = arguments.batches
     found: list[list[dict[str, float]]] = [[], []]
     cpu = torch.device("cpu")
@@ -147,7 +147,7 @@ def compare(task: Task, peer: Peer, folder: Path, cores: tuple[int, ...], argume
 def time_gpu(task: Task, folder: Path, arguments: argparse.Namespace) -> None:
     """Ours alone, changed by torch on the first GPU, with the cases there."""
     device = torch.device("cuda")
-    cases = read_prepared(folder, [case.id for case in task.cases], remedy="")
+    cases = read_prepared(folder, [case.id for case in task.cases], advice="")
     free, _ = torch.cuda.mem_get_info(device)
     volumes = cache_on_device(cases, device, free_bytes=free, reserved_bytes=0)
     with Batches(cases, task.configuration, seed=0, workers=2, device=device, volumes=volumes) as batches:

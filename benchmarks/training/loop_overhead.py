@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, store: Store, plan: Plan) -> None:
     if "planned" in args.cases:
         folder = arrays_folder(store.preprocessed(args.dataset), plan.configurations[NAME].preprocessing)
         ids = read_folds(store, args.dataset).folds[0].train
-        cases = read_prepared(folder, ids, remedy=f"make them with: autoseg_plan -d {args.dataset} --keep")
+        cases = read_prepared(folder, ids, advice=f"make them with: autoseg_plan -d {args.dataset} --keep")
         measure(args.dataset, plan, cases, args.steps, args.rounds)
     if "made" in args.cases:
         larger = enlarge(plan)

@@ -26,7 +26,7 @@ CASE = PreparedCase(id="a", image=np.zeros((1, *SHAPE), np.float32), label=None,
 def test_a_prior_comes_back_and_is_mapped_when_many(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(arrays, "MAPPED_ABOVE_BYTES", limit)
     write_prior(tmp_path / "priors", "a", PRIOR, PLACE, "key")
-    (case,) = read_priors(tmp_path / "priors", [CASE], remedy="")
+    (case,) = read_priors(tmp_path / "priors", [CASE], advice="")
     assert case.prior.dtype == np.uint8
     assert np.array_equal(case.prior, PRIOR)
     assert isinstance(case.prior, np.memmap) == (limit == 0)
@@ -45,10 +45,10 @@ def test_a_damaged_or_missing_prior_is_said(tmp_path):
     path = tmp_path / "a.prior.npy"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(StaleError, match=r"is missing or damaged .*; do this"):
-        read_priors(tmp_path, [CASE], remedy="do this")
+        read_priors(tmp_path, [CASE], advice="do this")
     path.unlink()
     with pytest.raises(StaleError, match=r"is missing or damaged .*; do this"):
-        read_priors(tmp_path, [CASE], remedy="do this")
+        read_priors(tmp_path, [CASE], advice="do this")
 
 
 NORMAL = np.random.default_rng(0).standard_normal((2, 10, 20, 30), dtype=np.float32)
@@ -100,7 +100,7 @@ def test_cases_of_either_precision_come_back_side_by_side(tmp_path, monkeypatch,
     for name, image in images.items():
         case = PreparedCase(id=name, image=image, label=None, placement=PLACE, lesions=None)
         write_prepared(tmp_path, case, "key")
-    for case in read_prepared(tmp_path, ["a", "b"], remedy=""):
+    for case in read_prepared(tmp_path, ["a", "b"], advice=""):
         assert case.image.dtype == images[case.id].dtype
         assert np.array_equal(case.image, images[case.id])
         assert isinstance(case.image, np.memmap) == (limit == 0)

@@ -11,7 +11,7 @@ FOLDS = '{"schema": 1, "seed": 1, "folds": [{"train": ["a"], "validation": ["b"]
 
 
 def parse(text):
-    return parse_record(Folds, text, path=Path("folds.json"), remedy="make it anew")
+    return parse_record(Folds, text, path=Path("folds.json"), advice="make it anew")
 
 
 def test_a_record_survives_the_disk():

@@ -54,7 +54,7 @@ def test_folders_of_a_dataset(tmp_path):
 
 def test_a_missing_record_says_what_to_do(tmp_path):
     with pytest.raises(PlanError, match=r"fold\.json does not exist; run it"):
-        read_record(Fold, tmp_path / "fold.json", remedy="run it")
+        read_record(Fold, tmp_path / "fold.json", advice="run it")
 
 
 def test_the_group_of_entry_points_is_the_plural():

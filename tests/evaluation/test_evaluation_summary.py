@@ -67,7 +67,7 @@ def test_conventions_say_what_empty_masks_score():
 def test_scores_survive_the_disk():
     scores = summarize([case("a", core=0.2, oedema=None)], ["dice"])
 
-    assert parse_record(Scores, render_record(scores), path=Path("scores.json"), remedy="score again") == scores
+    assert parse_record(Scores, render_record(scores), path=Path("scores.json"), advice="score again") == scores
 
 
 def test_no_case_is_an_error():
@@ -164,5 +164,5 @@ def test_scores_of_older_files_are_still_read():
         "minimum": null, "maximum": null}}}}""",
     )
 
-    found = parse_record(Scores, older[1], path=older[0], remedy="score again")
+    found = parse_record(Scores, older[1], path=older[0], advice="score again")
     assert (found.preset, found.missing, found.summary["core"]["dice"].interval) == (None, (), None)

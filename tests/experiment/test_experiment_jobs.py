@@ -137,5 +137,5 @@ def test_steps_are_tried_where_nothing_was_begun(plan, monkeypatch):
 
 
 def test_a_record_of_a_fold_is_read_as_training_writes_it(trained):
-    found = read_record(TrainedFold, trained / "autoseg_results/Tiny/3d/fold_0/fold.json", remedy="")
+    found = read_record(TrainedFold, trained / "autoseg_results/Tiny/3d/fold_0/fold.json", advice="")
     assert found.steps == 4

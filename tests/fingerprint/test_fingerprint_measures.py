@@ -201,7 +201,7 @@ def test_dataset_intensities_come_from_cases_with_foreground(two):
 
 def test_a_fingerprint_survives_its_file_with_one_line_per_lesion(two):
     text = render_record(two)
-    assert parse_record(Fingerprint, text, path=Path("fingerprint.json"), remedy="") == two
+    assert parse_record(Fingerprint, text, path=Path("fingerprint.json"), advice="") == two
     assert sum("volume_ml" in line and "centre" in line for line in text.splitlines()) == 2
 
 

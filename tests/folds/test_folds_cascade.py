@@ -125,7 +125,7 @@ def test_priors_are_the_masks_on_the_cascade_s_grid(cascade_root):
 
 
 def moved_label(folder, number, voxels, grid, model):
-    (case,) = read_prepared(folder, [f"case{number}"], remedy="")
+    (case,) = read_prepared(folder, [f"case{number}"], advice="")
     return prepare_label(Label(voxels=voxels, grid=grid), case.placement, model.configuration.preprocessing)
 
 
@@ -159,7 +159,7 @@ def test_the_mask_is_that_of_the_cascade_fed_with_the_file_that_its_source_write
     told = 0
     for number in range(6):
         voxels, grid = read_voxels(tmp_path / "3d_lowres" / f"case{number}.nii.gz")
-        (case,) = read_prepared(folder.parent, [f"case{number}"], remedy="")
+        (case,) = read_prepared(folder.parent, [f"case{number}"], advice="")
         prior = moved_label(folder.parent, number, voxels, grid, model)
         mask = predict_mask(model, replace(case, prior=prior), torch.device("cpu"))
         found, _ = read_voxels(tmp_path / "3d_cascade" / f"case{number}.nii.gz")
@@ -172,7 +172,7 @@ def test_what_the_network_gives_depends_on_the_source_s_mask(cascade_root, tmp_p
     """Predicted twice with the source's mask forced to nothing and to everything: the network must see it."""
     model = load_model(cascade(cascade_root), None, torch.device("cpu"))
     (folder,) = (cascade_root / "autoseg_preprocessed" / "Tiny").glob("arrays_*/priors_3d_lowres")
-    (case,) = read_prepared(folder.parent, ["case0"], remedy="")
+    (case,) = read_prepared(folder.parent, ["case0"], advice="")
     logits = [
         np.concatenate(list(case_rows(model, replace(case, prior=prior), torch.device("cpu"))), axis=1)
         for prior in (np.full(case.image.shape[1:], value, np.uint8) for value in (0, 1))

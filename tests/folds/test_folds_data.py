@@ -45,13 +45,13 @@ def choose(monkeypatch):
 
 @pytest.fixture
 def plan(planned):
-    return read_record(Plan, planned / "autoseg_preprocessed" / "Tiny" / "plan.json", remedy="")
+    return read_record(Plan, planned / "autoseg_preprocessed" / "Tiny" / "plan.json", advice="")
 
 
 @pytest.fixture
 def cases(planned, plan):
     folder = arrays_folder(planned / "autoseg_preprocessed" / "Tiny", plan.configurations["3d"].preprocessing)
-    return read_prepared(folder, ["case0", "case1", "case2"], remedy="")
+    return read_prepared(folder, ["case0", "case1", "case2"], advice="")
 
 
 @pytest.mark.parametrize(("cpu_s", "chosen"), [(0.1, "cpu"), (0.9, "gpu")])

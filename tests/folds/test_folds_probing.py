@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def make(planned_template):
     """Budget -> a plan of the tiny dataset, and the budgets that were asked for."""
     path = planned_template / "autoseg_preprocessed" / "Tiny" / "fingerprint.json"
-    fingerprint = read_record(Fingerprint, path, remedy="")
+    fingerprint = read_record(Fingerprint, path, advice="")
 
     def plan(memory_gb):
         plan.budgets.append(memory_gb)

@@ -17,7 +17,7 @@ def test_a_subset_is_trained_in_a_folder_of_its_own_and_scored_on_the_whole_fold
     assert code == 0, err
     fold = planned / "autoseg_results" / "Tiny" / "3d__n2" / "fold_0"
     trained = json.loads((fold / "fold.json").read_text())
-    whole = read_record(Folds, planned / "autoseg_preprocessed" / "Tiny" / "folds.json", remedy="").folds[0]
+    whole = read_record(Folds, planned / "autoseg_preprocessed" / "Tiny" / "folds.json", advice="").folds[0]
     assert len(trained["train"]) == 2
     assert set(trained["train"]) < set(whole.train)
     assert trained["validation"] == list(whole.validation)
@@ -38,7 +38,7 @@ def test_what_is_asked_for_must_be_there_and_fit_the_folds(planned, run):
     assert code == 2
     assert "there is no subset of 3 cases of Tiny, only of 2; make it with: autoseg_subset -d Tiny -n 3" in err
     path = Store(planned).preprocessed("Tiny") / "folds.json"
-    folds = read_record(Folds, path, remedy="")
+    folds = read_record(Folds, path, advice="")
     write_record(path, folds.model_copy(update={"folds": (folds.folds[1], folds.folds[0], *folds.folds[2:])}))
     outcomes = [run("train", "-d", "Tiny", "-c", "3d", "-f", str(n), "--root", planned, *ONE, "--subset", "2")
                 for n in range(2)]  # fmt: skip

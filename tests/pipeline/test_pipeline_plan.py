@@ -387,7 +387,7 @@ def test_workers_are_bounded_by_the_largest_case_not_by_its_file(root):
 
 
 def test_preprocessing_to_finer_voxels_needs_more_memory(store):
-    facts = read_record(Fingerprint, store.preprocessed("Tiny") / "fingerprint.json", remedy="").cases[0]
+    facts = read_record(Fingerprint, store.preprocessed("Tiny") / "fingerprint.json", advice="").cases[0]
     own, finer = (
         preparing.bytes_per_case(
             facts,

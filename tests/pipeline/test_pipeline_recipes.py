@@ -42,7 +42,7 @@ def template(planned_template, tmp_path_factory):
             plan(["-d", name, "--root", str(folder), "--preset", "pocket", "-q", "--recipe", *recipe_names()])
         assert stop.value.code == 0
         path = folder / "autoseg_preprocessed" / name / "plan.json"
-        made = read_record(Plan, path, remedy="")
+        made = read_record(Plan, path, advice="")
         small = {key: shrink(it) if key in recipe_names() else it for key, it in made.configurations.items()}
         write_record(path, made.model_copy(update={"configurations": small}))
     return folder

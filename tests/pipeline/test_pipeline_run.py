@@ -70,7 +70,7 @@ def weights(root):
 
 
 def test_candidates_are_scored_on_held_out_cases_alone(places, root):
-    found = read_record(Experiment, places.outcome, remedy="")
+    found = read_record(Experiment, places.outcome, advice="")
     assert set(found.candidates) == {"3d", "2d", "3d+2d"}
     assert found.folds == ("0", "1")
     for name, candidate in found.candidates.items():
@@ -94,7 +94,7 @@ def test_a_single_configuration_is_scored_as_its_folds_were(places):
 
 
 def test_the_finished_masks_and_their_scores_belong_together(places, root):
-    found = read_record(Experiment, places.outcome, remedy="")
+    found = read_record(Experiment, places.outcome, advice="")
     assert sorted(path.name for path in places.held_out.glob("*.nii.gz")) == [
         f"{c}.nii.gz" for c in held_out_cases(root)
     ]
@@ -107,8 +107,8 @@ def test_the_finished_masks_and_their_scores_belong_together(places, root):
 
 
 def test_the_best_is_complete_in_itself_and_doubts_are_told(places):
-    found = read_record(Experiment, places.outcome, remedy="")
-    best = read_record(BestModel, places.best / "best.json", remedy="")
+    found = read_record(Experiment, places.outcome, advice="")
+    best = read_record(BestModel, places.best / "best.json", advice="")
     assert best.members == found.candidates[found.winner].members
     assert best.postprocessing == found.postprocessing
     assert best.temperature == found.calibration.temperature
@@ -121,7 +121,7 @@ def test_the_best_is_complete_in_itself_and_doubts_are_told(places):
 
 
 def test_it_ends_with_a_report_of_the_finished_masks(places, root):
-    found = read_record(Experiment, places.outcome, remedy="")
+    found = read_record(Experiment, places.outcome, advice="")
     page = (places.results / "report.html").read_text()
     assert f"{found.winner} was chosen. </strong>" in page
     assert f"{found.winner} (finished): scores of {len(held_out_cases(root))} held-out cases" in page
@@ -157,7 +157,7 @@ def test_another_target_compares_again_and_trains_nothing(run_again, root, place
     if code == 2:  # networks trained for two steps may leave every mask empty somewhere
         assert "choose another target metric" in err
         return
-    assert read_record(Experiment, places.outcome, remedy="").target_metric == "hd95_pooled"
+    assert read_record(Experiment, places.outcome, advice="").target_metric == "hd95_pooled"
     assert {path: time for path, time in weights(root).items() if "best" not in path.parts} == trained
 
 
@@ -228,7 +228,7 @@ def test_a_fold_that_fails_is_named_and_the_others_are_compared(root, places):
     assert "1 of 4 folds failed; 3d were compared without them:\n  2d fold 1: the loss was not finite" in str(
         error.value
     )
-    assert set(read_record(Experiment, places.outcome, remedy="").candidates) == {"3d"}
+    assert set(read_record(Experiment, places.outcome, advice="").candidates) == {"3d"}
 
 
 def test_where_every_configuration_failed_nothing_is_compared(root, places):
@@ -338,7 +338,7 @@ def test_a_copy_of_the_best_predicts_elsewhere(run, root, places, tmp_path):
 
 
 def test_a_best_that_lacks_a_member_says_so(run, root, places, tmp_path):
-    best = read_record(BestModel, places.best / "best.json", remedy="")
+    best = read_record(BestModel, places.best / "best.json", advice="")
     write_record(places.best / "best.json", best.model_copy(update={"members": ("4d",)}))
     scans = root / "autoseg_raw" / "Tiny" / "imagesTr"
     code, _, err = run("predict", "-i", scans, "-o", tmp_path / "masks", "--root", root, "--device", "cpu")

@@ -59,7 +59,7 @@ def labels(tmp_path):
 
 
 def dices(folder):
-    scores = read_record(Scores, folder / "scores.json", remedy="")
+    scores = read_record(Scores, folder / "scores.json", advice="")
     return {case.case: case.scores["lesion"]["dice"] for case in scores.cases}
 
 
@@ -127,7 +127,7 @@ def test_missing_masks_get_the_worst_scores_and_are_named(call, tmp_path, labels
     assert call(*argv)[0] == 2
 
     code, out, err = call(*argv, "--allow-missing")
-    scores = read_record(Scores, masks / "scores.json", remedy="")
+    scores = read_record(Scores, masks / "scores.json", advice="")
     rows = list(csv.DictReader((masks / "scores.csv").open()))
     assert code == 0
     assert "1 of 3 references have no prediction and count as the worst score there is: c" in err
@@ -192,7 +192,7 @@ def test_intervals_are_by_patient(call, tmp_path, labels, monkeypatch, argv):
     masks = write_masks(tmp_path / "masks", a=4, b=2, c=1)
     code, _, err = call("evaluate", "-p", masks, *argv)
     assert code == 0, err
-    scores = read_record(Scores, masks / "scores.json", remedy="")
+    scores = read_record(Scores, masks / "scores.json", advice="")
 
     assert [case.group for case in scores.cases] == ["p", "p", None]
     assert scores.summary["lesion"]["dice"].interval == (pytest.approx(0.4), pytest.approx(5 / 6))
@@ -211,7 +211,7 @@ def test_preset_of_wmh_leaves_other_pathology_out_of_both_masks(call, tmp_path):
     write_voxels(tmp_path / "labels" / "a.nii.gz", label, GRID)
     masks = write_masks(tmp_path / "masks", a=8)
     code, out, _ = call("evaluate", "-p", masks, "-r", tmp_path / "labels", "--preset", "wmh")
-    scores = read_record(Scores, masks / "scores.json", remedy="")
+    scores = read_record(Scores, masks / "scores.json", advice="")
 
     assert code == 0
     assert "where the reference holds label 2 (other pathology), neither mask counts" in out
@@ -228,7 +228,7 @@ def test_preset_of_brats_scores_regions(call, tmp_path):
     write_voxels(tmp_path / "labels" / "a.nii.gz", label, GRID)
     write_voxels(tmp_path / "masks" / "a.nii.gz", np.where(label == 3, 2, label).astype(np.uint8), GRID)
     code, _, _ = call("evaluate", "-p", tmp_path / "masks", "-r", tmp_path / "labels", "--preset", "brats")
-    found = read_record(Scores, tmp_path / "masks" / "scores.json", remedy="").cases[0].scores
+    found = read_record(Scores, tmp_path / "masks" / "scores.json", advice="").cases[0].scores
 
     assert code == 0
     assert list(found) == ["whole_tumour", "tumour_core", "enhancing_tumour"]
@@ -252,7 +252,7 @@ def test_average_precision_reads_the_probabilities_beside_the_mask(call, tmp_pat
         stored |= {"box": np.array([(1, 4), (2, 6), (0, 10)]), "shape": np.array(GRID.shape)}
     np.savez_compressed(masks / "a.npz", **stored)
     assert call(*argv)[0] == 0
-    found = read_record(Scores, masks / "scores.json", remedy="").cases[0].scores["lesion"]["average_precision"]
+    found = read_record(Scores, masks / "scores.json", advice="").cases[0].scores["lesion"]["average_precision"]
     assert found == pytest.approx((1 + 1 + 0.8 + 0.8) / 4)
 
 
@@ -271,7 +271,7 @@ def test_compare_reads_scores_and_writes_a_comparison(call, tmp_path, labels):
     for name, lengths in (("one", {"a": 4, "b": 2, "c": 1}), ("two", {"a": 4, "b": 4, "c": 2})):
         call("evaluate", "-p", write_masks(tmp_path / name, **lengths), "-r", labels, "--metrics", "dice")
     code, out, _ = call("compare", tmp_path / "one", tmp_path / "two" / "scores.json", "-o", tmp_path / "out")
-    found = read_record(ScoresComparison, tmp_path / "out" / "comparison.json", remedy="")
+    found = read_record(ScoresComparison, tmp_path / "out" / "comparison.json", advice="")
 
     assert code == 0
     assert (found.pairs[0].wins, found.pairs[0].ties, found.pairs[0].losses) == (2, 1, 0)
@@ -283,13 +283,13 @@ def test_compare_reads_scores_and_writes_a_comparison(call, tmp_path, labels):
 def test_compare_scores_masks_alike_and_ranks_three(call, tmp_path, labels):
     folders = [write_masks(tmp_path / name, a=n, b=n, c=n) for name, n in (("x", 1), ("y", 4), ("z", 2))]
     code, out, _ = call("compare", *folders, "-r", labels, "--preset", "isles22", "-o", tmp_path / "out")
-    found = read_record(ScoresComparison, tmp_path / "out" / "comparison.json", remedy="")
+    found = read_record(ScoresComparison, tmp_path / "out" / "comparison.json", advice="")
 
     assert code == 0
     assert [rank.name for rank in found.ranking] == ["y", "z", "x"]
     assert list(found.conventions) == ["dice", "volume_difference_ml", "lesion_count_difference", "lesion_f1"]
     assert "mean rank" in out
-    assert read_record(Scores, tmp_path / "out" / "x" / "scores.json", remedy="").preset == "isles22"
+    assert read_record(Scores, tmp_path / "out" / "x" / "scores.json", advice="").preset == "isles22"
 
 
 def test_compare_of_other_cases(call, tmp_path, labels):
@@ -342,5 +342,5 @@ def test_labels_are_named_after_the_values_that_occur(call, tmp_path, values):
     write_voxels(masks / "a.nii.gz", np.rint(label).astype(np.int32), GRID)
 
     assert call("evaluate", "-p", masks, "-r", tmp_path / "labels", "--metrics", "dice")[0] == 0
-    found = read_record(Scores, masks / "scores.json", remedy="").cases[0].scores
+    found = read_record(Scores, masks / "scores.json", advice="").cases[0].scores
     assert found == {f"label_{round(value)}": {"dice": 1.0} for value in values}

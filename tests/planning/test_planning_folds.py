@@ -113,7 +113,7 @@ def test_one_site_cannot_be_left_out(gather, case):
 
 def test_folds_of_an_older_version_were_spread():
     text = '{"schema": 1, "seed": 3, "folds": [{"train": ["a"], "validation": ["b"]}]}'
-    assert parse_record(Folds, text, path=Path("folds.json"), remedy="").made_by == FoldRule(rule="spread")
+    assert parse_record(Folds, text, path=Path("folds.json"), advice="").made_by == FoldRule(rule="spread")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_folds_of_an_older_version_were_spread():
 def test_a_rule_that_contradicts_itself_is_named(rule):
     text = f'{{"schema": 1, "seed": 3, "made_by": {rule}, "folds": [{{"train": ["a"], "validation": []}}]}}'
     with pytest.raises(PlanError, match="'made_by': count"):
-        parse_record(Folds, text, path=Path("folds.json"), remedy="")
+        parse_record(Folds, text, path=Path("folds.json"), advice="")
 
 
 def test_how_folds_were_made_is_recorded_and_described(fingerprint, gather, case):
@@ -156,7 +156,7 @@ def test_nnunet_s_splits_become_folds():
     assert [(fold.train, fold.validation) for fold in folds.folds] == [(("a", "c", "d"), ("b",)), (("b",), ("a", "c"))]
     assert folds.seed == 12345
     assert folds.made_by == FoldRule(rule="file", file="splits_final.json")
-    assert parse_record(Folds, render_record(folds), path=Path("folds.json"), remedy="") == folds
+    assert parse_record(Folds, render_record(folds), path=Path("folds.json"), advice="") == folds
 
 
 def test_our_own_folds_are_imported_with_their_seed(fingerprint):

@@ -83,7 +83,7 @@ def test_what_feeds_a_cascade_must_be_another_configuration(large, source):
     }
     text = render_record(large.model_copy(update={"configurations": configurations}))
     with pytest.raises(PlanError, match=f"'3d_cascade' has cascade_from '{source}', which must be another.*: 2d, 3d, "):
-        parse_record(Plan, text, path=Path("plan.json"), remedy="correct it")
+        parse_record(Plan, text, path=Path("plan.json"), advice="correct it")
 
 
 def test_a_laptop_s_low_resolution_shows_a_quarter_of_a_brain(fingerprint):

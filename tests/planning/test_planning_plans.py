@@ -46,7 +46,7 @@ def odd(request, fingerprint):
 )
 def test_every_odd_dataset_gets_a_plan_that_its_file_keeps(odd, preset, memory_gb):
     plan = make_plan(odd, preset=preset, memory_gb=memory_gb)
-    assert parse_record(Plan, render_record(plan), path=Path("plan.json"), remedy="") == plan
+    assert parse_record(Plan, render_record(plan), path=Path("plan.json"), advice="") == plan
     for configuration in plan.configurations.values():
         # The coarsest stage keeps several voxels, or its instance norm has nothing to measure.
         strides = math.prod(n for stage in configuration.network.strides for n in stage)
@@ -169,7 +169,7 @@ def test_compatible_plans_say_so_and_stay_on_stored_axes(fingerprint):
     assert all(c.preprocessing.orientation == "stored" for c in plan.configurations.values())
     assert "nnUNetPlannerResEncL makes at 24 GB" in plan.reasons["compat"]
     assert "Compatible" in explain_plan(plan)
-    assert parse_record(Plan, render_record(plan), path=Path("plan.json"), remedy="") == plan
+    assert parse_record(Plan, render_record(plan), path=Path("plan.json"), advice="") == plan
 
 
 def test_compatible_plans_take_back_our_departures(fingerprint):

@@ -35,7 +35,7 @@ def test_every_recipe_is_a_whole_configuration_of_any_dataset(name, kind, finger
     changes = {"one lesion": {}, "classes": {"labels": FOUR}, "regions": {"labels": FOUR, "regions": REGIONS}}[kind]
     plan = planned(fingerprint(10, SHAPE, **changes), name)
     assert name in plan.configurations, plan.reasons.get(name)
-    read = parse_record(Plan, render_record(plan), path=Path("plan.json"), remedy="")
+    read = parse_record(Plan, render_record(plan), path=Path("plan.json"), advice="")
     made = read.configurations[name]
     fitted = fit_settings(made.network, dimensions=made.dimensions, patch=made.patch_size)
     assert render_record(fitted) == render_record(made.network)

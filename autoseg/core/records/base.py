@@ -58,14 +58,14 @@ def _items(value: dict[str, Any] | list[Any]) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value
 
 
-def parse_record(kind: type[R], text: str | bytes, *, path: Path, remedy: str) -> R:
+def parse_record(kind: type[R], text: str | bytes, *, path: Path, advice: str) -> R:
     """JSON text -> a validated record.
 
     Args:
         kind: the record class.
         text: JSON.
         path: the file it came from, for the message.
-        remedy: what the user can do, the last clause of the message.
+        advice: what the user can do, the last clause of the message.
 
     Raises:
         PlanError: not JSON, or keys unknown, missing or of the wrong type; the message names each.
@@ -74,12 +74,12 @@ def parse_record(kind: type[R], text: str | bytes, *, path: Path, remedy: str) -
         return kind.model_validate_json(text)
     except ValidationError as error:
         if "schema" in kind.model_fields or "schema_version" in kind.model_fields:
-            _check_schema(kind, text, path, remedy)
+            _check_schema(kind, text, path, advice)
         problems = "; ".join(_describe(kind, problem) for problem in error.errors()[:5])
-        raise PlanError(f"{path} is not a valid {kind.__name__.lower()} file: {problems}; {remedy}") from error
+        raise PlanError(f"{path} is not a valid {kind.__name__.lower()} file: {problems}; {advice}") from error
 
 
-def _check_schema(kind: type[Record], text: str | bytes, path: Path, remedy: str) -> None:
+def _check_schema(kind: type[Record], text: str | bytes, path: Path, advice: str) -> None:
     """Say first, and alone, when the file belongs to another version of the format."""
     try:
         found = json.loads(text).get("schema")
@@ -87,7 +87,7 @@ def _check_schema(kind: type[Record], text: str | bytes, path: Path, remedy: str
         return
     expected = kind.model_fields["schema_version"].default
     if found != expected:
-        raise PlanError(f"{path} has schema {found!r}, but this version of autoseg reads {expected!r}; {remedy}")
+        raise PlanError(f"{path} has schema {found!r}, but this version of autoseg reads {expected!r}; {advice}")
 
 
 def _describe(kind: type[Record], problem: Any) -> str:

@@ -97,4 +97,4 @@ def read_recipe(name: str) -> Recipe:
     if name not in recipe_names():
         raise UsageError(unknown_name("recipe", name, recipe_names()))
     path = FOLDER / f"{name}.json"
-    return parse_record(Recipe, path.read_bytes(), path=path, remedy="install autoseg again")
+    return parse_record(Recipe, path.read_bytes(), path=path, advice="install autoseg again")
