@@ -36,6 +36,7 @@ FLOORS = {
     "cli": 8,
     "terminal": 8,
     "train": 9,
+    "__main__": 9,
 }
 
 # Library -> the only rooms (or files) that may import it.

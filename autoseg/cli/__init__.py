@@ -1,6 +1,7 @@
 """argv -> one call of the pipeline. The only argparse, environment and exit codes."""
 
 from autoseg.cli.commands import (
+    COMMANDS,
     compare,
     demo,
     evaluate,
@@ -15,13 +16,16 @@ from autoseg.cli.commands import (
     subset,
     train,
 )
+from autoseg.cli.entry import main
 
 __all__ = [
+    "COMMANDS",
     "compare",
     "demo",
     "evaluate",
     "import_",
     "import_model",
+    "main",
     "plan",
     "predict",
     "pretrain",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from autoseg import options as records
 from autoseg.cli.launching import launch
-from autoseg.cli.running import Command, Stop, disable_telemetry, read_attempt, read_ranks, run_command
+from autoseg.cli.running import Command, StopSignal, disable_telemetry, read_attempt, read_ranks
 from autoseg.options import command_line
 
 if TYPE_CHECKING:
@@ -17,294 +16,6 @@ if TYPE_CHECKING:
     from autoseg.terminal import Terminal
 
 RANK_FIELDS = ("rank", "world", "local", "neighbours", "attempt")
-
-
-def import_(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_import``."""
-
-    def act(store: Store, options: records.ImportOptions, terminal: Terminal) -> None:
-        from autoseg.pipeline.import_dataset import import_raw
-
-        import_raw(store, options, progress=terminal.progress)
-
-    command = Command(
-        name="autoseg_import",
-        options=records.ImportOptions,
-        summary="Check a dataset as it was distributed and lay it under autoseg_raw/NAME; the source is never changed.",
-        example="autoseg_import msd downloads/Task04_Hippocampus -d Hippocampus",
-        act=act,
-    )
-    run_command(command, argv)
-
-
-def import_model(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_import_model``."""
-
-    def act(store: Store, options: records.ImportModelOptions, terminal: Terminal) -> None:
-        from autoseg.pipeline.import_model import import_model
-
-        folders = import_model(store, options, progress=terminal.progress)
-        terminal.show("".join(f"{folder}\n" for folder in folders))
-
-    command = Command(
-        name="autoseg_import_model",
-        options=records.ImportModelOptions,
-        summary="Import a model that nnU-Net v2 trained into autoseg_results/NAME, for autoseg_predict. None of its "
-        "code is run.",
-        example="autoseg_import_model downloads/model.zip -d Lesions",
-        act=act,
-    )
-    run_command(command, argv)
-
-
-def plan(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_plan``."""
-
-    def act(store: Store, options: records.PlanOptions, terminal: Terminal) -> None:
-        from autoseg.pipeline.plan import plan, show_plan
-        from autoseg.planning import explain_plan
-
-        made = plan(store, options, progress=terminal.progress)
-        page = explain_plan(made.plan, made.fingerprint, made.folds) + "\n" if options.explain else ""
-        terminal.show(page + show_plan(store, made.plan, dry_run=options.dry_run))
-
-    command = Command(
-        name="autoseg_plan",
-        options=records.PlanOptions,
-        summary="Measure a dataset, plan configurations with reasons, split it into folds and preprocess it.",
-        example="autoseg_plan -d ISLES15 --memory 8",
-        act=act,
-        extra=_add_schema,
-    )
-    run_command(command, argv)
-
-
-def pretrain(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_pretrain``."""
-
-    def act(store: Store, options: records.PretrainOptions, terminal: Terminal) -> None:
-        from autoseg.folds.pretraining import pretrain
-
-        stop = Stop()
-        folder = pretrain(store, options, should_stop=stop, progress=terminal.progress)
-        if folder is not None:
-            terminal.show(
-                f"{folder}\nnext: autoseg_plan -d {options.dataset} --pretrained {folder} --with-scratch-twin\n"
-            )
-        stop.exit_if_stopped()
-
-    command = Command(
-        name="autoseg_pretrain",
-        options=records.PretrainOptions,
-        summary="Train a planned network, without labels, to reconstruct masked blocks of scans. The same command "
-        "resumes.",
-        example="autoseg_pretrain -d ISLES15 --time-budget 6h",
-        act=act,
-    )
-    run_command(command, argv)
-
-
-def slice_(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_slice``."""
-
-    def act(store: Store, options: records.SliceOptions, terminal: Terminal) -> None:
-        from autoseg.pipeline.slice_dataset import slice_raw
-
-        slice_raw(store, options, progress=terminal.progress)
-
-    command = Command(
-        name="autoseg_slice",
-        options=records.SliceOptions,
-        summary="Make a dataset whose cases are the slices of another's, to repeat systems split and scored by slice.",
-        example="autoseg_slice -d LGG --into LGG_slices",
-        act=act,
-    )
-    run_command(command, argv)
-
-
-def subset(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_subset``."""
-
-    def act(store: Store, options: records.SubsetOptions, terminal: Terminal) -> None:
-        from autoseg.preparation.subsets import make_subset_file
-
-        terminal.show(make_subset_file(store, options.dataset, options.sizes, seed=options.seed))
-
-    command = Command(
-        name="autoseg_subset",
-        options=records.SubsetOptions,
-        summary="Choose smaller training sets of every fold, balanced by lesion volume, each within the next larger "
-        "one.",
-        example="autoseg_subset -d ISLES15 -n 8 16 24 32 40",
-        act=act,
-    )
-    run_command(command, argv)
-
-
-def train(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_train``."""
-
-    def act(store: Store, options: records.TrainOptions, terminal: Terminal) -> None:
-        ranks = read_ranks()
-        if ranks is None and options.devices > 1:
-            quiet = ["--quiet"] * terminal.quiet
-            sys.exit(launch([*command_line(options), "--root", str(store.root), *quiet], options.devices))
-        from autoseg.folds.training import train
-        from autoseg.training import ALONE, Ranks
-
-        disable_telemetry()
-        stop = Stop(with_parent=ranks is not None or options.end_with_parent)
-        scores = train(
-            store,
-            options,
-            ranks=ALONE if ranks is None else Ranks(**dict(zip(RANK_FIELDS, (*ranks, read_attempt()), strict=True))),
-            should_stop=stop,
-            progress=terminal.progress,
-        )
-        if scores is not None:
-            from autoseg.evaluation import render_table
-
-            terminal.show(render_table(scores))
-        stop.exit_if_stopped()
-
-    command = Command(
-        name="autoseg_train",
-        options=records.TrainOptions,
-        summary="Train one fold of one configuration, then predict and score its held-out cases. The same command "
-        "resumes.",
-        example="autoseg_train -d ISLES15 -c 3d -f 0 --time-budget 6h",
-        act=act,
-    )
-    run_command(command, argv)
-
-
-def run(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_run``."""
-
-    def act(store: Store, options: records.RunOptions, terminal: Terminal) -> None:
-        from autoseg.experiment.learning_curve import draw_curve, render_curve
-        from autoseg.experiment.table import render_experiment
-        from autoseg.pipeline.run import run, write_script
-
-        if options.script is not None:
-            sys.stdout.write(write_script(store, options))
-            return
-        stop = Stop()
-        if options.learning_curve is not None:
-            curve = draw_curve(store, options, should_stop=stop, progress=terminal.progress)
-            terminal.show("" if curve is None else render_curve(curve))
-        else:
-            experiment = run(store, options, should_stop=stop, progress=terminal.progress)
-            terminal.show("" if experiment is None else render_experiment(experiment))
-        stop.exit_if_stopped()
-
-    command = Command(
-        name="autoseg_run",
-        options=records.RunOptions,
-        summary="Everything: plan if needed, train every fold of every configuration, compare them and their ensembles "
-        "on\nheld-out cases, search post-processing, calibrate, and keep the best for autoseg_predict. The same "
-        "command\nresumes.",
-        example="autoseg_run -d ISLES15 --time-budget 2h",
-        act=act,
-    )
-    run_command(command, argv)
-
-
-def predict(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_predict``."""
-
-    def act(store: Store, options: records.PredictOptions, terminal: Terminal) -> None:
-        from autoseg.pipeline.predict import predict
-
-        masks = predict(store, options, progress=terminal.progress)
-        tables = "; lesions.csv and lesions_per_case.csv list their lesions" if options.report else ""
-        terminal.show(f"{len(masks)} masks in {options.output}{tables}\n")
-
-    command = Command(
-        name="autoseg_predict",
-        options=records.PredictOptions,
-        summary="Predict masks of new scans, each on its scan's own grid. The same command resumes.",
-        example="autoseg_predict -i scans/ -o masks/",
-        act=act,
-    )
-    run_command(command, argv)
-
-
-def evaluate(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_evaluate``."""
-
-    def act(store: Store, options: records.EvaluateOptions, terminal: Terminal) -> None:
-        from autoseg.evaluation import render_table
-        from autoseg.evaluation.folders import evaluate
-
-        terminal.show(render_table(evaluate(store, options, progress=terminal.progress)))
-
-    command = Command(
-        name="autoseg_evaluate",
-        options=records.EvaluateOptions,
-        summary="Score masks against labels; writes scores.json, scores.csv and scores_summary.csv and shows a table. "
-        "The same command resumes.",
-        example="autoseg_evaluate -p masks/ -r labels/",
-        act=act,
-    )
-    run_command(command, argv)
-
-
-def compare(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_compare``."""
-
-    def act(store: Store, options: records.CompareOptions, terminal: Terminal) -> None:
-        from autoseg.evaluation import render_comparison
-        from autoseg.pipeline.compare import compare
-
-        terminal.show(render_comparison(compare(store, options, progress=terminal.progress)))
-
-    command = Command(
-        name="autoseg_compare",
-        options=records.CompareOptions,
-        summary="Compare folders of scores, or of masks, case by case: mean difference, interval, test, wins and "
-        "losses; with three or more, also a ranking.",
-        example="autoseg_compare scores_2d/ scores_3d/ -o comparison/",
-        act=act,
-    )
-    run_command(command, argv)
-
-
-def report(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_report``."""
-
-    def act(store: Store, options: records.ReportOptions, terminal: Terminal) -> None:
-        from autoseg.pipeline.report import report
-
-        terminal.show(f"report in {report(store, options, progress=terminal.progress)}\n")
-
-    command = Command(
-        name="autoseg_report",
-        options=records.ReportOptions,
-        summary="Write one HTML file of what was planned, trained and scored; it opens offline and loads nothing.",
-        example="autoseg_report -d Hippocampus",
-        act=act,
-    )
-    run_command(command, argv)
-
-
-def demo(argv: Sequence[str] | None = None) -> NoReturn:
-    """``autoseg_demo``."""
-
-    def act(store: Store, options: records.DemoOptions, terminal: Terminal) -> None:
-        from autoseg.pipeline.demo import demonstrate
-
-        terminal.show(demonstrate(store, options, progress=terminal.progress))
-
-    command = Command(
-        name="autoseg_demo",
-        options=records.DemoOptions,
-        summary="Make a small synthetic dataset and run plan, train, predict and evaluate on it, on the CPU, in "
-        "minutes.",
-        example="autoseg_demo --root /somewhere/with/space",
-        act=act,
-    )
-    run_command(command, argv)
 
 
 def _add_schema(parser: ArgumentParser) -> None:
@@ -321,3 +32,278 @@ class _ShowSchema(Action):
 
         sys.stdout.write(render_schema(Plan))
         parser.exit()
+
+
+def _import(store: Store, options: records.ImportOptions, terminal: Terminal) -> None:
+    from autoseg.pipeline.import_dataset import import_raw
+
+    import_raw(store, options, progress=terminal.progress)
+
+
+import_ = Command(
+    name="import",
+    options=records.ImportOptions,
+    title="check a dataset as distributed and lay it under autoseg_raw",
+    summary="Check a dataset as it was distributed and lay it under autoseg_raw/NAME; the source is never changed.",
+    example="autoseg_import msd downloads/Task04_Hippocampus -d Hippocampus",
+    act=_import,
+)
+
+
+def _import_model(store: Store, options: records.ImportModelOptions, terminal: Terminal) -> None:
+    from autoseg.pipeline.import_model import import_model
+
+    folders = import_model(store, options, progress=terminal.progress)
+    terminal.show("".join(f"{folder}\n" for folder in folders))
+
+
+import_model = Command(
+    name="import-model",
+    options=records.ImportModelOptions,
+    title="import a model that nnU-Net trained",
+    summary="Import a model that nnU-Net v2 trained into autoseg_results/NAME, for autoseg_predict. None of its "
+    "code is run.",
+    example="autoseg_import_model downloads/model.zip -d Lesions",
+    act=_import_model,
+)
+
+
+def _plan(store: Store, options: records.PlanOptions, terminal: Terminal) -> None:
+    from autoseg.pipeline.plan import plan, show_plan
+    from autoseg.planning import explain_plan
+
+    made = plan(store, options, progress=terminal.progress)
+    page = explain_plan(made.plan, made.fingerprint, made.folds) + "\n" if options.explain else ""
+    terminal.show(page + show_plan(store, made.plan, dry_run=options.dry_run))
+
+
+plan = Command(
+    name="plan",
+    options=records.PlanOptions,
+    title="measure a dataset, plan, make folds, preprocess",
+    summary="Measure a dataset, plan configurations with reasons, split it into folds and preprocess it.",
+    example="autoseg_plan -d ISLES15 --memory 8",
+    act=_plan,
+    extra=_add_schema,
+)
+
+
+def _pretrain(store: Store, options: records.PretrainOptions, terminal: Terminal) -> None:
+    from autoseg.folds.pretraining import pretrain
+
+    stop = StopSignal()
+    folder = pretrain(store, options, should_stop=stop, progress=terminal.progress)
+    if folder is not None:
+        terminal.show(f"{folder}\nnext: autoseg_plan -d {options.dataset} --pretrained {folder} --with-scratch-twin\n")
+    stop.exit_if_stopped()
+
+
+pretrain = Command(
+    name="pretrain",
+    options=records.PretrainOptions,
+    title="train a planned network without labels",
+    summary="Train a planned network, without labels, to reconstruct masked blocks of scans. The same command resumes.",
+    example="autoseg_pretrain -d ISLES15 --time-budget 6h",
+    act=_pretrain,
+)
+
+
+def _slice(store: Store, options: records.SliceOptions, terminal: Terminal) -> None:
+    from autoseg.pipeline.slice_dataset import slice_raw
+
+    slice_raw(store, options, progress=terminal.progress)
+
+
+slice_ = Command(
+    name="slice",
+    options=records.SliceOptions,
+    title="make a dataset of slices",
+    summary="Make a dataset whose cases are the slices of another's, to repeat systems split and scored by slice.",
+    example="autoseg_slice -d LGG --into LGG_slices",
+    act=_slice,
+)
+
+
+def _subset(store: Store, options: records.SubsetOptions, terminal: Terminal) -> None:
+    from autoseg.preparation.subsets import make_subset_file
+
+    terminal.show(make_subset_file(store, options.dataset, options.sizes, seed=options.seed))
+
+
+subset = Command(
+    name="subset",
+    options=records.SubsetOptions,
+    title="choose smaller training sets for a learning curve",
+    summary="Choose smaller training sets of every fold, balanced by lesion volume, each within the next larger one.",
+    example="autoseg_subset -d ISLES15 -n 8 16 24 32 40",
+    act=_subset,
+)
+
+
+def _train(store: Store, options: records.TrainOptions, terminal: Terminal) -> None:
+    ranks = read_ranks()
+    if ranks is None and options.devices > 1:
+        quiet = ["--quiet"] * terminal.quiet
+        sys.exit(launch([*command_line(options), "--root", str(store.root), *quiet], options.devices))
+    from autoseg.folds.training import train
+    from autoseg.training import ALONE, Ranks
+
+    disable_telemetry()
+    stop = StopSignal(with_parent=ranks is not None or options.end_with_parent)
+    scores = train(
+        store,
+        options,
+        ranks=ALONE if ranks is None else Ranks(**dict(zip(RANK_FIELDS, (*ranks, read_attempt()), strict=True))),
+        should_stop=stop,
+        progress=terminal.progress,
+    )
+    if scores is not None:
+        from autoseg.evaluation import render_table
+
+        terminal.show(render_table(scores))
+    stop.exit_if_stopped()
+
+
+train = Command(
+    name="train",
+    options=records.TrainOptions,
+    title="train one fold, predict and score its held-out cases",
+    summary="Train one fold of one configuration, then predict and score its held-out cases. The same command resumes.",
+    example="autoseg_train -d ISLES15 -c 3d -f 0 --time-budget 6h",
+    act=_train,
+)
+
+
+def _run(store: Store, options: records.RunOptions, terminal: Terminal) -> None:
+    from autoseg.experiment.learning_curve import draw_curve, render_curve
+    from autoseg.experiment.table import render_experiment
+    from autoseg.pipeline.run import run, write_script
+
+    if options.script is not None:
+        sys.stdout.write(write_script(store, options))
+        return
+    stop = StopSignal()
+    if options.learning_curve is not None:
+        curve = draw_curve(store, options, should_stop=stop, progress=terminal.progress)
+        terminal.show("" if curve is None else render_curve(curve))
+    else:
+        experiment = run(store, options, should_stop=stop, progress=terminal.progress)
+        terminal.show("" if experiment is None else render_experiment(experiment))
+    stop.exit_if_stopped()
+
+
+run = Command(
+    name="run",
+    options=records.RunOptions,
+    title="everything: train all folds, compare, choose the best",
+    summary="Everything: plan if needed, train every fold of every configuration, compare them and their ensembles "
+    "on\nheld-out cases, search post-processing, calibrate, and keep the best for autoseg_predict. The same "
+    "command\nresumes.",
+    example="autoseg_run -d ISLES15 --time-budget 2h",
+    act=_run,
+)
+
+
+def _predict(store: Store, options: records.PredictOptions, terminal: Terminal) -> None:
+    from autoseg.pipeline.predict import predict
+
+    masks = predict(store, options, progress=terminal.progress)
+    tables = "; lesions.csv and lesions_per_case.csv list their lesions" if options.report else ""
+    terminal.show(f"{len(masks)} masks in {options.output}{tables}\n")
+
+
+predict = Command(
+    name="predict",
+    options=records.PredictOptions,
+    title="predict masks of new scans",
+    summary="Predict masks of new scans, each on its scan's own grid. The same command resumes.",
+    example="autoseg_predict -i scans/ -o masks/",
+    act=_predict,
+)
+
+
+def _evaluate(store: Store, options: records.EvaluateOptions, terminal: Terminal) -> None:
+    from autoseg.evaluation import render_table
+    from autoseg.evaluation.folders import evaluate
+
+    terminal.show(render_table(evaluate(store, options, progress=terminal.progress)))
+
+
+evaluate = Command(
+    name="evaluate",
+    options=records.EvaluateOptions,
+    title="score masks against labels",
+    summary="Score masks against labels; writes scores.json, scores.csv and scores_summary.csv and shows a table. "
+    "The same command resumes.",
+    example="autoseg_evaluate -p masks/ -r labels/",
+    act=_evaluate,
+)
+
+
+def _compare(store: Store, options: records.CompareOptions, terminal: Terminal) -> None:
+    from autoseg.evaluation import render_comparison
+    from autoseg.pipeline.compare import compare
+
+    terminal.show(render_comparison(compare(store, options, progress=terminal.progress)))
+
+
+compare = Command(
+    name="compare",
+    options=records.CompareOptions,
+    title="compare folders of scores or masks, case by case",
+    summary="Compare folders of scores, or of masks, case by case: mean difference, interval, test, wins and "
+    "losses; with three or more, also a ranking.",
+    example="autoseg_compare scores_2d/ scores_3d/ -o comparison/",
+    act=_compare,
+)
+
+
+def _report(store: Store, options: records.ReportOptions, terminal: Terminal) -> None:
+    from autoseg.pipeline.report import report
+
+    terminal.show(f"report in {report(store, options, progress=terminal.progress)}\n")
+
+
+report = Command(
+    name="report",
+    options=records.ReportOptions,
+    title="write one HTML file of what was planned, trained and scored",
+    summary="Write one HTML file of what was planned, trained and scored; it opens offline and loads nothing.",
+    example="autoseg_report -d Hippocampus",
+    act=_report,
+)
+
+
+def _demo(store: Store, options: records.DemoOptions, terminal: Terminal) -> None:
+    from autoseg.pipeline.demo import demonstrate
+
+    terminal.show(demonstrate(store, options, progress=terminal.progress))
+
+
+demo = Command(
+    name="demo",
+    options=records.DemoOptions,
+    title="run everything on synthetic data, in minutes",
+    summary="Make a small synthetic dataset and run plan, train, predict and evaluate on it, on the CPU, in minutes.",
+    example="autoseg_demo --root /somewhere/with/space",
+    act=_demo,
+)
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        import_,
+        import_model,
+        plan,
+        subset,
+        slice_,
+        pretrain,
+        train,
+        run,
+        predict,
+        evaluate,
+        compare,
+        report,
+        demo,
+    )
+}

@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from autoseg.cli.nnunet_words import ANSWERS
 from autoseg.core.errors import UsageError
 from autoseg.options import CommonOptions, Options
 from autoseg.options.declaring import Option, declared_fields, is_required, option_of
 
-O = TypeVar("O", bound=Options)  # noqa: E741 - options
-Parser = argparse.ArgumentParser
+AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
-def build_parser(name: str, kind: type[Options], *, summary: str, example: str) -> Parser:
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, which answers an unknown option with the nearest one, or nnU-Net's with ours."""
+
+    def refuse(self, sentence: str) -> NoReturn:
+        """End with exit code 2 and one line."""
+        self.exit(2, f"{self.prog}: error: {sentence}\n")
+
+    def check_flags(self, argv: Sequence[str]) -> None:
+        """End where an argument looks like an option and is not one of this command's."""
+        for word in argv:
+            flag = word.split("=", maxsplit=1)[0]
+            if word == "--":
+                return
+            if not re.match(r"-[^\d.]", word) or flag in self._option_string_actions:
+                continue
+            if flag in ANSWERS:
+                self.refuse(f"{flag} is an option of nnU-Net's; {ANSWERS[flag]}")
+            if not word.startswith("--") and word[:2] in self._option_string_actions:
+                continue  # -dNAME
+            near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            self.refuse(f"unknown option {flag}{hint}; see {self.prog} --help")
+
+
+def build_parser(prog: str, kind: type[Options], *, summary: str, example: str) -> Parser:
     """The parser of a command's options, and of those that all commands have."""
-    parser = argparse.ArgumentParser(
-        prog=name,
+    parser = Parser(
+        prog=prog,
         description=summary,
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -31,8 +58,11 @@ def build_parser(name: str, kind: type[Options], *, summary: str, example: str) 
     return parser
 
 
-def parse(parser: Parser, kind: type[O], argv: Sequence[str] | None) -> tuple[O, CommonOptions]:
+def parse(
+    parser: Parser, kind: type[AnyOptions], argv: Sequence[str] | None = None
+) -> tuple[AnyOptions, CommonOptions]:
     """Arguments -> the command's options, and those that all commands have; a usage error ends the process."""
+    parser.check_flags(sys.argv[1:] if argv is None else argv)
     values = vars(parser.parse_intermixed_args(argv))
     try:
         common = CommonOptions(**{field.name: values.pop(field.name) for field in declared_fields(CommonOptions)})
@@ -60,7 +90,7 @@ def _add(group: Any, field: Field[Any]) -> None:
     settings: dict[str, Any] = {"help": describe(field).replace("%", "%%"), "default": default}
     if isinstance(default, bool):
         settings["action"] = "store_false" if default else "store_true"
-    elif field.type == "bool | None":
+    elif takes_no(field):
         settings["action"] = argparse.BooleanOptionalAction
     else:
         settings["type"] = _typed(declared)
@@ -75,6 +105,11 @@ def _add(group: Any, field: Field[Any]) -> None:
         if not is_required(field):
             settings["nargs"] = "?"
         group.add_argument(field.name, **settings)
+
+
+def takes_no(field: Field[Any]) -> bool:
+    """Whether the option has a negative form, as ``--mirror`` and ``--no-mirror``."""
+    return field.type == "bool | None"
 
 
 def describe(field: Field[Any]) -> str:

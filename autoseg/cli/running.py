@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from autoseg.cli.nnunet_words import explain_configuration
 from autoseg.cli.parser import Parser, build_parser, parse
 from autoseg.core.errors import AutosegError
 from autoseg.options import Options
@@ -30,11 +31,12 @@ def no_extra(parser: Parser) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One command.
+    """One command, called with its arguments.
 
     Attributes:
-        name: as a user types it.
+        name: after ``autoseg``, with hyphens.
         options: its record.
+        title: a few words, for the list of commands.
         summary: one or two sentences.
         example: a whole command line.
         act: does it; takes the store, the options and the terminal.
@@ -43,40 +45,52 @@ class Command:
 
     name: str
     options: type[Options]
+    title: str
     summary: str
     example: str
     act: Callable[[Store, Any, Terminal], None]
     extra: Callable[[Parser], None] = no_extra
 
+    @property
+    def script(self) -> str:
+        """Name of the program that runs this command alone."""
+        return f"autoseg_{self.name.replace('-', '_')}"
 
-def run_command(command: Command, argv: Sequence[str] | None) -> NoReturn:
-    """Parse, act below the root, and end with an exit code; a user's error is one sentence."""
-    parser = build_parser(command.name, command.options, summary=command.summary, example=command.example)
-    command.extra(parser)
-    options, common = parse(parser, command.options, argv)
-    ranks = read_ranks()
-    terminal = Terminal(quiet=common.quiet or (ranks is not None and ranks[0] > 0))  # only the first rank logs
-    try:
-        from autoseg.core.store import Store
+    def parser(self, prog: str | None = None) -> Parser:
+        """The parser of its arguments."""
+        parser = build_parser(prog or self.script, self.options, summary=self.summary, example=self.example)
+        self.extra(parser)
+        return parser
 
-        command.act(Store(common.root or Path(os.environ.get("AUTOSEG_ROOT") or ".")), options, terminal)
-    except AutosegError as error:
-        _fail(parser, terminal, str(error))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        _fail(parser, terminal, f"{error.filename or 'a file'} could not be written ({error.strerror})")
-    except KeyboardInterrupt:
-        terminal.clear()
-        sys.stderr.write(f"{parser.prog}: stopped; the same command resumes\n")
-        sys.exit(128 + signal.SIGINT)
-    sys.exit(0)
+    def __call__(self, argv: Sequence[str] | None = None, *, prog: str | None = None) -> NoReturn:
+        """Parse, act below the root, and end with an exit code; a user's error is one sentence.
 
+        Args:
+            argv: arguments; None for those of the process.
+            prog: the command as it was typed, for messages.
+        """
+        parser = self.parser(prog)
+        words = sys.argv[1:] if argv is None else list(argv)
+        options, common = parse(parser, self.options, words)
+        ranks = read_ranks()
+        terminal = Terminal(quiet=common.quiet or (ranks is not None and ranks[0] > 0))  # only the first rank logs
+        try:
+            from autoseg.core.store import Store
 
-def _fail(parser: Parser, terminal: Terminal, sentence: str) -> NoReturn:
-    terminal.clear()
-    sys.stderr.write(f"{parser.prog}: error: {sentence}\n")
-    sys.exit(2)
+            self.act(Store(common.root or Path(os.environ.get("AUTOSEG_ROOT") or ".")), options, terminal)
+        except AutosegError as error:
+            terminal.clear()
+            parser.refuse(f"{error}{explain_configuration(words, str(error))}")
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+                raise
+            terminal.clear()
+            parser.refuse(f"{error.filename or 'a file'} could not be written ({error.strerror})")
+        except KeyboardInterrupt:
+            terminal.clear()
+            sys.stderr.write(f"{parser.prog}: stopped; the same command resumes\n")
+            sys.exit(128 + signal.SIGINT)
+        sys.exit(0)
 
 
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # torchrun sets them, and so do we
@@ -109,7 +123,7 @@ def disable_telemetry() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
-class Stop:
+class StopSignal:
     """Asked between steps whether to stop; the first signal lets the step finish, the second ends at once.
 
     Args:

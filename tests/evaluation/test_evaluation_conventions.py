@@ -1,12 +1,12 @@
 """What each preset makes of a dataset, and that it holds together."""
 
 import pytest
-from autoseg.cli.arguments import PRESETS as OFFERED
 
 from autoseg.core.errors import UsageError
 from autoseg.core.records import Dataset
 from autoseg.evaluation import PRESETS, follow_preset
 from autoseg.metrics import METRICS
+from autoseg.options.shared import SCORING_PRESETS as OFFERED
 
 
 def dataset(**labels):

@@ -102,8 +102,8 @@ def test_a_kill_in_an_epoch_loses_little_and_the_resume_is_exact(run, planned, u
 def test_a_second_signal_ends_at_once(tmp_path):
     code = (
         "import time\n"
-        "from autoseg.cli.running import Stop\n"
-        "stop = Stop()\n"
+        "from autoseg.cli.running import StopSignal\n"
+        "stop = StopSignal()\n"
         "print('ready', flush=True)\n"
         "while not stop(): time.sleep(0.01)\n"
         "print('noticed', flush=True)\n"

@@ -47,7 +47,7 @@ def test_labels_change_nothing_and_a_stop_changes_nothing(planned, run, monkeypa
     folder = next((planned / "autoseg_preprocessed" / "Tiny").glob("arrays_*"))
     for path in folder.parent.glob("arrays_*/*.label.npy"):
         np.save(path, np.zeros_like(np.load(path)))
-    from autoseg.cli import pretraining
+    from autoseg.cli import commands
 
     class Soon:
         signal, asked = 15, 0
@@ -56,8 +56,11 @@ def test_labels_change_nothing_and_a_stop_changes_nothing(planned, run, monkeypa
             self.asked += 1
             return self.asked > 2
 
+        def exit_if_stopped(self):
+            raise SystemExit(128 + self.signal)
+
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining, "Stop", Soon)
+        patch.setattr(commands, "StopSignal", Soon)
         assert run("pretrain", *SHORT, "--root", planned)[0] == 143
     assert not (learned(planned) / "fold_all" / "model.safetensors").exists()
     assert run("pretrain", *SHORT, "--root", planned)[0] == 0
@@ -70,7 +73,7 @@ def test_labels_change_nothing_and_a_stop_changes_nothing(planned, run, monkeypa
     [
         (("-c", "5d"), "has no configuration '5d'"),
         (("-f", "9"), "there is no fold '9' of Tiny; use 0 to"),
-        (("--masked-share", "1"), "--masked-share must be below 1"),
+        (("--masked-share", "1"), "argument --masked-share: invalid fraction '1'; use a number above 0 and below 1"),
         (("--scans", "nowhere"), "nowhere does not exist; give a folder of scans"),
     ],
 )
