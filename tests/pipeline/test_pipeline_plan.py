@@ -12,7 +12,8 @@ import torch
 from autoseg.core.images import write_voxels
 from autoseg.core.records import ChannelNormalization, Fingerprint, Grid, PreprocessingSettings
 from autoseg.core.store import Store, read_record
-from autoseg.preparation import measuring, open_raw, preparing
+from autoseg.preparation import arrays as preparing
+from autoseg.preparation import measuring, open_raw
 
 PLAN = ("plan", "-d", "Tiny", "--workers", 1)
 

@@ -18,8 +18,7 @@ from autoseg.core.images import read_voxels
 from autoseg.core.records import Case, ChannelFile
 from autoseg.datasets import find_scans, read_image
 from autoseg.model import load_model
-from autoseg.pipeline.predict import overlapping
-from autoseg.prediction import predict_scan
+from autoseg.prediction import overlapping, predict_scan
 from autoseg.prediction.adapting import adapt_model
 from autoseg.prediction.ensembles import Ensemble
 from autoseg.prediction.model_choice import choose_part
