@@ -8,10 +8,9 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from autoseg.cli.parser import takes_no
 from autoseg.cli.running import Command
 from autoseg.options import CommonOptions
-from autoseg.options.declaring import declared_fields, option_of
+from autoseg.options.declaring import declared_fields, option_of, takes_no
 
 SHELLS = ("bash", "zsh", "fish")
 

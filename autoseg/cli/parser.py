@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from autoseg.cli.nnunet_words import ANSWERS
 from autoseg.core.errors import UsageError
 from autoseg.options import CommonOptions, Options
-from autoseg.options.declaring import Option, declared_fields, is_required, option_of
+from autoseg.options.declaring import Option, declared_fields, describe, is_required, option_of, takes_no
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
@@ -105,20 +105,6 @@ def _add(group: Any, field: Field[Any]) -> None:
         if not is_required(field):
             settings["nargs"] = "?"
         group.add_argument(field.name, **settings)
-
-
-def takes_no(field: Field[Any]) -> bool:
-    """Whether the option has a negative form, as ``--mirror`` and ``--no-mirror``."""
-    return field.type == "bool | None"
-
-
-def describe(field: Field[Any]) -> str:
-    """The help of an option, with its default."""
-    declared, default = option_of(field), field.default
-    words = declared.default
-    if not words and not isinstance(default, bool) and default not in (MISSING, None, ()):
-        words = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    return f"{declared.help} (default: {words})" if words else declared.help
 
 
 def _typed(declared: Option) -> Callable[[str], Any]:

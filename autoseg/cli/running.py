@@ -77,7 +77,7 @@ class Command:
         try:
             from autoseg.core.store import Store
 
-            self.act(Store(common.root or Path(os.environ.get("AUTOSEG_ROOT") or ".")), options, terminal)
+            self.act(Store(common.root or default_root()), options, terminal)
         except AutosegError as error:
             terminal.clear()
             parser.refuse(f"{error}{explain_configuration(words, str(error))}")
@@ -91,6 +91,11 @@ class Command:
             sys.stderr.write(f"{parser.prog}: stopped; the same command resumes\n")
             sys.exit(128 + signal.SIGINT)
         sys.exit(0)
+
+
+def default_root() -> Path:
+    """$AUTOSEG_ROOT, else the current folder."""
+    return Path(os.environ.get("AUTOSEG_ROOT") or ".")
 
 
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # torchrun sets them, and so do we

@@ -124,6 +124,20 @@ def is_given(options: Options, field: Field[Any]) -> bool:
     return is_required(field) or getattr(options, field.name) != field.default
 
 
+def takes_no(field: Field[Any]) -> bool:
+    """Whether the option has a negative form, as ``--mirror`` and ``--no-mirror``."""
+    return field.type == "bool | None"
+
+
+def describe(field: Field[Any]) -> str:
+    """The help of an option, with its default."""
+    declared, default = option_of(field), field.default
+    words = declared.default
+    if not words and not isinstance(default, bool) and default not in (MISSING, None, ()):
+        words = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return f"{declared.help} (default: {words})" if words else declared.help
+
+
 def command_line(options: Options) -> list[str]:
     """The arguments that give these options, without those at their defaults."""
     words: list[str] = []
