@@ -110,7 +110,7 @@ def is_prepared(folder: Path, case_id: str, source_key: str) -> bool:
 
 
 def read_placement(folder: Path, case_id: str, *, advice: str) -> Placement:
-    """How a preprocessed case sits in its scan, without its arrays.
+    """Placement of a preprocessed case in its scan, without its arrays.
 
     Raises:
         PlanError: its record is missing or damaged; the message ends with ``advice``.

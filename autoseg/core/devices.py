@@ -1,4 +1,4 @@
-"""Which device a command runs on, and how much memory it has."""
+"""Device of a command, and its memory."""
 
 from __future__ import annotations
 
@@ -41,12 +41,14 @@ def choose_devices(wanted: str) -> tuple[str, ...]:
     """Devices to work on side by side: one, or several with commas between (``cuda:0,cuda:1``).
 
     Raises:
-        UsageError: a name is no device, one is named twice, or torch does not see it.
+        UsageError: a name is not a device, one is named twice, or torch does not see it.
     """
     names = tuple(name.strip() for name in wanted.split(","))
     for name in names:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-            raise UsageError(f"--device: '{name}' is no device; use auto, cpu, cuda, or cuda:0,cuda:1 for several GPUs")
+            raise UsageError(
+                f"--device: invalid device '{name}'; use auto, cpu, cuda, or cuda:0,cuda:1 for several GPUs"
+            )
         _, _, number = name.partition(":")
         if number and torch.cuda.is_available() and int(number) >= torch.cuda.device_count():
             raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs, numbered from 0")
@@ -73,7 +75,7 @@ def choose_rank_device(device: torch.device, local: int) -> torch.device:
 
 
 def name_device(device: torch.device) -> str:
-    """What to write into records: ``cpu`` or the GPU's name."""
+    """Name of a device for records: ``cpu`` or the GPU's name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -101,7 +103,7 @@ def use_cores(*, share: int) -> int:
 def memory_kept(device: torch.device, needed_gb: float | None, *, share: int) -> Iterator[bool]:
     """Have the C library keep the memory of tensors that are gone, for those of the next step, on the CPU.
 
-    By itself it gives every large tensor back to the system and asks for it anew, and the system clears each page
+    By itself it gives every large tensor back to the system and requests it again, and the system clears each page
     again: 4 % of a pocket network's step, a fifth of a larger one's. What is computed does not change by it.
 
     Args:

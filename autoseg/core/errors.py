@@ -7,7 +7,7 @@
     ├── PlanError           plan.json, folds.json or another record is wrong or was edited wrongly
     │   └── StaleError      preprocessed arrays are older than the plan
     ├── ModelError          a trained model is missing, incomplete or does not fit
-    ├── TrainingError       training cannot go on (loss not finite, no foreground, ...)
+    ├── TrainingError       training cannot continue (loss not finite, no foreground, ...)
     ├── MemoryShortageError the device or the machine has too little memory
     └── StorageError        the disk refused a write (full, read-only)
 
@@ -60,7 +60,7 @@ class ModelError(AutosegError):
 
 
 class TrainingError(AutosegError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class MemoryShortageError(AutosegError):

@@ -42,7 +42,7 @@ def resampled_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequ
 
 
 def nearest_axes(direction: Sequence[Sequence[float]]) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """How array axes must be permuted and flipped to run along z (I->S), y (A->P), x (R->L), nearest first.
+    """Permutation and flips of array axes that make them run along z (I->S), y (A->P), x (R->L), nearest first.
 
     The permutation is the one with the largest sum of absolute cosines, so an oblique scan always gets a valid one.
 

@@ -59,7 +59,7 @@ def list_files(path: Path) -> list[Path]:
 
 
 def read_grid(path: Path) -> tuple[Grid, int | None]:
-    """Where a file's voxels lie, from its header alone.
+    """Grid of a file, from its header alone.
 
     Args:
         path: a file, or the name of slices with ``%d`` for their number; their colours are its volumes.
@@ -90,7 +90,7 @@ def read_grid(path: Path) -> tuple[Grid, int | None]:
     _check_header(reader, path)
     rows = matrix[:3, :3][:, ::-1]
     if not np.isfinite([*rows.ravel(), *spacing[:3], *origin[:3]]).all() or min(spacing[:3]) <= 0:
-        raise DataError(f"{path} has spacing {spacing[:3]} or an orientation that is no geometry; repair its header")
+        raise DataError(f"{path} has spacing {spacing[:3]} or an invalid orientation; repair its header")
     grid = Grid(
         shape=(size[2], size[1], size[0]),
         spacing=(spacing[2], spacing[1], spacing[0]),

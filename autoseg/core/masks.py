@@ -22,7 +22,7 @@ def split_mask(mask: np.ndarray, members: Sequence[Sequence[int]], channels: np.
 
 
 def stack_inputs(image: np.ndarray, prior: np.ndarray | None, members: Sequence[Sequence[int]]) -> np.ndarray:
-    """What a network sees of a whole case: the scan's channels, then those of the prior.
+    """Network input of a whole case: the scan's channels, then those of the prior.
 
     Args:
         image: (C,Z,Y,X) float, preprocessed.

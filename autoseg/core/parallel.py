@@ -1,4 +1,4 @@
-"""Cases in parallel processes: a worker that dies is named with its case, the rest go on, nothing hangs."""
+"""Cases in parallel processes: a worker that dies is reported with its case, the others continue, nothing hangs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def no_progress(done: int, total: int, what: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[T]):
-    """What became of one item: a value, or one sentence on why there is none."""
+    """Result of one item: a value, or one sentence with the reason why there is none."""
 
     name: str
     value: T | None = None
@@ -39,7 +39,7 @@ class Outcome(Generic[T]):
 
 
 def count_workers(items: int, bytes_per_worker: int, *, cores: int | None = None) -> int:
-    """How many processes the free memory and the cores allow; at least 1, at most one per item."""
+    """Number of processes that free memory and cores allow; at least 1, at most one per item."""
     usable = cores or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores or os.cpu_count() or 1
     fitting = int(free_memory_bytes() * 0.8 // max(bytes_per_worker, 1))
     return max(1, min(items, usable, fitting))

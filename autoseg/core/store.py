@@ -1,4 +1,4 @@
-"""Where everything lies on disk, and how it gets there: whole or not at all."""
+"""Paths of everything on disk, and atomic writing: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Store:
         return self.results_root / check_name(dataset, "dataset") / check_name(configuration, "configuration")
 
     def pretrained(self, dataset: str, configuration: str) -> Path:
-        """What a network learned without labels; precious."""
+        """Folder of a pre-trained network; precious."""
         folder = self.root / "autoseg_pretrained" / check_name(dataset, "dataset")
         return folder / check_name(configuration, "configuration")
 

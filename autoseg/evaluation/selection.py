@@ -72,7 +72,7 @@ def choose_candidate(
         patients: of each case.
 
     Raises:
-        DataError: there is no case in which every candidate has a score.
+        DataError: no case has a score for every candidate.
     """
     names = list(values)
     table = np.array([[np.nan if value is None else value for value in values[name]] for name in names], float)

@@ -24,7 +24,7 @@ PENALTY_MM = 374.0  # the diagonal of the challenge's 240 x 240 x 155 mm
 
 @dataclass(frozen=True, kw_only=True)
 class LesionRule:
-    """What a challenge of the family chose.
+    """Conventions of one challenge of the family.
 
     Attributes:
         iterations: how often the reference is dilated by its 18 neighbours.
@@ -37,7 +37,7 @@ class LesionRule:
 
 @dataclass(frozen=True, kw_only=True)
 class LesionScores:
-    """What counts of one case.
+    """Lesions of one case that count.
 
     Attributes:
         dice: of each lesion that counts; 0 where nothing was predicted for it.

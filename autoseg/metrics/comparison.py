@@ -45,7 +45,7 @@ class Comparison:
     known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """What ``compute`` gives, computed for the first metric that asks for this key."""
+        """Result of ``compute``, computed once for the first metric that uses this key."""
         if key not in self.known:
             self.known[key] = compute()
         return self.known[key]

@@ -1,4 +1,4 @@
-"""What every metric declares, and the one place where a pair of empty masks is scored."""
+"""Declaration of a metric, and the one place where a pair of empty masks is scored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Metric:
         both_empty: its value when both masks are empty; "undefined", or "selectable" where the challenges disagree and
             the caller chooses with ``empty_score``.
         worst: what a missing prediction scores; "diagonal" for a distance that is undefined where one mask is empty,
-            which is then the grid's diagonal; "empty" where there is no worst value: as an empty mask would.
+            which is then the grid's diagonal; "empty" if it has no worst value: the score of an empty mask.
         needs_probability: it ranks voxels, so a mask alone is not enough to judge a network by.
         convention: one line on which definition it follows.
         compute: comparison -> value, or None where undefined; never sees two empty masks.
@@ -55,7 +55,7 @@ class Metric:
         return self.compute(comparison)
 
     def score_missing(self, comparison: Comparison, *, penalty_mm: float | None = None) -> float | None:
-        """What a case without a prediction scores.
+        """Score of a case without a prediction.
 
         Args:
             comparison: of an empty prediction with the reference.
@@ -84,7 +84,7 @@ class Metric:
         return f"{text}; {'undefined' if penalty_mm is None else f'{penalty_mm:g} mm'} where one mask is empty"
 
     def describe_worst(self, penalty_mm: float | None = None) -> str:
-        """What a missing prediction scores, in words."""
+        """Score of a missing prediction, in words."""
         if self.worst == "empty":
             return "as an empty mask, undefined where the reference is empty, too"
         if self.worst == "diagonal":

@@ -33,7 +33,7 @@ def recognition_quality(comparison: Comparison) -> float | None:
     convention="mean IoU of the matched lesions (panoptica's SQ); undefined where none is matched",
 )
 def segmentation_quality(comparison: Comparison) -> float | None:
-    """How well recognised lesions are outlined."""
+    """Mean overlap of recognised lesions."""
     matched = comparison.lesions(26).match(LEAST_IOU)
     return float(matched.mean()) if len(matched) else None
 

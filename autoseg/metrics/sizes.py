@@ -1,4 +1,4 @@
-"""Which lesions are found, by their size in the reference: an overlooked small one hardly moves any other score."""
+"""Detection of lesions by their size in the reference: missing a small one hardly changes any other score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much was found, wherever it lies."""
+"""Volume scores, regardless of position."""
 
 from __future__ import annotations
 

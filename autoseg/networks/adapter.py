@@ -26,13 +26,13 @@ _NORMS: dict[str, dict[int, type[nn.Module]]] = {
 def architecture_arguments(
     settings: NetworkSettings, dimensions: int, input_channels: int, output_channels: int
 ) -> dict[str, Any]:
-    """What both U-Nets take: a norm with weights, leaky ReLU 0.01, biased convolutions.
+    """Layers of both U-Nets: a norm with weights, leaky ReLU 0.01, biased convolutions.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on network architecture, whose norm is that of
     instances; the option ``norm`` can say another.
 
     Raises:
-        PlanError: there is no such norm.
+        PlanError: the norm is unknown.
     """
     return {
         "input_channels": input_channels,

@@ -67,7 +67,7 @@ def build_network(
 
 
 def network_traits(name: str) -> NetworkTraits:
-    """What the network of that name can and cannot do.
+    """Traits of the network of that name.
 
     Raises:
         UsageError: no network of that name, or a package that it needs is not installed.

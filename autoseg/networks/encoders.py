@@ -109,7 +109,7 @@ def describe_encoder(settings: NetworkSettings, *, kind: str) -> NetworkSettings
     """The settings with the topology that the encoder has; stage 0 is the input's own resolution.
 
     Raises:
-        PlanError: there is no such encoder, or an option is of the wrong kind.
+        PlanError: the encoder is unknown, or an option is of the wrong kind.
         UsageError: segmentation-models-pytorch is not installed.
     """
     halvings, finest, stride = _HALVINGS, _UP_FEATURES[-1], 2**_HALVINGS

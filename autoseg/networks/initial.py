@@ -21,7 +21,7 @@ _NESTS = ("state_dict", "model", "model_state_dict", "network_weights")  # keys 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """What was loaded into a network.
+    """Report of the weights loaded into a network.
 
     Attributes:
         loaded, total: numbers in weights and biases.

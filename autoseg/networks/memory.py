@@ -1,4 +1,4 @@
-"""What training and prediction with any network cost, from a pass over tensors that hold no numbers."""
+"""Memory and arithmetic of training and prediction with any network, from a pass over fake tensors (shape and dtype only)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def estimate_training_memory(
     averaged: bool = False,
     accumulated: bool = False,
 ) -> MemoryEstimate:
-    """What training a network needs at its worst moment, in seconds and without the memory.
+    """Peak memory of training a network, estimated in seconds without allocating it.
 
     The network, its loss and the way back run once over fake tensors that have a shape and a type but no numbers,
     while a dispatch mode counts which storages live at once. The optimiser's share is arithmetic.
@@ -141,7 +141,7 @@ def count_flops(
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredStep:
-    """What was counted while a batch went through a network and back.
+    """Counts of one forward and backward pass.
 
     Attributes:
         meter: bytes and arithmetic.

@@ -1,4 +1,4 @@
-"""Which of a network's tensors see the scan first, which give the logits, and which are its encoder or its decoder."""
+"""Parts of a network: the tensors of its input layer, its logit layers, its encoder and its decoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all networks here share: first weights, and stages that are computed twice to save memory."""
+"""Shared parts of networks: initial weights, and stages with activation checkpointing."""
 
 from __future__ import annotations
 

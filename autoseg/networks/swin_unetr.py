@@ -157,7 +157,7 @@ class StridedMerging(nn.Module):
 
 
 def _merging(stride: Sequence[int], before: int, after: int) -> Any:
-    """What makes a stage's merging; not a module yet, whatever MONAI's types say."""
+    """Class of a stage's merging layer; not an instance yet, despite MONAI's types."""
     if set(stride) == {2} and after == 2 * before:
         return HalvingMerging  # the published case, with the published order of a box's voxels
     return partial(StridedMerging, stride=stride, after=after)

@@ -1,4 +1,4 @@
-"""What a network can and cannot do, declared for the planner, and the settings it must refuse."""
+"""Traits of a network, declared for the planner, and the settings that it refuses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ USUAL_ENCODER = encoder_named("encoder")  # with a number where there is one per
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkTraits:
-    """What a network can do.
+    """Traits of a network.
 
     Attributes:
         dimensions: numbers of spatial axes that it exists for.

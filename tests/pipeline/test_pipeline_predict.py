@@ -289,7 +289,7 @@ def test_openvino_gives_the_same_masks(predict, tmp_path):
         ("--part", "3/2", "invalid part"),
         ("--part", "0/2", "invalid part"),
         ("--part", "half", "invalid part"),
-        ("--device", "gpu", "is no device"),
+        ("--device", "gpu", "invalid device"),
         ("--device", "cuda:0,cuda:0", "GPU"),
     ],
 )
@@ -414,7 +414,7 @@ def test_devices():
     assert choose_devices("cuda:0, cuda:1") == ("cuda:0", "cuda:1")
     with pytest.raises(UsageError, match="named twice"):
         choose_devices("cuda:0,cuda:0")
-    with pytest.raises(UsageError, match="'mps' is no device"):
+    with pytest.raises(UsageError, match="invalid device 'mps'"):
         choose_devices("mps")
 
 

@@ -11,7 +11,7 @@ from autoseg.core.records.space import Placement
 
 @dataclass(frozen=True, kw_only=True)
 class Lesions:
-    """Where a case's lesions lie, for sampling: every lesion, and some of its voxels.
+    """Positions of a case's lesions, for sampling: every lesion, and some of its voxels.
 
     Attributes:
         label: (L,) int16, the label value of each lesion (26-connected component of one label value).

@@ -1,4 +1,4 @@
-"""What every JSON record is: frozen, closed to unknown keys, and read with errors that name the key."""
+"""Base of every JSON record: frozen, closed to unknown keys, and read with errors that name the key."""
 
 from __future__ import annotations
 

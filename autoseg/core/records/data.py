@@ -84,7 +84,7 @@ class Fold(Record):
 
 
 class FoldRule(Record):
-    """How folds are made, so that they can be made the same way again.
+    """Rules by which folds are made, so that they can be made the same way again.
 
     Attributes:
         rule: ``spread``: groups dealt so that sites and lesion volume are spread; ``leave_one_site_out``: one fold per

@@ -1,4 +1,4 @@
-"""What a whole experiment found: candidates on out-of-fold predictions, the winner, and how it is finished."""
+"""Result of an experiment: candidates on out-of-fold predictions, the winner, and its post-processing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autoseg.core.records.scores import Statistics
 
 
 class PostProcessing(Record):
-    """What is done to the mask of one label or region, in this order.
+    """Post-processing of one label or region, applied in this order.
 
     Attributes:
         threshold: probability from which a voxel belongs to it; None takes the most probable class, or 0.5 of a region.
@@ -124,7 +124,7 @@ class Doubt(Record):
 
 
 class CaseDoubt(Record):
-    """What is doubtful about the mask of a new scan.
+    """Doubtful parts of the mask of a new scan.
 
     Attributes:
         schema_version: format version (``schema`` on disk).
@@ -145,7 +145,7 @@ class Doubts(Record):
     Attributes:
         schema_version: format version (``schema`` on disk).
         cases: that were judged.
-        doubts: those worth a look, most doubtful first.
+        doubts: cases for review, most doubtful first.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")

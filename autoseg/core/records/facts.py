@@ -1,4 +1,4 @@
-"""What the fingerprint measures: of one case, and of all."""
+"""Measurements of the fingerprint: of one case, and of all."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class CaseFacts(Record):
 
 
 class LesionPositions(Record):
-    """Where lesions lie inside the cropped scans, as far as their centres tell.
+    """Positions of lesions inside the cropped scans, from their centres.
 
     Attributes:
         left_share, right_share: share of lesions whose centre lies in the patient's left and right half.
@@ -132,7 +132,7 @@ class LesionSummary(Record):
 
 
 class LabelSummary(Record):
-    """How often one label occurs.
+    """Frequency of one label.
 
     Attributes:
         cases: cases that hold it.

@@ -26,7 +26,7 @@ class PredictedLesion(Record):
 
 
 class LabelLesions(Record):
-    """What was predicted of one label or region in one case.
+    """Predicted lesions of one label or region in one case.
 
     Attributes:
         volume_ml: of the whole mask.
@@ -40,7 +40,7 @@ class LabelLesions(Record):
 
 
 class CaseLesions(Record):
-    """What was predicted of one case.
+    """Predicted lesions of one case.
 
     Attributes:
         schema_version: format version (``schema`` on disk).

@@ -1,4 +1,4 @@
-"""Which network output stands for which label value."""
+"""Label value of each network output."""
 
 from __future__ import annotations
 

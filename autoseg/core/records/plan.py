@@ -1,4 +1,4 @@
-"""What was decided, and why. A configuration is complete: nothing inherited, nothing hidden in a class name."""
+"""Decisions and their reasons. A configuration is complete: nothing inherited, nothing hidden in a class name."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Configuration(Record):
 
 
 class MemoryFacts(Record):
-    """What a training step of one configuration needs on the device, in GB (1e9 bytes).
+    """Memory of a training step of one configuration on the device, in GB (1e9 bytes).
 
     Attributes:
         predicted_gb: by the estimator: weights, gradients, optimiser, activations and the device's own share.
@@ -93,7 +93,7 @@ class MemoryFacts(Record):
 
 
 class Plan(Record):
-    """What was decided for a dataset, and why.
+    """Decisions for a dataset, and their reasons.
 
     Attributes:
         schema_version: format version (``schema`` on disk).
@@ -132,7 +132,7 @@ class Plan(Record):
 
     @property
     def outputs(self) -> Outputs:
-        """What the channels of a network's output stand for."""
+        """Meaning of the channels of a network's output."""
         return Outputs.of(self.labels, self.regions, self.ignore_label)
 
     @property
@@ -163,18 +163,18 @@ class Plan(Record):
         stray = sorted(set(self.memory) - set(self.configurations))
         if stray:
             raise ValueError(
-                f"memory names '{stray[0]}', which is no configuration; take that entry out, or give it the name of "
+                f"memory names '{stray[0]}', which is not a configuration; remove that entry, or give it the name of "
                 f"one: {', '.join(self.configurations)}"
             )
         return self
 
     def _check_cascade(self, name: str, source: str | None) -> None:
-        """What feeds a cascade is another configuration, and is not fed itself."""
+        """Check that a cascade's first stage is another configuration and not a cascade."""
         if source is None:
             return
         others = [other for other, c in self.configurations.items() if other != name and c.cascade_from is None]
         if source not in others:
             raise ValueError(
-                f"'{name}' has cascade_from '{source}', which must be another configuration that is no cascade "
+                f"'{name}' has cascade_from '{source}', which must be another configuration, not a cascade "
                 f"itself: {', '.join(others) or 'there is none'}"
             )

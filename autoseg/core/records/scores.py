@@ -79,7 +79,7 @@ class Scores(Record):
 
 
 class ScoredCase(Record):
-    """What scoring keeps of a case, so that a second run need not score it again.
+    """Stored scores of a case, so that a second run need not score it again.
 
     Attributes:
         schema_version: format version (``schema`` on disk).
@@ -128,7 +128,7 @@ class PairedScores(Record):
 
 
 class Rank(Record):
-    """Where one of several folders stands.
+    """Rank of one of several folders.
 
     Attributes:
         name: of the folder.

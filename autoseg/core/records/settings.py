@@ -14,7 +14,7 @@ Range = tuple[float, float]
 
 
 class ChannelNormalization(Record):
-    """How one channel's intensities are scaled, before resampling.
+    """Intensity normalisation of one channel, before resampling.
 
     Attributes:
         scheme: ``zscore`` per image; ``ct`` clip to the dataset's percentiles, then the dataset's mean and std;
@@ -104,7 +104,7 @@ class NetworkSettings(Record):
 
 
 class LossSettings(Record):
-    """Which loss.
+    """Loss and its options.
 
     Attributes:
         name: in the LOSSES table.
@@ -118,7 +118,7 @@ class LossSettings(Record):
 
 
 class OptimiserSettings(Record):
-    """How weights move.
+    """Optimiser and learning-rate schedule.
 
     Attributes:
         name: ``sgd`` (Nesterov), ``adam`` or ``adamw``.
@@ -150,7 +150,7 @@ class OptimiserSettings(Record):
 
 
 class TrainingSettings(Record):
-    """How long, and in what precision.
+    """Length and precision of a training.
 
     Attributes:
         epochs, steps_per_epoch: one checkpoint and one line of history an epoch.
@@ -183,7 +183,7 @@ class TrainingSettings(Record):
 
 
 class SamplingSettings(Record):
-    """Where patches come from; shares of each batch, the rest is drawn uniformly over the volume.
+    """Sampling of patches: shares of each batch; the rest is drawn uniformly over the volume.
 
     Attributes:
         foreground_share: centred on a voxel of a label (label uniform, then voxel uniform): large lesions dominate.
@@ -209,7 +209,7 @@ class SamplingSettings(Record):
 
 
 class _Limits(NamedTuple):
-    """What the numbers of a range may be; ``low`` itself only where it is ``closed``."""
+    """Type of a range's numbers; ``low`` itself is allowed only if ``closed``."""
 
     low: float
     closed: bool
@@ -307,7 +307,7 @@ class TilingSettings(Record):
 
 
 class ScoringSettings(Record):
-    """What the masks of held-out cases are scored by when a training has ended.
+    """Metrics for the masks of held-out cases at the end of a training.
 
     Attributes:
         preset: of ``autoseg_evaluate``, whose metrics and conventions are followed; None follows our own.

@@ -1,4 +1,4 @@
-"""Where voxels lie, and voxels that know it."""
+"""Grids, and voxels with their grid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autoseg.core.records.base import Record
 
 
 class Grid(Record):
-    """Where voxels lie in the scanner's world (LPS, mm).
+    """Position of voxels in the scanner's world (LPS, mm).
 
     ``world(index) = origin + direction @ (index * spacing)`` with the index in array order (Z,Y,X).
 
@@ -89,7 +89,7 @@ class Label:
 
 
 class Placement(Record):
-    """How preprocessed voxels sit in the scan: the recipe and its inverse, in the order of the forward steps.
+    """Placement of preprocessed voxels in the scan: the steps and their inverse, in forward order.
 
     Attributes:
         grid: the scan's own grid.

@@ -1,4 +1,4 @@
-"""What became of a training: one record beside the weights of each fold."""
+"""Result of one trained fold: one record next to its weights."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ Share = Field(ge=0, le=1)
 
 
 class TransferSettings(Record):
-    """How a configuration begins with the weights of another model.
+    """Transfer settings of a configuration that starts from another model's weights.
 
     Attributes:
         source: the model that they come from, as it was named.
@@ -36,7 +36,7 @@ class TransferSettings(Record):
 
 
 class TransferReport(Record):
-    """What of a network begins as in another model; lies beside the starting weights.
+    """Report of the weights taken from another model; stored next to the initial weights.
 
     Attributes:
         schema_version: format version (``schema`` on disk).
@@ -66,7 +66,7 @@ class TransferReport(Record):
 
 
 class Pretraining(Record):
-    """What a network was taught without labels; lies in its folder.
+    """Record of a pre-training without labels; stored in its folder.
 
     Attributes:
         schema_version: format version (``schema`` on disk).
@@ -74,7 +74,7 @@ class Pretraining(Record):
         task: ``masked_blocks``: show a patch without some of its blocks, and ask for them.
         masked_share: of the blocks of a patch.
         block: voxels per axis of a block.
-        identity: hash of the network, its input and the task; another one cannot go on from here.
+        identity: hash of the network, its input and the task; another one cannot resume from here.
         labelled, unlabelled: cases that it was shown.
     """
 
