@@ -1,4 +1,4 @@
-"""Memory and arithmetic of training and prediction with any network, from a pass over fake tensors (shape and dtype only)."""
+"""Memory and arithmetic of training and prediction with any network, from a pass over fake tensors."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def test_folds_with_unknown_cases(run, planned):
         (lambda p: p.update(labels={"background": 0, "stroke": 1}), "'labels' is {'background': 0, 'stroke': 1}, but"),
         (
             lambda p: p["memory"].update({"3d_old": p["memory"]["3d"]}),
-            "memory names '3d_old', which is not a configuration; remove that entry, or give it the name of one: 2d, 3d",
+            "memory names '3d_old', which is not a configuration; remove it, or rename it to one of: 2d, 3d",
         ),
         (
             lambda p: p["configurations"]["3d"]["network"].update(name="unett"),

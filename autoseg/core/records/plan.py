@@ -163,8 +163,8 @@ class Plan(Record):
         stray = sorted(set(self.memory) - set(self.configurations))
         if stray:
             raise ValueError(
-                f"memory names '{stray[0]}', which is not a configuration; remove that entry, or give it the name of "
-                f"one: {', '.join(self.configurations)}"
+                f"memory names '{stray[0]}', which is not a configuration; remove it, or rename it to one of: "
+                f"{', '.join(self.configurations)}"
             )
         return self
 
