@@ -55,7 +55,9 @@ class _Name:
 
 def recognises(folder: Path) -> bool:
     """Scans of subjects, and lesion masks below ``derivatives``, in none of the BIDS datasets known by name."""
-    return bool(find_roots(folder, _is_root, depth=1)) and not (atlas.recognises(folder) or isles22.recognises(folder))
+    return bool(find_roots(folder, _is_root, depth=1)) and not any(
+        known.IMPORTER.recognises(folder) for known in (atlas, isles22)
+    )
 
 
 def find(folder: Path, name: str) -> Dataset:
@@ -79,15 +81,15 @@ def find(folder: Path, name: str) -> Dataset:
         files = {**sort_files(paths, _kind), "label": _choose_labels(labels.get(case, []))}
         sessions.append(Session(id=case, files=files, group=subject, site=sites.get(subject)))
     kinds = sorted({kind for session in sessions for kind in session.files} - {"label"})
-    channels = _put_first(choose_channels(sessions, {kind: kind for kind in kinds}, "label"), sessions)
-    cases, left_out = match_cases(sessions, channels, "label")
+    channels = _put_first(choose_channels(sessions, kinds), sessions)
+    cases, left_out = match_cases(sessions, channels)
     chosen = [path for case in cases for path in case.labels]
     named = _read_label_names(folder, chosen)
     masks = all(_read_name(path).suffix in MASK_SUFFIXES for path in chosen)
     return Dataset(
         name=name,
         kind="bids",
-        channels=tuple(channels),
+        channels=channels,
         labels={"background": 0, **{label: value for value, label in enumerate(named.values(), start=1)}},
         label_values={old: new for new, old in enumerate(named, start=1) if list(named) != [*range(1, len(named) + 1)]},
         mask_threshold=0.5 if masks and len(named) == 1 else None,
@@ -152,19 +154,18 @@ def _case_of_label(path: Path, cases: dict[str, list[Path]]) -> str | None:
     return of_subject[0]
 
 
-def _put_first(channels: dict[str, str], sessions: Sequence[Session]) -> dict[str, str]:
+def _put_first(channels: Sequence[str], sessions: Sequence[Session]) -> tuple[str, ...]:
     """Channels, one on the grid of the label first, as the first complete session has it."""
-    wanted = {*channels.values(), "label"}
-    complete = [s for s in sessions if all(len(s.files.get(kind, ())) == 1 for kind in wanted)]
+    complete = [s for s in sessions if all(len(s.files.get(kind, ())) == 1 for kind in (*channels, "label"))]
     first: list[str] = []
     if complete:
         files = complete[0].files
         try:
             grid = read_grid(files["label"][0])[0]
-            first = [name for name, kind in channels.items() if read_grid(files[kind][0])[0].matches(grid)]
+            first = [name for name in channels if read_grid(files[name][0])[0].matches(grid)]
         except DataError:
-            first = []  # reading the case will say what is wrong
-    return {name: channels[name] for name in dict.fromkeys([*first[:1], *channels])}
+            first = []  # reading the case will report what is wrong
+    return tuple(dict.fromkeys([*first[:1], *channels]))
 
 
 def _read_label_names(folder: Path, labels: Sequence[Path]) -> dict[int, str]:

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.core.errors import DataError
-from autoseg.core.images import strip_ending
 from autoseg.core.records import Case, ChannelFile
 from autoseg.core.text import join_names
 from autoseg.datasets.folders import list_folders
 
+LABEL = "label"  # the kind of file that is no channel
 Files = dict[str, list[Path]]
 Matched = tuple[tuple[Case, ...], dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """The files of one scan session, by what they are.
+    """The files of one scan session.
 
     Attributes:
         id: of the case it may become.
-        files: kind ("flair", "seg") -> files of that kind.
+        files: channel name or ``label`` -> files.
         group: the patient, where the layout says so.
         site: the hospital or scanner, where the layout says so.
         left_out: why it is left out even if it is complete.
@@ -46,14 +46,10 @@ def sort_files(files: Iterable[Path], kind_of: Callable[[Path], str | None]) -> 
     return kinds
 
 
-def match_cases(
-    sessions: Iterable[Session], channels: Mapping[str, str], label: str, *, united: bool = False
-) -> Matched:
+def match_cases(sessions: Iterable[Session], channels: Sequence[str], *, united: bool = False) -> Matched:
     """Sessions with one file per channel and a label become cases.
 
     Args:
-        channels: channel name -> kind of its file.
-        label: kind of the label's file.
         united: a label may be several files, which are united.
 
     Returns:
@@ -62,37 +58,37 @@ def match_cases(
     cases: list[Case] = []
     left_out: dict[str, str] = {}
     for session in sessions:
-        found = {name: session.files.get(kind, ()) for name, kind in channels.items()}
-        labels = session.files.get(label, ())
-        problems = [_say(name, paths) for name, paths in found.items() if len(paths) != 1]
+        files = {name: session.files.get(name, ()) for name in channels}
+        labels = session.files.get(LABEL, ())
+        problems = [_describe_count(name, paths) for name, paths in files.items() if len(paths) != 1]
         if not labels or (len(labels) > 1 and not united):
-            problems.append(_say("the label", labels))
+            problems.append(_describe_count("the label", labels))
         if session.left_out is not None or problems:
             left_out[session.id] = session.left_out or f"has {join_names(problems)}"
             continue
-        files = tuple(ChannelFile(path=paths[0]) for paths in found.values())
-        cases.append(Case(id=session.id, channels=files, labels=tuple(labels), group=session.group, site=session.site))
+        image = tuple(ChannelFile(path=paths[0]) for paths in files.values())
+        cases.append(Case(id=session.id, channels=image, labels=tuple(labels), group=session.group, site=session.site))
     return tuple(cases), left_out
 
 
-def _say(name: str, paths: Sequence[Path]) -> str:
+def _describe_count(name: str, paths: Sequence[Path]) -> str:
     if not paths:
-        return "no label" if name == "the label" else f"no {name}"
+        return f"no {name.removeprefix('the ')}"
     return f"{len(paths)} files for {name} ({', '.join(path.name for path in paths)})"
 
 
-def choose_channels(sessions: Sequence[Session], channels: Mapping[str, str], label: str) -> dict[str, str]:
+def choose_channels(sessions: Sequence[Session], channels: Iterable[str]) -> tuple[str, ...]:
     """The channels that a dataset has: those of at least half of its sessions with scans and a label.
 
     One session may lack a channel, and one may have a channel more; neither decides for all.
 
     Args:
-        channels: channel name -> kind, of all that may occur.
-        label: kind of the label's file.
+        channels: all that may occur.
     """
-    scanned = [s for s in sessions if s.files.get(label) and any(s.files.get(kind) for kind in channels.values())]
-    counts = Counter(kind for session in scanned for kind in set(session.files))
-    return {name: kind for name, kind in channels.items() if counts[kind] > 0 and 2 * counts[kind] >= len(scanned)}
+    names = tuple(channels)
+    scanned = [s for s in sessions if s.files.get(LABEL) and any(s.files.get(name) for name in names)]
+    counts = Counter(name for session in scanned for name in session.files)
+    return tuple(name for name in names if counts[name] > 0 and 2 * counts[name] >= len(scanned))
 
 
 def find_roots(folder: Path, is_root: Callable[[Path], bool], *, depth: int = 2) -> list[Path]:
@@ -118,13 +114,8 @@ def take_root(roots: Sequence[Path], folder: Path, dataset: str, looks_for: str)
         DataError: there is none, or it is not clear which is meant.
     """
     if not roots:
-        raise DataError(f"{folder} is no folder of {dataset}; it needs {looks_for}")
+        raise DataError(f"{folder} is not a folder of {dataset}; expected {looks_for}")
     if len(roots) > 1:
         names = join_names(root.relative_to(folder).as_posix() for root in roots)
         raise DataError(f"{folder} holds {dataset} in several folders: {names}; give one")
     return roots[0]
-
-
-def last_word(path: Path, separator: str = "_") -> str:
-    """``sub-01_ses-01_DWI.nii.gz`` -> ``dwi``."""
-    return strip_ending(path).rpartition(separator)[2].lower()

@@ -138,7 +138,7 @@ def test_spes_takes_the_merged_label_of_three(miniature):
 def test_both_tasks_of_isles15_in_one_folder_are_refused(miniature, make_siss):
     siss = make_siss()
     (miniature("spes") / "SPES2015_Training").rename(siss / "SPES2015_Training")
-    with pytest.raises(DataError, match="both tasks of ISLES 2015, SISS2015_Training and SPES2015_Training; give"):
+    with pytest.raises(DataError, match="holds ISLES 2015 SISS and ISLES 2015 SPES; give the folder of one"):
         open_dataset(siss, "x")
 
 
@@ -173,7 +173,7 @@ def test_atlas_12_native_scans_are_taken_alone(miniature):
 def test_both_releases_of_atlas_in_one_folder_are_refused(tmp_path):
     layouts.make("atlas", tmp_path / "both")
     layouts.make("atlas_12", tmp_path / "both")
-    with pytest.raises(DataError, match=r"holds ATLAS R2\.0 and R1\.2, which share scans; give the folder of one"):
+    with pytest.raises(DataError, match=r"holds ATLAS R2\.0 and ATLAS R1\.2; give the folder of one"):
         open_dataset(tmp_path / "both", "x")
 
 
@@ -259,9 +259,7 @@ def test_brats23_resection_cavities_of_2024_are_refused(miniature):
 def test_brats23_tasks_are_not_mixed(miniature):
     folder = miniature("brats23")
     layouts.write(folder / "BraTS-MET-00001-000" / "BraTS-MET-00001-000-seg.nii.gz", layouts.label(1))
-    with pytest.raises(
-        DataError, match=r"holds several tasks \(BraTS-GLI, BraTS-MET\); give the folder of one of them"
-    ):
+    with pytest.raises(DataError, match="holds BraTS 2023 in several folders: BraTS-GLI, BraTS-MET; give one"):
         open_dataset(folder, "x")
 
 
@@ -319,7 +317,7 @@ def test_wmh_ignores_other_pathology_and_names_sites(miniature):
     }
     assert all(file.path.parent.name == "pre" for case in dataset.cases for file in case.channels)
     assert list(dataset.left_out) == ["Amsterdam_Philips_VU_PETMR_01_160"]
-    assert "is a test case; to have test cases" in dataset.left_out["Amsterdam_Philips_VU_PETMR_01_160"]
+    assert "is a test case; to import test cases" in dataset.left_out["Amsterdam_Philips_VU_PETMR_01_160"]
 
 
 @pytest.mark.parametrize("given", ["test", "training/Amsterdam", "training/Utrecht"])
@@ -377,10 +375,12 @@ def test_openms_archives_of_the_university_are_read_without_their_raw_scans(mini
 def test_openms_both_databases_or_spaces_are_refused(tmp_path):
     layouts.make("openms", tmp_path / "both")
     layouts.make("openms_pairs", tmp_path / "both")
-    with pytest.raises(
-        DataError, match="several folders: cross_sectional/coregistered, longitudinal/coregistered; give"
-    ):
+    with pytest.raises(DataError, match=r"cross-sectional and the open MS data, longitudinal; give the folder of one"):
         open_dataset(tmp_path / "both", "x")
+    layouts.make("openms", tmp_path / "one")
+    (tmp_path / "one" / "cross_sectional" / "coregistered").rename(tmp_path / "one" / "cross_sectional" / "MNI")
+    with pytest.raises(DataError, match="several folders: cross_sectional/MNI, cross_sectional/raw; give one"):
+        open_dataset(tmp_path / "one", "x")
 
 
 def test_openms_patient_without_scans_does_not_take_channels_from_the_others(miniature):
