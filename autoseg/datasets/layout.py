@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ class Layout:
 
     Attributes:
         title: of the dataset, for messages.
-        patterns: each matched to the end of a file's absolute path without its image ending, whatever the case of
-            letters; the first that fits counts. Named groups: ``kind`` (of a scan) or ``label``; those that ``case``,
-            ``patient`` and ``site`` read; ``part`` (of which only one may lie nearest to the folder given); ``split``; ``preferred``
-            (where any file has it, files without are ignored).
+        patterns: each matched to the end of a file's absolute path without its image ending, in upper or lower case; the
+            first that fits counts. Named groups: ``kind`` (of a scan) or ``label``; those that ``case``, ``patient``
+            and ``site`` read; ``part`` (the nearest to the folder given is used, and there may be one only);
+            ``split``; ``preferred`` (where any file has it, files without are ignored).
         channels: channel name -> pattern of the kind of its files.
         known_by: channels, ``label`` among them, that one scan must have for the layout to be recognised.
         case, patient, site: id of the case, what folds must not split, and the hospital or scanner, from the match.
@@ -52,7 +52,7 @@ class Layout:
     site: Naming = "site"
     optional_channels: bool = False
     united_labels: bool = False
-    fields: Mapping[str, Any] = field(default_factory=lambda: {"labels": {"background": 0, "lesion": 1}})
+    fields: Mapping[str, Any]
 
     def match_files(self, folder: Path) -> list[Found]:
         """Every file of the layout in and below a folder."""
