@@ -31,7 +31,7 @@ class Layout:
 
     Attributes:
         title: of the dataset, for messages.
-        patterns: each matched to the end of a file's absolute path without its image ending, in upper or lower case; the
+        patterns: each matched to the end of a file's absolute path without its image ending, in either case; the
             first that fits counts. Named groups: ``kind`` (of a scan) or ``label``; those that ``case``, ``patient``
             and ``site`` read; ``part`` (the nearest to the folder given is used, and there may be one only);
             ``split``; ``preferred`` (where any file has it, files without are ignored).
