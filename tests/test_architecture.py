@@ -68,6 +68,7 @@ DOORS = {
 # Functions that may be longer than 70 lines: one algorithm each, which parts that hand a state around would hide.
 LONGER = {
     "prediction/overlapping.py:predict_cases": 90,
+    "training/loop.py:train_fold": 100,
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from autoseg.core.images import read_voxels
 from autoseg.core.records import BestModel, Experiment, Fingerprint, Folds, Plan, Scores, TrainedFold
 from autoseg.core.store import read_record
-from autoseg.training import load_state
+from autoseg.training import unpack_checkpoint
 
 ARCHIVE = Path(__file__).parent / "version_0_1" / "state.tar.xz"
 
@@ -58,8 +58,8 @@ def test_records_open(template, kind, path):
 
 
 def test_a_checkpoint_opens(template):
-    state = load_state((template / "autoseg_results/Tiny/3d/fold_2/checkpoint.pt").read_bytes())
-    assert (state.epoch, state.step) == (1, 4)
+    checkpoint = unpack_checkpoint((template / "autoseg_results/Tiny/3d/fold_2/checkpoint.pt").read_bytes())
+    assert (checkpoint["epoch"], checkpoint["step"]) == (1, 4)
 
 
 def same_voxels(one, other):

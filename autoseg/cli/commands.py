@@ -89,7 +89,7 @@ plan = Command(
 
 
 def _pretrain(store: Store, options: records.PretrainOptions, terminal: Terminal) -> None:
-    from autoseg.folds.pretraining import pretrain
+    from autoseg.pipeline.pretrain import pretrain
 
     stop = StopSignal()
     folder = pretrain(store, options, should_stop=stop, progress=terminal.progress)
@@ -145,7 +145,7 @@ def _train(store: Store, options: records.TrainOptions, terminal: Terminal) -> N
     if ranks is None and options.devices > 1:
         quiet = ["--quiet"] * terminal.quiet
         sys.exit(launch([*command_line(options), "--root", str(store.root), *quiet], options.devices))
-    from autoseg.folds.training import train
+    from autoseg.pipeline.train import train
     from autoseg.training import ALONE, Ranks
 
     disable_telemetry()

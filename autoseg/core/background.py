@@ -1,4 +1,4 @@
-"""Writing beside the work: one thread, one thing at a time, and of what waits only the newest."""
+"""Background writer: one thread that runs one job at a time, and of the waiting jobs only the newest."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Job = Callable[[], None]
 
 
 class BackgroundWriter:
-    """A thread that runs the job it was given last; a context manager, which ends when all is written.
+    """A thread that runs the latest job; a context manager, which ends when everything is written.
 
-    A job that has not begun when the next one comes is dropped: each must write everything, as a checkpoint does.
-    What a job raises is raised again by the next call.
+    A waiting job is replaced by the next one, so each must write everything, as a checkpoint does. An exception of a
+    job is raised by the next call.
     """
 
     def __init__(self) -> None:
-        self.turn = threading.Condition()
+        self.changed = threading.Condition()
         self.waiting: Job | None = None
         self.busy = self.closed = False
         self.error: BaseException | None = None
@@ -28,24 +28,24 @@ class BackgroundWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self.turn:
+        with self.changed:
             self.closed = True
-            self.turn.notify_all()
+            self.changed.notify_all()
         self.thread.join()
         if kind is None:
             self._raise()
 
     def put(self, job: Job) -> None:
-        """Run a job soon, instead of the one that waits."""
-        with self.turn:
+        """Run a job in the background, instead of the one that waits."""
+        with self.changed:
             self._raise()
             self.waiting = job
-            self.turn.notify_all()
+            self.changed.notify_all()
 
     def wait(self) -> None:
-        """Until nothing is left to do."""
-        with self.turn:
-            self.turn.wait_for(lambda: self.waiting is None and not self.busy)
+        """Block until no job is left."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting is None and not self.busy)
             self._raise()
 
     def _raise(self) -> None:
@@ -55,8 +55,8 @@ class BackgroundWriter:
 
     def _serve(self) -> None:
         while True:
-            with self.turn:
-                self.turn.wait_for(lambda: self.waiting is not None or self.closed)
+            with self.changed:
+                self.changed.wait_for(lambda: self.waiting is not None or self.closed)
                 job, self.waiting = self.waiting, None
                 if job is None:
                     return
@@ -65,6 +65,6 @@ class BackgroundWriter:
                 job()
             except BaseException as error:
                 self.error = error
-            with self.turn:
+            with self.changed:
                 self.busy = False
-                self.turn.notify_all()
+                self.changed.notify_all()

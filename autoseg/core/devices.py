@@ -1,4 +1,4 @@
-"""Device of a command, and its memory."""
+"""Devices: the GPU or CPU of a command, its cores, memory and precision."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from autoseg.core.records import TrainingSettings
 
 log = logging.getLogger(__name__)
 
-KEPT_SHARE = 2.0  # memory that lies free between tensors may take as much again; 1.0 to 1.45 times were measured
+OVERHEAD = 2.0  # kept free memory may take as much again as the tensors; 1.0 to 1.45 times were measured
 
 # glibc's <malloc.h>
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-_USUAL = ((_TRIM_THRESHOLD, 64 << 20), (_MMAP_THRESHOLD, 32 << 20), (_MMAP_MAX, 65536))  # where it ends up by itself
+_DEFAULTS = ((_TRIM_THRESHOLD, 64 << 20), (_MMAP_THRESHOLD, 32 << 20), (_MMAP_MAX, 65536))  # what glibc adapts to
 
 
-def choose_device(wanted: str) -> torch.device:
-    """``auto`` takes the first GPU where there is one.
+def choose_device(requested: str) -> torch.device:
+    """The requested device; ``auto`` is the first GPU, or the CPU without one.
 
     Raises:
-        UsageError: a GPU is asked for and torch sees none.
+        UsageError: a GPU is requested and torch sees none.
     """
-    if wanted == "auto":
+    if requested == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
+    if requested.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch sees no GPU on this machine; use --device cpu, or check the driver")
-    return torch.device(wanted)
+    return torch.device(requested)
 
 
-def choose_devices(wanted: str) -> tuple[str, ...]:
-    """Devices to work on side by side: one, or several with commas between (``cuda:0,cuda:1``).
+def choose_devices(requested: str) -> tuple[str, ...]:
+    """Devices to work on in parallel: one, or several separated by commas (``cuda:0,cuda:1``).
 
     Raises:
-        UsageError: a name is not a device, one is named twice, or torch does not see it.
+        UsageError: a name is invalid or repeated, or torch does not see the device.
     """
-    names = tuple(name.strip() for name in wanted.split(","))
+    names = tuple(name.strip() for name in requested.split(","))
     for name in names:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
             raise UsageError(
@@ -53,12 +53,12 @@ def choose_devices(wanted: str) -> tuple[str, ...]:
         if number and torch.cuda.is_available() and int(number) >= torch.cuda.device_count():
             raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs, numbered from 0")
     if len(set(names)) < len(names) and set(names) != {"cpu"}:
-        raise UsageError(f"--device {wanted}: a GPU is named twice; name each once")
+        raise UsageError(f"--device {requested}: a GPU is named twice; name each once")
     return names
 
 
 def choose_rank_device(device: torch.device, local: int) -> torch.device:
-    """The device of one of several processes on a machine: a GPU each, or the CPU for all; a GPU that was named stays.
+    """The device of one of several processes on a machine: a GPU each, or the CPU for all; a named GPU is kept.
 
     Raises:
         UsageError: there are fewer GPUs than processes, or none of that number.
@@ -69,13 +69,13 @@ def choose_rank_device(device: torch.device, local: int) -> torch.device:
         raise UsageError(f"--device {device}: torch sees {torch.cuda.device_count()} GPUs, numbered from 0")
     local = device.index or local
     if local >= torch.cuda.device_count():
-        raise UsageError(f"--devices: torch sees {torch.cuda.device_count()} GPUs; start as many processes at most")
+        raise UsageError(f"--devices: torch sees {torch.cuda.device_count()} GPUs; start at most as many processes")
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
 
 
 def name_device(device: torch.device) -> str:
-    """Name of a device for records: ``cpu`` or the GPU's name."""
+    """``cpu`` or the GPU's name, for records and the log."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -86,36 +86,35 @@ def gpu_memory_gb() -> float | None:
     return torch.cuda.get_device_properties(0).total_memory / 1e9
 
 
-def use_all_cores() -> int:
-    """Give torch every core this process may use; returns how many."""
-    return use_cores(share=1)
+def use_cores(*, share: int = 1) -> int:
+    """Let torch use all cores of this process, or its part of them where ``share`` processes run in parallel.
 
-
-def use_cores(*, share: int) -> int:
-    """Give torch this process's part of the cores, where ``share`` processes work side by side; returns how many."""
+    Returns:
+        The number of threads.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    own = max(1, cores // share)
-    torch.set_num_threads(own)
-    return own
+    threads = max(1, cores // share)
+    torch.set_num_threads(threads)
+    return threads
 
 
 @contextlib.contextmanager
-def memory_kept(device: torch.device, needed_gb: float | None, *, share: int) -> Iterator[bool]:
-    """Have the C library keep the memory of tensors that are gone, for those of the next step, on the CPU.
+def keep_freed_memory(device: torch.device, needed_gb: float | None, *, share: int) -> Iterator[bool]:
+    """On the CPU, let the C library keep the memory of freed tensors for those of the next step.
 
-    By itself it gives every large tensor back to the system and requests it again, and the system clears each page
-    again: 4 % of a pocket network's step, a fifth of a larger one's. What is computed does not change by it.
+    By default it returns every large tensor to the system and requests it again, and the system clears each page: 4 %
+    of a pocket network's step, a fifth of a larger one's. Results do not change.
 
     Args:
-        device: where the network is computed.
-        needed_gb: of a step, as it was predicted (1e9 bytes); None where nobody knows.
-        share: processes that work side by side on this machine.
+        device: of the network.
+        needed_gb: predicted memory of a step (1e9 bytes); None where it is unknown.
+        share: number of processes that run in parallel on this machine.
 
     Yields:
-        Whether it is kept: not on a GPU, not where twice the need is not free, and not without glibc.
+        Whether it is kept: not on a GPU, not unless twice the need is free, and not without glibc.
     """
     library = _find_glibc()
-    affordable = needed_gb is not None and needed_gb * KEPT_SHARE * 1e9 <= free_memory_bytes() / share
+    affordable = needed_gb is not None and needed_gb * OVERHEAD * 1e9 <= free_memory_bytes() / share
     if device.type != "cpu" or library is None or not affordable:
         yield False
         return
@@ -124,7 +123,7 @@ def memory_kept(device: torch.device, needed_gb: float | None, *, share: int) ->
     try:
         yield True
     finally:
-        for option, value in _USUAL:
+        for option, value in _DEFAULTS:
             library.mallopt(option, value)
         library.malloc_trim(0)
 
@@ -139,7 +138,7 @@ def _find_glibc() -> ctypes.CDLL | None:
 
 
 def choose_precision(settings: TrainingSettings, device: torch.device) -> torch.dtype:
-    """The type that convolutions are computed in; a CPU gains nothing from a half one."""
+    """The type of convolutions; on a CPU a half type gains nothing."""
     if settings.precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[settings.precision]
     if device.type != "cuda":
@@ -148,5 +147,5 @@ def choose_precision(settings: TrainingSettings, device: torch.device) -> torch.
 
 
 def is_memory_shortage(error: RuntimeError) -> bool:
-    """Whether torch says that memory ran out: a GPU's has an error of its own, a CPU's only a text."""
+    """Whether an error of torch means that memory ran out: on a GPU by its type, on a CPU by its text."""
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -20,7 +20,7 @@ from autoseg.evaluation.summary import mean_over_labels
 from autoseg.experiment.held_out import HeldOutCase, Members, compare_candidates
 from autoseg.experiment.records import CaseStudy, ExperimentPaths
 from autoseg.experiment.requests import Stopped
-from autoseg.folds.fold_run import mask_path, probabilities_path
+from autoseg.folds.files import mask_path, probabilities_path
 from autoseg.metrics import METRICS, EmptyScore
 from autoseg.model import fold_folder
 from autoseg.preparation import case_key

@@ -12,7 +12,7 @@ from autoseg.core.records import Folds, Plan, TrainedFold
 from autoseg.core.store import read_record
 from autoseg.experiment.records import RESERVED
 from autoseg.experiment.requests import Job
-from autoseg.folds.fold_run import FACTS, mask_path, probabilities_path
+from autoseg.folds.files import FACTS, mask_path, probabilities_path
 from autoseg.model import WEIGHTS, fold_folder
 
 RESERVE = 0.05  # of a time budget, for comparing

@@ -1,4 +1,4 @@
-"""What a cascade is fed with: out-of-fold masks while it is trained, and a copy of the model that makes new ones."""
+"""Cascade input: out-of-fold masks of the first stage for training, and a copy of its model for prediction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autoseg.core.parallel import Progress, count_workers
 from autoseg.core.records import Folds, Label, Placement, Plan, PreparedCase, PreprocessingSettings
 from autoseg.core.store import Store, hash_settings, sha256
 from autoseg.core.text import join_names
-from autoseg.folds.fold_run import mask_path, read_facts
+from autoseg.folds.files import mask_path, read_facts
 from autoseg.model import changed_folds, copy_model, fold_folder, have_same_channels, load_plan, trained_folds
 from autoseg.preparation import arrays_folder, read_folds
 from autoseg.preparation.cases import WORKER_BYTES, run_cases
@@ -29,21 +29,24 @@ CASES_PER_WORKER = 8  # a process starts in about a second, which is worth it fo
 
 
 def add_priors(
-    store: Store, plan: Plan, name: str, prepared: Mapping[str, PreparedCase], progress: Progress
+    store: Store, plan: Plan, configuration_name: str, prepared: Mapping[str, PreparedCase], progress: Progress
 ) -> dict[str, PreparedCase]:
-    """Preprocessed cases of a cascade with the masks that its source predicted of them while they were held out.
+    """Preprocessed cases of a cascade with the out-of-fold masks of its first stage.
 
-    Masks are brought to the cascade's grid once and kept beside the arrays, until a mask or the plan changes.
+    Masks are resampled to the cascade's grid once and cached beside the arrays, until a mask or the plan changes.
 
     Args:
-        name: of the cascade.
-        prepared: by case id.
+        store: of results and arrays.
+        plan: with the cascade.
+        configuration_name: of the cascade.
+        prepared: case id -> preprocessed case.
+        progress: of the masks.
 
     Raises:
-        ModelError: folds of the source are not trained, or masks of theirs are missing; it says which command to run.
-        CasesError: a mask does not lie on its scan's grid.
+        ModelError: folds of the first stage are not trained, or lack masks; the message has the command to run.
+        CasesError: a mask is not on its scan's grid.
     """
-    configuration = plan.configurations[name]
+    configuration = plan.configurations[configuration_name]
     source = configuration.cascade_from or ""
     masks = find_masks(store.results(plan.dataset, source), plan, read_folds(store, plan.dataset), list(prepared))
     settings = configuration.preprocessing
@@ -51,7 +54,7 @@ def add_priors(
     keys = {case: _prior_key(masks[case], prepared[case].placement) for case in prepared}
     todo = [case for case in prepared if not is_prepared(folder, case, keys[case])]
     if todo:
-        log.info("bringing %d masks of %s to the grid of %s", len(todo), source, name)
+        log.info("resampling %d masks of %s to the grid of %s", len(todo), source, configuration_name)
         tasks = [(case, (case, prepared[case].placement, masks[case], settings, folder, keys[case])) for case in todo]
         largest = max(math.prod(prepared[case].placement.grid.shape) for case in todo)
         workers = count_workers(math.ceil(len(todo) / CASES_PER_WORKER), largest * BYTES_PER_VOXEL + WORKER_BYTES)
@@ -61,10 +64,13 @@ def add_priors(
 
 
 def find_masks(source: Path, plan: Plan, folds: Folds, cases: list[str]) -> dict[str, Path]:
-    """The mask of each case by the fold of the source that held it out.
+    """The mask of each case, predicted by the fold of the first stage that held it out.
 
     Args:
-        source: the source's model folder.
+        source: the first stage's model folder.
+        plan: of the dataset.
+        folds: of the dataset.
+        cases: ids.
 
     Raises:
         ModelError: as ``add_priors``; or no fold holds a case out.
@@ -81,18 +87,18 @@ def find_masks(source: Path, plan: Plan, folds: Folds, cases: list[str]) -> dict
             f"holds out {_some(never)}; take them out of folds.json, or hold each out once and train {name} again"
         )
     trained = set(trained_folds(source))
-    # Folds written by hand may hold a case out several times: any that is trained will do.
+    # Folds written by hand may hold a case out several times: any trained one will do.
     chosen = {case: next((f for f in held_out[case] if f in trained), held_out[case][0]) for case in cases}
-    wanted = sorted(set(chosen.values()) - trained, key=int)
-    if wanted:
+    untrained = sorted(set(chosen.values()) - trained, key=int)
+    if untrained:
         raise ModelError(
             f"a cascade needs a mask of every case by a fold of {name} that held it out; still to be trained: "
-            f"{'; '.join(f'{train} -f {fold}' for fold in wanted)}"
+            f"{'; '.join(f'{train} -f {fold}' for fold in untrained)}"
         )
     if not have_same_channels(load_plan(source), plan):
         raise ModelError(
             f"{source} was trained for other channels, labels or regions than the plan of {plan.dataset} now has; "
-            f"train it anew with --restart"
+            f"train it again with --restart"
         )
     for used in sorted(set(chosen.values()), key=int):
         _check_fold(source, used, [case for case in cases if chosen[case] == used], train)
@@ -100,28 +106,28 @@ def find_masks(source: Path, plan: Plan, folds: Folds, cases: list[str]) -> dict
 
 
 def check_source(source: Path, folder: Path, *, restarted: str | None) -> None:
-    """Whether a cascade's folds have one source.
+    """Check that all folds of a cascade have one first stage.
 
     Args:
-        source: the source's model folder, or where it was.
-        folder: the cascade's.
-        restarted: the fold that begins anew, so that it does not count.
+        source: the first stage's model folder; it may be missing.
+        folder: the cascade's model folder.
+        restarted: the fold that starts again, which does not count.
 
     Raises:
-        ModelError: the source was trained anew since folds of the cascade were begun.
+        ModelError: the first stage was trained again since folds of the cascade were begun.
     """
     begun = sorted(path.name for path in folder.glob("fold_*") if path.name != f"fold_{restarted}")
     changed = changed_folds(source, folder / source.name) if begun else ()
     if changed:
         raise ModelError(
-            f"{source} was trained anew (fold {', '.join(changed)}) since {folder} was begun ({', '.join(begun)}); "
-            f"the folds of a cascade must have one source: begin them all with --restart, or put the former "
+            f"{source} was trained again (fold {', '.join(changed)}) since {folder} was begun ({', '.join(begun)}); "
+            f"the folds of a cascade must have one source: train them all with --restart, or put the previous "
             f"{source.name} back"
         )
 
 
 def copy_source(source: Path, folder: Path) -> None:
-    """Copy the model that feeds a cascade into the cascade's folder; folds that are there already stay.
+    """Copy the first stage's model into the cascade's folder; folds that are copied already stay.
 
     Args:
         source, folder: as for ``check_source``, which comes first.
@@ -135,19 +141,19 @@ def copy_source(source: Path, folder: Path) -> None:
 
 
 def _check_fold(source: Path, fold: str, cases: list[str], train: str) -> None:
-    """Whether a trained fold held these cases out, and has predicted them."""
-    here = fold_folder(source, fold)
-    restart = f"train it anew with: {train} -f {fold} --restart"
-    facts = read_facts(here, advice=restart)
-    others = [case for case in cases if case not in facts.validation]
-    if others:
+    """Check that a trained fold held these cases out, and has predicted them."""
+    folder = fold_folder(source, fold)
+    restart = f"train it again with: {train} -f {fold} --restart"
+    facts = read_facts(folder, advice=restart)
+    trained_on = [case for case in cases if case not in facts.validation]
+    if trained_on:
         raise ModelError(
-            f"{here} did not hold out {_some(others)} as folds.json now says; put folds.json back, or {restart}"
+            f"{folder} did not hold out {_some(trained_on)} as folds.json now says; put folds.json back, or {restart}"
         )
-    missing = [case for case in cases if not mask_path(here, case).exists()]
+    missing = [case for case in cases if not mask_path(folder, case).exists()]
     if missing:
         raise ModelError(
-            f"{here} is trained but lacks the masks of {_some(missing)}; the same command again makes them: "
+            f"{folder} is trained but lacks the masks of {_some(missing)}; make them with the same command: "
             f"{train} -f {fold}"
         )
 
@@ -157,7 +163,7 @@ def _some(cases: list[str]) -> str:
 
 
 def _prior_key(mask: Path, placement: Placement) -> str:
-    """A hash of all that a prior depends on, but for the settings that its folder is named after."""
+    """Hash of all that a prior depends on, except the settings that its folder is named after."""
     return hash_settings(sha256(mask), placement)
 
 
@@ -167,6 +173,6 @@ def _prepare_prior(task: tuple[str, Placement, Path, PreprocessingSettings, Path
     if not grid.matches(placement.grid) or voxels.dtype.kind not in "iu":
         raise DataError(
             f"case {case}: {path} is not the mask that autoseg_train wrote ({voxels.dtype} on {grid.describe()}; the "
-            f"scan has {placement.grid.describe()}); delete it and train that fold again, which makes it anew"
+            f"scan has {placement.grid.describe()}); delete it and run that fold's autoseg_train again"
         )
     write_prior(folder, case, prepare_label(Label(voxels=voxels, grid=grid), placement, settings), placement, key)

@@ -1,4 +1,4 @@
-"""What feeds a training: where its cases lie, and who makes its batches."""
+"""Training data: choose the case cache and the batch engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autoseg.core.records import Plan, PreparedCase
 from autoseg.losses import build_loss
 from autoseg.model import planned_network
 from autoseg.prediction.memory import free_bytes
-from autoseg.training import EpochFacts, NoiseBatches, Ranks, train_fold
+from autoseg.training import EpochFacts, Hooks, NoiseBatches, Ranks, TrainingState, train_fold
 
 log = logging.getLogger(__name__)
 
@@ -24,56 +24,57 @@ TIMED_STEPS = 3  # twice: the first half creates the optimiser's state and lets 
 
 def open_batches(
     plan: Plan,
-    name: str,
+    configuration_name: str,
     cases: Sequence[PreparedCase],
     *,
     seed: Sequence[int],
     device: torch.device,
     ranks: Ranks,
 ) -> Batches:
-    """The batches of a training, made by whom the plan names or, with ``auto``, by whoever makes a step shorter.
+    """Batches of a training, made by the planned engine or, with ``auto``, by the one with the shorter step.
 
     Args:
-        name: of the configuration.
+        plan: with the configuration.
+        configuration_name: in the plan.
         cases: to train on.
         seed: of the plan and the fold.
         device: where the network is.
         ranks: of this process; its batches are its share of every step.
 
     Raises:
-        UsageError: the plan wants the GPU to change patches, and the training runs on the CPU.
+        UsageError: the plan augments on the GPU, and the training runs on the CPU.
         TrainingError, DataError: of ``Batches``.
     """
-    configuration = plan.configurations[name]
-    reserved = step_bytes(plan, name)
+    configuration = plan.configurations[configuration_name]
+    reserved = step_bytes(plan, configuration_name)
     on_cpu = device.type == "cpu"
     if on_cpu and configuration.augmentation.device == "gpu":
         raise UsageError(
-            f"the plan's {name}.augmentation.device is gpu, but this training runs on the CPU; set it to auto or cpu, "
-            f"or train on a GPU"
+            f"the plan's {configuration_name}.augmentation.device is gpu, but this training runs on the CPU; set it to "
+            f"auto or cpu, or train on a GPU"
         )
     free = max(free_memory_bytes() // ranks.neighbours - (reserved if on_cpu else 0), 0)
-    held = cache_in_memory(cases, free)
+    cached = cache_in_memory(cases, free)
     make = partial(
         Batches,
-        held,
+        cached,
         configuration,
         seed=seed,
         workers=torch.get_num_threads(),
-        mask_values=plan.mask_values(name),
+        mask_values=plan.mask_values(configuration_name),
         ignore_label=plan.ignore_label,
         pin_memory=not on_cpu,
         share=(ranks.rank, ranks.world),
     )
-    wanted = configuration.augmentation.device
-    if on_cpu or wanted == "cpu":
+    engine = configuration.augmentation.device
+    if on_cpu or engine == "cpu":
         log.debug("batches are made by %d threads of the CPU", torch.get_num_threads())
         return make()
-    volumes = cache_on_device(held, device, free_bytes=free_bytes(device), reserved_bytes=reserved)
+    volumes = cache_on_device(cached, device, free_bytes=free_bytes(device), reserved_bytes=reserved)
     on_gpu = partial(make, device=device, volumes=volumes)
-    if wanted == "gpu":
+    if engine == "gpu":
         return on_gpu()
-    return choose_batches(make, on_gpu, partial(time_step, plan, name, device, ranks), device)
+    return choose_batches(make, on_gpu, partial(time_step, plan, configuration_name, device, ranks), device)
 
 
 def choose_batches(
@@ -82,12 +83,12 @@ def choose_batches(
     time_network: Callable[[], float],
     device: torch.device,
 ) -> Batches:
-    """Time both, and say which is taken.
+    """The batches of the faster engine, after a timing of both, which is logged.
 
     Args:
-        on_cpu, on_gpu: open batches that are made there.
+        on_cpu, on_gpu: open batches made on that device.
         time_network: seconds of the network's part of a step.
-        device: that may have work left to do when a call returns.
+        device: of the network, on which work may still run when a call returns.
     """
 
     def wait() -> None:
@@ -101,7 +102,7 @@ def choose_batches(
             with open_() as batches:
                 seconds.append(time_batches(batches, wait=wait))
     except MemoryShortageError as error:
-        log.info("batches are made by the CPU's threads, as the GPU has no room to spare for them: %s", error)
+        log.info("batches are made by the CPU's threads, as the GPU has no memory left for them: %s", error)
         return on_cpu()
     finally:
         if device.type == "cuda":
@@ -112,38 +113,32 @@ def choose_batches(
     return on_cpu() if chosen == "cpu" else on_gpu()
 
 
-def step_bytes(plan: Plan, name: str) -> int:
-    """What a training step takes of its device: as measured, else as predicted, else the plan's whole budget."""
-    facts = plan.memory.get(name)
+def step_bytes(plan: Plan, configuration_name: str) -> int:
+    """Bytes of a training step on its device: as measured, else as predicted, else the plan's whole budget."""
+    facts = plan.memory.get(configuration_name)
     gigabytes = plan.memory_gb if facts is None else facts.measured_gb or facts.predicted_gb
     return int(gigabytes * 1e9)
 
 
-def time_step(plan: Plan, name: str, device: torch.device, ranks: Ranks) -> float:
-    """Seconds of the network's part of a step, of a few steps on noise with weights that nobody keeps.
+def time_step(plan: Plan, configuration_name: str, device: torch.device, ranks: Ranks) -> float:
+    """Seconds of the network's part of a step, from a few steps on noise with throw-away weights.
 
     Raises:
-        MemoryShortageError: there is too little memory for them beside what is there already.
+        MemoryShortageError: free memory does not suffice.
     """
-    configuration = plan.configurations[name]
-    still = configuration.optimiser.model_copy(update={"learning_rate": 1e-9})  # no noise shall blow the weights up
+    configuration = plan.configurations[configuration_name]
+    optimiser = configuration.optimiser.model_copy(
+        update={"learning_rate": 1e-9}
+    )  # noise must not make weights diverge
+    training = configuration.training.model_copy(update={"epochs": 2, "steps_per_epoch": TIMED_STEPS})
     size = max(1, configuration.batch_size // ranks.world)
-    own = configuration.model_copy(update={"batch_size": size, "optimiser": still})
-    batches = NoiseBatches(own, plan.count_inputs(name), max(plan.labels.values()) + 1)
+    short = configuration.model_copy(update={"batch_size": size, "optimiser": optimiser, "training": training})
+    batches = NoiseBatches(short, plan.count_inputs(configuration_name), max(plan.labels.values()) + 1)
     loss = build_loss(configuration.loss, regions=tuple(plan.regions.values()), ignore_label=plan.ignore_label)
     facts: list[EpochFacts] = []
     try:
-        network = planned_network(plan, name, seed=plan.seed).to(device)
-        train_fold(
-            network,
-            own,
-            batches,
-            loss=loss,
-            device=device,
-            epochs=2,
-            steps_per_epoch=TIMED_STEPS,
-            on_epoch=lambda fact, _: facts.append(fact),
-        )
+        network = planned_network(plan, configuration_name, seed=plan.seed).to(device)
+        train_fold(TrainingState.start(network, short), short, batches, loss, hooks=Hooks(on_epoch=facts.append))
     except torch.OutOfMemoryError as error:
         raise MemoryShortageError(str(error).split(";", maxsplit=1)[0]) from error
     return facts[-1].compute_s / facts[-1].steps

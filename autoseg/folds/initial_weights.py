@@ -1,4 +1,4 @@
-"""The weights that a training begins with, put into its fresh network."""
+"""Initial weights of a fresh network: of a pre-trained encoder, or of another model."""
 
 from __future__ import annotations
 
@@ -16,37 +16,40 @@ from autoseg.networks import load_initial_weights
 log = logging.getLogger(__name__)
 
 
-def load_initial_weights_into(network: nn.Module, plan: Plan, name: str, folder: Path) -> None:
-    """Put the weights that a configuration begins with into a fresh network, in place, if it names any.
+def load_initial_weights_into(network: nn.Module, plan: Plan, configuration_name: str, folder: Path) -> None:
+    """Load the planned initial weights into a fresh network, in place, if the configuration has any.
 
-    First those of its network's own option ``weights``, then those of ``transfer``. What the files do not hold keeps
-    its random weights.
+    First those of the network's option ``weights``, then those of ``transfer``. Tensors that the files lack keep their
+    random values.
 
     Args:
-        network: drawn from the plan's seed.
-        folder: of the starting weights.
+        network: initialised from the plan's seed.
+        plan: with the configuration.
+        configuration_name: in the plan.
+        folder: of the files of initial weights.
 
     Raises:
-        ModelError: the file is missing, is not the one that was planned, or does not fit the network.
+        ModelError: the file is missing, is not the planned one, or does not fit the network.
     """
-    said = load_initial_weights(network, plan.configurations[name].network)
-    if said is not None:
-        log.info("%s: %s", name, said)
+    name = configuration_name
+    loaded = load_initial_weights(network, plan.configurations[name].network)
+    if loaded is not None:
+        log.info("%s: %s", name, loaded)
     settings = plan.configurations[name].transfer
     if settings is None:
         return
     path = folder / settings.weights
-    again = f"make it again with: autoseg_plan -d {plan.dataset} --pretrained {settings.source}"
+    advice = f"make it again with: autoseg_plan -d {plan.dataset} --pretrained {settings.source}"
     if not path.exists():
-        raise ModelError(f"{name} begins with the weights of {settings.source}, but {path} is missing; {again}")
+        raise ModelError(f"{name} begins with the weights of {settings.source}, but {path} is missing; {advice}")
     if sha256(path) != settings.digest:
-        raise ModelError(f"{path} is not the file that '{name}' was planned to begin with; {again}")
-    weights, wanted = read_weights(path), network.state_dict()
+        raise ModelError(f"{path} is not the file that '{name}' was planned to begin with; {advice}")
+    weights, current = read_weights(path), network.state_dict()
     for tensor, values in weights.items():
-        if tensor not in wanted or wanted[tensor].shape != values.shape:
+        if tensor not in current or current[tensor].shape != values.shape:
             raise ModelError(
                 f"{path} holds {tensor} of shape {tuple(values.shape)}, which the network of '{name}' lacks; "
-                f"the plan was edited since: {again}"
+                f"the plan was edited since: {advice}"
             )
     network.load_state_dict(weights, strict=False)
     sizes = {tensor: weight.numel() for tensor, weight in network.named_parameters()}

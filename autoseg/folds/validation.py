@@ -1,4 +1,4 @@
-"""What tells while training whether a network gets better: Dice over a few whole held-out volumes."""
+"""Validation while training: Dice over a few whole held-out volumes."""
 
 from __future__ import annotations
 
@@ -15,32 +15,35 @@ from autoseg.prediction import predict_logits
 
 def quick_validation(
     plan: Plan,
-    name: str,
+    configuration_name: str,
     held_out: Sequence[str],
     prepared: Mapping[str, PreparedCase],
     device: torch.device,
     should_stop: Callable[[], bool],
 ) -> Callable[[nn.Module], float | None] | None:
-    """A function that gives the mean Dice over the first held-out volumes, on the preprocessed grid, not mirrored.
+    """A function that returns the mean Dice of the first held-out volumes, on the preprocessed grid, without mirroring.
 
     Args:
-        name: of the configuration.
+        plan: with the configuration.
+        configuration_name: in the plan.
         held_out: case ids.
-        should_stop: asked before every case; the function then gives None.
+        prepared: case id -> preprocessed case.
+        device: of the network.
+        should_stop: asked before every case; where it stops, the score is None.
 
     Returns:
-        None where nothing is held out or the plan wants no validation.
+        None where nothing is held out or the plan has no validation.
     """
-    configuration = plan.configurations[name]
-    chosen = held_out[: configuration.training.validation_cases]
-    if not chosen:
+    configuration = plan.configurations[configuration_name]
+    validated = held_out[: configuration.training.validation_cases]
+    if not validated:
         return None
     tiling = configuration.tiling.model_copy(update={"mirror_axes": ()})
-    outputs, masks = plan.outputs, plan.mask_values(name)
+    outputs, masks = plan.outputs, plan.mask_values(configuration_name)
 
     def validate(network: nn.Module) -> float | None:
         dices: list[float] = []
-        for case_id in chosen:
+        for case_id in validated:
             if should_stop():
                 return None
             case = prepared[case_id]
@@ -54,7 +57,7 @@ def quick_validation(
 
 
 def quick_dice(logits: np.ndarray, label: np.ndarray, plan: Plan, outputs: Outputs) -> list[float]:
-    """Dice of each foreground class or region that the label holds.
+    """Dice of each foreground class or region that occurs in the label.
 
     Args:
         logits: (K,Z,Y,X) float32.

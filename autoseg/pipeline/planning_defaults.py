@@ -71,7 +71,7 @@ def choose_preset(store: Store, options: PlanOptions) -> Wanted:
     added = tuple(network for network in options.networks if network != "none")
     for network in added:
         network_traits(network)  # known and installed, or an error before anything is measured
-    tried = choose_probe(options.probe, device, memory_gb=wanted.memory_gb, found_gb=found_gb)
+    tried = choose_probe(options.probe, device, memory_gb=wanted.memory_gb, gpu_gb=found_gb)
     if class_weights is None and before is not None:
         class_weights = before.class_weights
     weighing: Literal["frequency"] | None = "frequency" if class_weights == "frequency" else None

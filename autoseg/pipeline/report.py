@@ -32,7 +32,7 @@ from autoseg.datasets import open_dataset, read_case
 from autoseg.evaluation import summarize
 from autoseg.evaluation.summary import mean_over_labels
 from autoseg.experiment.records import ExperimentPaths
-from autoseg.folds.fold_run import FACTS, mask_path, read_facts, read_history
+from autoseg.folds.files import FACTS, mask_path, read_facts, read_history
 from autoseg.metrics import METRICS
 from autoseg.model import fold_folder, load_plan
 from autoseg.options import ReportOptions

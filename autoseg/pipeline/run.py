@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 import autoseg
-from autoseg.core.devices import choose_device, name_device, use_all_cores
+from autoseg.core.devices import choose_device, name_device, use_cores
 from autoseg.core.errors import AutosegError, TrainingError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Dataset, Experiment, Folds, Plan
@@ -28,7 +28,7 @@ from autoseg.experiment.records import ExperimentPaths, RunState
 from autoseg.experiment.requests import Job, Stopped, Work
 from autoseg.experiment.script import render_script
 from autoseg.experiment.training import ExperimentProgress, train_jobs, work_here
-from autoseg.folds.fold_run import probabilities_path
+from autoseg.folds.files import probabilities_path
 from autoseg.metrics import METRICS
 from autoseg.model import WEIGHTS, fold_folder
 from autoseg.options import PlanOptions, ReportOptions, RunOptions
@@ -212,7 +212,7 @@ def _say_how_long(setup: Setup, options: RunOptions) -> None:
     )
     if not left:
         return
-    use_all_cores()
+    use_cores()
     if options.time_budget_s is not None:
         _say_budget(setup, options.time_budget_s, device)
         return

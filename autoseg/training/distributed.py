@@ -1,4 +1,4 @@
-"""Several processes that train one network together, each on its share of every batch."""
+"""Data-parallel training: several processes train one network, each on its share of every batch."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from torch import Tensor, distributed, nn
 from autoseg.core.errors import TrainingError
 
 GLOO_SHUTDOWN_S = 0.3
-PATIENCE = timedelta(hours=12)  # the others wait while the first validates; a rank that died is noticed by its launcher
+COLLECTIVE_TIMEOUT = timedelta(hours=12)  # others wait while the first validates; launchers notice a dead rank
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """Which process of how many this is; alone, every question is answered at once.
+    """One process among those that train together; alone, all collectives return at once.
 
     Attributes:
-        rank: of this process among all, from 0; the first one writes, validates and speaks.
-        world: how many there are.
+        rank: of this process among all, from 0; the first one writes, validates and logs.
+        world: number of processes.
         local: of this process on its machine, which is the number of its GPU.
-        neighbours: how many there are on its machine.
-        attempt: how often a launcher has started them all again.
+        neighbours: number of processes on its machine.
+        attempt: number of restarts by a launcher.
     """
 
     rank: int = 0
@@ -38,7 +38,7 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes, validates and speaks."""
+        """Whether this is the process that writes, validates and logs."""
         return self.rank == 0
 
     def mean(self, value: float) -> float:
@@ -50,27 +50,27 @@ class Ranks:
         return value if self.world == 1 else self._reduce(value, distributed.ReduceOp.MAX)
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in any process."""
+        """Whether the flag is set in any process."""
         return self.largest(float(flag)) > 0
 
     def from_first(self, value: float | None) -> float | None:
-        """What the first process says; the others' values do not count."""
+        """The value of the first process, in all of them."""
         if self.world == 1:
             return value
-        said = torch.tensor([value is not None, value or 0.0], dtype=torch.float64)
+        message = torch.tensor([value is not None, value or 0.0], dtype=torch.float64)
         with peer_failure_as_error():
-            distributed.broadcast(said, 0)
-        return float(said[1]) if said[0] else None
+            distributed.broadcast(message, 0)
+        return float(message[1]) if message[0] else None
 
     def wait(self) -> None:
-        """Until every process has come here."""
+        """Block until every process has called this."""
         self.mean(0.0)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over the processes; weights without one keep none.
 
-        One reduction at the end of the step, not hooks on the way back: a head that has no loss has no gradient here
-        as it has none alone, batches may go through in parts, and a step that is left out is left out by all.
+        One reduction after the backward pass instead of hooks within it: a head without a loss has no gradient, as in
+        one process; gradients may be accumulated; and a step that is skipped is skipped by all.
         """
         if self.world == 1:
             return
@@ -83,17 +83,17 @@ class Ranks:
             gradient.copy_(mean.view_as(gradient))
 
     def share_buffers(self, buffers: Iterable[Tensor]) -> None:
-        """Give all processes the first one's running statistics, so that their networks stay equal."""
+        """Copy the first process's running statistics to all, so that their networks stay equal."""
         if self.world > 1:
             with peer_failure_as_error():
                 for buffer in buffers:
                     distributed.broadcast(buffer, 0)
 
     @staticmethod
-    def _reduce(value: float, how: distributed.ReduceOp.RedOpType) -> float:
+    def _reduce(value: float, operation: distributed.ReduceOp.RedOpType) -> float:
         number = torch.tensor([value], dtype=torch.float64)
         with peer_failure_as_error():
-            distributed.all_reduce(number, how)
+            distributed.all_reduce(number, operation)
         return float(number)
 
 
@@ -102,48 +102,50 @@ ALONE = Ranks()
 
 @contextmanager
 def peer_failure_as_error() -> Iterator[None]:
-    """What the others' death looks like from here, in a sentence."""
+    """Raise a failed collective as an error that names the cause: another process has ended."""
     try:
         yield
     except RuntimeError as error:
         raise TrainingError(
-            "another of the processes that train together has ended, so this one ends, too; the same command goes on "
-            "from the last checkpoint"
+            "another of the processes that train together has ended, so this one ends, too; run the same command "
+            "again to resume from the last checkpoint"
         ) from error
 
 
 @contextmanager
 def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """While the block runs, the processes hear each other; they meet where the launcher's variables say.
+    """Connect the processes while the block runs, at the address in the launcher's variables.
 
     Args:
         ranks: this process among all.
-        device: where it trains: small numbers go by gloo, gradients on a GPU by NCCL.
+        device: of the training: scalars are reduced by gloo, gradients on a GPU by NCCL.
 
     Raises:
-        TrainingError: they did not find each other.
+        TrainingError: the processes could not connect.
     """
     if ranks.world == 1:
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        store, _, _ = next(distributed.rendezvous("env://", ranks.rank, ranks.world, timeout=PATIENCE))
+        store, _, _ = next(distributed.rendezvous("env://", ranks.rank, ranks.world, timeout=COLLECTIVE_TIMEOUT))
         if ranks.neighbours == ranks.world:
-            # torchrun may keep its store over restarts, and the addresses of processes that are gone in it. Processes
-            # on several machines can disagree on the number of the attempt.
+            # torchrun may keep its store, with addresses of ended processes, over restarts. Across machines, processes
+            # can disagree on the number of the attempt.
             store = distributed.PrefixStore(f"attempt_{ranks.attempt}", store)
-        distributed.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.world, timeout=PATIENCE)
+        distributed.init_process_group(
+            backend, store=store, rank=ranks.rank, world_size=ranks.world, timeout=COLLECTIVE_TIMEOUT
+        )
     except RuntimeError as error:
         raise TrainingError(
-            f"the processes that train together did not find each other ({str(error).splitlines()[0]}); run the same "
-            f"command again"
+            f"the processes that train together could not connect ({str(error).splitlines()[0]}); run the same command "
+            f"again"
         ) from error
     try:
         yield
     finally:
         distributed.destroy_process_group()
-        # Gloo's threads let go of their last tensors after the call that used them; one that does so while the
-        # interpreter shuts down aborts the whole process.
+        # Gloo's threads release their last tensors after the call that used them; doing so while the interpreter shuts
+        # down aborts the whole process.
         gc.collect()
         time.sleep(GLOO_SHUTDOWN_S)

@@ -1,4 +1,4 @@
-"""One real training step on the device, to know what it takes before days are spent on it."""
+"""A few real training steps on the device, to measure their memory before a long training."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from autoseg.core.records import Configuration
 from autoseg.networks.metering import Meter
-from autoseg.training.loop import train_fold
-from autoseg.training.run import DeepLoss
+from autoseg.training.loop import DeepLoss, train_fold
+from autoseg.training.state import TrainingState
 
 STEPS = 3  # the first creates the optimiser's state, and on a GPU tries kernels
 
@@ -38,25 +38,26 @@ class NoiseBatches:
 def probe_step(
     network: nn.Module, configuration: Configuration, batches: NoiseBatches, *, loss: DeepLoss, device: torch.device
 ) -> int:
-    """Train a few steps as a fold would, and measure.
+    """Train a few steps as a fold would, and measure their memory.
 
     Args:
-        network: on ``device``, freshly built; its weights are of no use afterwards.
+        network: on ``device``, freshly built; its weights become meaningless.
         configuration: patch, batch, accumulation, optimiser, precision.
         batches: noise.
         loss: of the configuration.
         device: where training will run.
 
     Returns:
-        Bytes at the worst moment: what torch had reserved on a GPU, what lived at once on a CPU.
+        Peak bytes: reserved by torch on a GPU, of all live tensors on a CPU.
 
     Raises:
-        MemoryShortageError: there is too little.
+        MemoryShortageError: memory ran out.
     """
 
     def train() -> None:
-        # Noise never validates, and its loss need not be good.
-        train_fold(network, configuration, batches, loss=loss, device=device, epochs=1, steps_per_epoch=STEPS)
+        training = configuration.training.model_copy(update={"epochs": 1, "steps_per_epoch": STEPS})
+        short = configuration.model_copy(update={"training": training})
+        train_fold(TrainingState.start(network, short), short, batches, loss)
 
     if device.type == "cuda":
         gc.collect()

@@ -1,21 +1,29 @@
-"""Where a training stands: plain tensors and numbers, enough to go on as if it had never stopped."""
+"""Training state: everything needed to resume exactly."""
 
 from __future__ import annotations
 
 import io
 import math
 import pickle
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from autoseg.core.devices import choose_precision
 from autoseg.core.errors import ModelError
-from autoseg.training.optimisation import PlateauDetector
+from autoseg.core.records import Configuration, TrainingSettings
+from autoseg.networks import Part
+from autoseg.training.freezing import Freezing
+from autoseg.training.optimisation import PlateauDetector, build_optimiser
 
 Weights = dict[str, Tensor]
-NEW = PlateauDetector()
+Checkpoint = dict[str, Any]  # a captured state: nested dictionaries of CPU tensors and plain numbers
+
+LIVE = ("freezing", "seed", "progress")  # fields that follow from the plan and the clock, so no checkpoint holds them
+SAVED_NAMES = {"reductions": "drops"}  # attribute -> key in a checkpoint, where they differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +37,7 @@ class EpochFacts:
         learning_rate: of its last step.
         data_s: waiting for batches.
         compute_s: forward, backward and the step.
-        epoch_s: all of it, with validation.
+        epoch_s: the whole epoch, with validation.
         elapsed_s: since the training began, over all resumptions.
         steps: in this epoch.
         skipped_steps: of them, without effect because the loss was not finite.
@@ -52,9 +60,9 @@ class EpochFacts:
         return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class EpochSums:
-    """What the running epoch has added up so far."""
+    """Sums over the steps of the current epoch."""
 
     steps: int = 0
     skipped: int = 0
@@ -63,84 +71,217 @@ class EpochSums:
     compute_s: float = 0.0
     epoch_s: float = 0.0
 
+    @property
+    def mean_loss(self) -> float:
+        """Mean over the steps with a finite loss; NaN without any."""
+        counted = self.steps - self.skipped
+        return self.loss / counted if counted else math.nan
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(kw_only=True)
 class TrainingState:
-    """A training between two steps. Its tensors are copies on the CPU; nothing changes them later.
+    """A training under way: the live network, its optimiser and all counters.
+
+    ``capture`` copies every field into a checkpoint, except those named in LIVE; ``restore`` assigns them. A new field
+    is therefore written here and nowhere else, and has a default, which older checkpoints get.
 
     Attributes:
+        network: in training mode, on the device of the training.
+        optimiser: of the parameters that are trained in this phase.
+        scaler: gradient scaler; enabled with float16 only.
+        freezing: the frozen parts of the network, by phase.
+        seed: of random layers (dropout), whose stream is seeded at every step.
+        progress: share of the training that is done, the same in all processes.
         epoch: epochs completed.
         step: steps taken, which is also the number of the next batch.
         elapsed_s: seconds trained, over all resumptions.
         finished: the planned length is reached.
-        network: weights of the last step.
-        optimiser: the optimiser's ``state_dict``.
-        scaler: the gradient scaler's ``state_dict``; empty without float16.
-        averaged: moving average of the weights, if there is one.
-        best_score, best_epoch, best: the highest validation score, its epoch, and the weights that reached it.
+        averaged: moving average of the weights, if the plan has one.
+        best_score, best_epoch, best: the highest validation score, its epoch, and the weights (on the CPU) that
+            reached it.
         failures: steps in a row whose loss was not finite.
-        sums: of the running epoch.
-        plateau: of the number that the ``plateau`` schedule watches.
-        stopping: of the validation Dice, for stopping early.
+        sums: of the current epoch.
+        plateau: of the value that the ``plateau`` schedule watches.
+        stopping: of the validation Dice, for early stopping.
         loss_average: moving average of the epochs' losses.
-        phase: of the weights that move; 1 once ``gradual`` trains the encoder, too.
-        acceleration: how the network was computed; None in states of before there was a choice.
+        phase: 1 once ``gradual`` trains the encoder, too.
+        acceleration: backend that computes the network; None in checkpoints older than the choice.
     """
 
-    epoch: int
-    step: int
-    elapsed_s: float
-    finished: bool
-    network: Weights
-    optimiser: dict[str, Any]
-    scaler: dict[str, Any] = field(default_factory=dict)
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    freezing: Freezing
+    seed: int = 0
+    progress: float = 0.0
+    epoch: int = 0
+    step: int = 0
+    elapsed_s: float = 0.0
+    finished: bool = False
     averaged: Weights | None = None
     best_score: float | None = None
     best_epoch: int | None = None
     best: Weights | None = None
     failures: int = 0
-    sums: EpochSums = EpochSums()
-    plateau: PlateauDetector = NEW
-    stopping: PlateauDetector = NEW
+    sums: EpochSums = field(default_factory=EpochSums)
+    plateau: PlateauDetector = field(default_factory=PlateauDetector)
+    stopping: PlateauDetector = field(default_factory=PlateauDetector)
     loss_average: float | None = None
     phase: int = 0
     acceleration: str | None = None
 
-    def final_weights(self) -> Weights:
-        """What to predict with at the end: the moving average if there is one."""
-        return self.network if self.averaged is None else self.averaged
-
-    def to_tensors(self) -> dict[str, Any]:
-        """The state as nested dictionaries of tensors and numbers."""
-        content = {item.name: getattr(self, item.name) for item in fields(self)}
-        return content | {name: asdict(content[name]) for name in ("sums", "plateau", "stopping")}
-
     @classmethod
-    def from_tensors(cls, content: dict[str, Any]) -> Self:
-        """The inverse of ``to_tensors``."""
-        kinds = {"sums": EpochSums, "plateau": PlateauDetector, "stopping": PlateauDetector}
-        return cls(**content | {name: kinds[name](**content[name]) for name in kinds if name in content})
+    def start(
+        cls,
+        network: nn.Module,
+        configuration: Configuration,
+        *,
+        parts: Mapping[str, Part] | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """The state before the first step.
+
+        Args:
+            network: ``forward(x) -> list of logits``, finest first; on the device of the training.
+            configuration: optimiser, training and transfer settings.
+            parts: name of every parameter and buffer -> its part of the network; required with
+                ``configuration.transfer``.
+            seed: of random layers.
+        """
+        freezing = Freezing(network.train(), configuration.transfer, parts or {})
+        device = next(network.parameters()).device
+        half = choose_precision(configuration.training, device) is torch.float16
+        weights = network.state_dict() if configuration.training.ema_decay > 0 else None
+        return cls(
+            network=network,
+            optimiser=build_optimiser(freezing.parameter_groups(), configuration.optimiser),
+            scaler=torch.amp.GradScaler(device.type, enabled=half),
+            freezing=freezing,
+            seed=seed,
+            averaged=None if weights is None else {name: weight.detach().clone() for name, weight in weights.items()},
+        )
+
+    def begin_phase(self, phase: int, configuration: Configuration) -> None:
+        """Train the parts of a phase, with a new optimiser."""
+        self.phase = phase
+        self.freezing.set_phase(phase)
+        self.optimiser = build_optimiser(self.freezing.parameter_groups(), configuration.optimiser)
+
+    def capture(self) -> Checkpoint:
+        """A copy of the state on the CPU, which later steps do not change."""
+        return {item.name: _copy_out(getattr(self, item.name)) for item in fields(self) if item.name not in LIVE}
+
+    def restore(self, checkpoint: Checkpoint, configuration: Configuration) -> None:
+        """Resume exactly where a checkpoint was captured.
+
+        Raises:
+            ModelError: the checkpoint is of another network or optimiser.
+        """
+        if checkpoint.get("phase", 0) != self.phase:
+            self.begin_phase(checkpoint["phase"], configuration)
+        averages = self.averaged is not None
+        try:
+            for name, content in checkpoint.items():
+                setattr(self, name, _copy_in(getattr(self, name), content))
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"the checkpoint does not fit the planned network or optimiser ({str(error).splitlines()[0]}); "
+                f"the plan was edited since: train this fold again with --restart"
+            ) from error
+        self.averaged = None
+        if averages:  # a plan that was edited to average begins with the weights themselves
+            weights = checkpoint.get("averaged") or checkpoint["network"]
+            self.averaged = {name: weight.to(self.device, copy=True) for name, weight in weights.items()}
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.network.parameters()).device
+
+    def record_step(self, loss: float, *, data_s: float, compute_s: float, total_s: float) -> None:
+        """Count a step, its loss (NaN for a skipped step) and its seconds."""
+        skipped = math.isnan(loss)
+        self.step += 1
+        self.failures = self.failures + 1 if skipped else 0
+        self.elapsed_s += total_s
+        self.sums.steps += 1
+        self.sums.skipped += skipped
+        self.sums.loss += 0.0 if skipped else loss
+        self.sums.data_s += data_s
+        self.sums.compute_s += compute_s
+        self.sums.epoch_s += total_s
+
+    def close_epoch(self, score: float | None, *, seconds: float, keep_best: bool) -> EpochFacts:
+        """Sum up an epoch, keep the best weights and begin the next epoch.
+
+        Args:
+            score: of the validation, None without one.
+            seconds: since the last step.
+            keep_best: whether this process keeps the best weights, which only the first one does.
+        """
+        sums, self.sums = self.sums, EpochSums()
+        self.epoch += 1
+        self.elapsed_s += seconds
+        if score is not None and (self.best_score is None or score >= self.best_score):  # of equals, the longer trained
+            self.best_score, self.best_epoch = score, self.epoch
+            if keep_best:
+                self.best = copy_tensors(self.final_weights())
+        return EpochFacts(
+            epoch=self.epoch,
+            train_loss=sums.mean_loss,
+            validation_dice=score,
+            learning_rate=float(self.optimiser.param_groups[0]["lr"]),
+            data_s=sums.data_s,
+            compute_s=sums.compute_s,
+            epoch_s=sums.epoch_s + seconds,
+            elapsed_s=self.elapsed_s,
+            steps=sums.steps,
+            skipped_steps=sums.skipped,
+        )
+
+    def is_over(self, settings: TrainingSettings) -> bool:
+        """Whether the planned length is reached, or early stopping ends the training."""
+        return self.progress >= 1 or (settings.stop_patience is not None and self.stopping.reductions > 0)
+
+    def epoch_is_over(self, settings: TrainingSettings) -> bool:
+        """Whether the epoch has all its steps, or the training ends within it."""
+        return self.sums.steps >= settings.steps_per_epoch or (self.sums.steps > 0 and self.is_over(settings))
+
+    def validation_is_due(self, settings: TrainingSettings) -> bool:
+        """Whether the epoch that ends is one of the validation interval, or the last one."""
+        return (self.epoch + 1) % settings.validation_interval == 0 or self.is_over(settings)
+
+    def final_weights(self) -> Weights:
+        """The weights to predict with: the moving average if there is one. Live tensors, not copies."""
+        return self.network.state_dict() if self.averaged is None else self.averaged
 
 
-def save_state(state: TrainingState) -> bytes:
-    """The state as bytes of a file that opens without running code."""
+def pack_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """A checkpoint as bytes of a file that opens without running code."""
     buffer = io.BytesIO()
-    torch.save(state.to_tensors(), buffer)
+    torch.save(checkpoint, buffer)
     return buffer.getvalue()
 
 
-def load_state(content: bytes) -> TrainingState:
-    """The inverse of ``save_state``, on the CPU.
+def unpack_checkpoint(content: bytes) -> Checkpoint:
+    """The inverse of ``pack_checkpoint``, on the CPU.
 
     Raises:
-        ModelError: these are not the bytes of a training state.
+        ModelError: these are not the bytes of a checkpoint.
     """
     try:
-        return TrainingState.from_tensors(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        names = set(checkpoint)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise ModelError(
-            f"a checkpoint is damaged or of another version ({type(error).__name__}); train this fold anew"
-        ) from error
+        raise ModelError(_damaged(type(error).__name__)) from error
+    missing = {"network", "optimiser", "epoch", "step"} - names
+    if missing or names - {item.name for item in fields(TrainingState)}:
+        raise ModelError(_damaged(f"it lacks {min(missing)}" if missing else "it has unknown fields"))
+    return checkpoint
+
+
+def _damaged(reason: str) -> str:
+    return f"the checkpoint is damaged or of another version ({reason}); train this fold again with --restart"
 
 
 def copy_tensors(content: Any) -> Any:
@@ -151,4 +292,25 @@ def copy_tensors(content: Any) -> Any:
         return {name: copy_tensors(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
         return type(content)(copy_tensors(value) for value in content)
+    return content
+
+
+def _copy_out(value: Any) -> Any:
+    """One field of the state as a checkpoint holds it."""
+    if hasattr(value, "state_dict"):
+        return copy_tensors(value.state_dict())
+    if is_dataclass(value) and not isinstance(value, type):
+        return {SAVED_NAMES.get(name, name): content for name, content in asdict(value).items()}
+    return copy_tensors(value)
+
+
+def _copy_in(current: Any, content: Any) -> Any:
+    """The field of the state that was ``current``, with what a checkpoint holds."""
+    if hasattr(current, "load_state_dict"):
+        if content:  # a scaler's is empty where it is not enabled
+            current.load_state_dict(copy_tensors(content))
+        return current
+    if is_dataclass(current) and not isinstance(current, type):
+        attributes = {saved: name for name, saved in SAVED_NAMES.items()}
+        return type(current)(**{attributes.get(name, name): value for name, value in content.items()})
     return content

@@ -29,7 +29,7 @@ from cases import Task, make_task, read_hippocampus
 
 from autoseg.batches import Batches, cache_on_device
 from autoseg.core.arrays import read_prepared, write_prepared
-from autoseg.core.devices import memory_kept
+from autoseg.core.devices import keep_freed_memory
 
 NEEDED_GB = 0.1  # of no network, which is not here; twice as much is free on any machine
 REST_S, SHARE_AT_REST = 0.5, 0.05  # it polls its queues all the time, which costs a little
@@ -127,7 +127,7 @@ def compare(task: Task, peer: Peer, folder: Path, cores: tuple[int, ...], argume
     found: list[list[dict[str, float]]] = [[], []]
     cpu = torch.device("cpu")
     with (
-        memory_kept(cpu, NEEDED_GB, share=1),  # as a training does
+        keep_freed_memory(cpu, NEEDED_GB, share=1),  # as a training does
         Batches(cases, configuration, seed=0, workers=workers) as batches,
     ):
         ours = Ours(batches)

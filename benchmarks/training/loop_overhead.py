@@ -28,14 +28,14 @@ from torch import nn
 from autoseg.batches import Batches
 from autoseg.core.arrays import read_prepared
 from autoseg.core.background import BackgroundWriter
-from autoseg.core.devices import memory_kept
+from autoseg.core.devices import keep_freed_memory
 from autoseg.core.records import Configuration, Grid, Image, Label, Plan, PreparedCase
 from autoseg.core.store import Store, write_bytes, write_text
 from autoseg.losses import build_loss
 from autoseg.model import planned_network
 from autoseg.preparation import arrays_folder, read_folds, read_plan
 from autoseg.preprocessing import prepare_case
-from autoseg.training import EpochFacts, TrainingState, save_state, train_fold
+from autoseg.training import EpochFacts, Hooks, TrainingState, pack_checkpoint, train_fold
 from autoseg.training.optimisation import build_optimiser
 
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def main() -> None:
     store = Store(args.root)
     plan = read_plan(store, args.dataset)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
-    with memory_kept(CPU, NEEDED_GB, share=1):  # as autoseg_train does, for both
+    with keep_freed_memory(CPU, NEEDED_GB, share=1):  # as autoseg_train does, for both
         run(args, store, plan)
 
 
@@ -125,24 +125,21 @@ def time_loop(plan: Plan, cases: Sequence[PreparedCase], steps: int) -> float:
     with tempfile.TemporaryDirectory() as name, BackgroundWriter() as writer, open_batches(plan, cases) as batches:
         folder = Path(name)
 
-        def keep(facts: EpochFacts, state: TrainingState) -> None:
+        def record(facts: EpochFacts) -> None:
             rows.append(json.dumps(facts.to_row()))
             lines = "\n".join(rows)
             writer.put(lambda: write_text(folder / "history.jsonl", lines))
-            writer.put(lambda: write_bytes(folder / "checkpoint.pt", save_state(state)))
 
-        train_fold(
-            planned_network(plan, NAME, seed=plan.seed),
-            configuration,
-            batches,
-            loss=build_loss(configuration.loss),
-            device=CPU,
-            epochs=-(-(WARM_UP + steps) // EPOCH),
-            steps_per_epoch=EPOCH,
-            on_epoch=keep,
-            progress=lambda *_: marks.append(time.perf_counter()),
-            seed=plan.seed,
-        )
+        def save(state: TrainingState) -> None:
+            checkpoint = state.capture()
+            writer.put(lambda: write_bytes(folder / "checkpoint.pt", pack_checkpoint(checkpoint)))
+
+        length = {"epochs": -(-(WARM_UP + steps) // EPOCH), "steps_per_epoch": EPOCH}
+        training = configuration.training.model_copy(update=length)
+        configuration = configuration.model_copy(update={"training": training})
+        state = TrainingState.start(planned_network(plan, NAME, seed=plan.seed), configuration, seed=plan.seed)
+        hooks = Hooks(on_epoch=record, on_checkpoint=save, progress=lambda *_: marks.append(time.perf_counter()))
+        train_fold(state, configuration, batches, build_loss(configuration.loss), hooks=hooks)
     return (marks[WARM_UP + steps - 1] - marks[WARM_UP - 1]) / steps
 
 

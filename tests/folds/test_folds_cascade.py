@@ -136,7 +136,7 @@ def test_another_mask_is_another_prior(run, cascade_root):
     write_voxels(path, np.zeros_like(voxels), grid)
     code, _, err = run("train", *CASCADE, "-f", 1, "--epochs", 1, "--steps-per-epoch", 1, "--root", cascade_root)
     assert code == 0
-    assert "bringing 1 masks of 3d_lowres" in err
+    assert "resampling 1 masks of 3d_lowres" in err
     assert not np.load(folder / "case2.prior.npy").any()
 
 
@@ -223,7 +223,7 @@ def test_missing_masks_of_a_trained_fold_name_its_command(run, lowres_root):
     assert code == 2
     fold = 0
     assert (
-        f"lacks the masks of case4; the same command again makes them: autoseg_train -d Tiny -c 3d_lowres -f {fold}"
+        f"lacks the masks of case4; make them with the same command: autoseg_train -d Tiny -c 3d_lowres -f {fold}"
         in err
     )
     assert run("train", "-d", "Tiny", "-c", "3d_lowres", "-f", fold, "--root", lowres_root)[0] == 0
@@ -260,14 +260,14 @@ def test_a_mask_on_another_grid_is_refused(run, lowres_root):
     assert "is not the mask that autoseg_train wrote (uint8 on 12x20x16 voxels" in err
 
 
-def test_a_source_trained_anew_is_refused_until_the_cascade_begins_anew(run, cascade_root):
+def test_a_source_trained_again_is_refused_until_the_cascade_restarts(run, cascade_root):
     again = ("-d", "Tiny", "-c", "3d_lowres", "-f", 0, "--restart", "--seed", 99, *SHORT, "--root", cascade_root)
     assert run("train", *again)[0] == 0
     weights = cascade(cascade_root) / "3d_lowres" / "fold_0" / "model.safetensors"
     before = weights.read_bytes()
     code, _, err = run("train", *CASCADE, "-f", 1, *SHORT, "--root", cascade_root)
     assert code == 2
-    assert "was trained anew (fold 0) since" in err
+    assert "was trained again (fold 0) since" in err
     assert weights.read_bytes() == before
     assert run("train", *CASCADE, "-f", 0, "--restart", *SHORT, "--root", cascade_root)[0] == 0
     assert weights.read_bytes() == (lowres(cascade_root) / "fold_0" / "model.safetensors").read_bytes() != before

@@ -14,7 +14,8 @@ import torch
 from safetensors.numpy import load_file
 
 from autoseg.core.background import BackgroundWriter
-from autoseg.training.run import Run
+from autoseg.training import loop
+from autoseg.training.state import copy_tensors
 
 LONG = ("-d", "Tiny", "-c", "3d", "-f", "0", "--epochs", "1", "--steps-per-epoch", "60")
 SHORT = ("train", "-d", "Tiny", "-c", "3d", "-f", "0", "--epochs", "2", "--steps-per-epoch", "2")
@@ -159,24 +160,24 @@ def test_a_full_disk_fails_at_the_end_when_the_weights_do_not_fit(run, planned, 
 
 
 def test_a_failed_training_leaves_its_last_good_weights_on_disk(run, planned, monkeypatch):
-    whole, calls = Run._add_gradient, []
+    whole, before = loop.training_step, []
 
-    def add_gradient(self, image, target, parts):
-        calls.append({name: weight.clone() for name, weight in self.network.state_dict().items()})
-        return whole(self, image * (float("nan") if len(calls) > 3 else 1), target, parts)
+    def step(state, configuration, image, *rest):
+        before.append(copy_tensors(state.network.state_dict()))
+        return whole(state, configuration, image * (float("nan") if len(before) > 3 else 1), *rest)
 
-    monkeypatch.setattr(Run, "_add_gradient", add_gradient)
+    monkeypatch.setattr(loop, "training_step", step)
     code, _, err = run(*SHORT[:-1], 10, "--root", planned)
     assert code == 2
     assert "not finite 3 steps in a row (epoch 1, step 6)" in err
     kept = torch.load(fold_of(planned) / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 6
-    assert all(torch.equal(kept["network"][name], weight) for name, weight in calls[3].items())
+    assert all(torch.equal(kept["network"][name], weight) for name, weight in before[3].items())
     assert all(torch.isfinite(weight).all() for weight in kept["network"].values())
 
 
 def test_a_resume_is_checked_before_the_first_checkpoint(run, planned, monkeypatch):
-    monkeypatch.setattr(Run, "take_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(loop, "training_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert run(*SHORT, "--root", planned)[0] == 130
     assert not (fold_of(planned) / "checkpoint.pt").exists()
     code, _, err = run(*SHORT, "--seed", 5, "--root", planned)
@@ -205,7 +206,7 @@ def test_another_length_is_said(run, trained, options, now, expected):
     argv = ("train", "-d", "Tiny", "-c", "3d", "-f", 0, "--steps-per-epoch", 2)
     code, _, err = run(*argv, *options, "--root", trained)
     assert code == 0, err
-    assert f"was begun for 2 epochs of 2 steps and goes on for {now}" in err
+    assert f"was begun for 2 epochs of 2 steps and resumes for {now}" in err
     facts = facts_of(trained)
     assert {name: facts[name] for name in expected} == expected
 
@@ -214,7 +215,7 @@ def test_the_same_length_needs_no_word(run, trained):
     (fold_of(trained) / "model.safetensors").unlink()
     code, _, err = run(*SHORT, "--root", trained)
     assert code == 0
-    assert "goes on for" not in err
+    assert "resumes for" not in err
 
 
 # ----------------------------------------------------------------------------------------------- the writer
@@ -258,11 +259,11 @@ def test_what_a_job_raises_comes_out():
 
 
 def test_the_picture_is_drawn_while_training_and_for_fold_all(run, planned, monkeypatch):
-    from autoseg.folds import fold_run
+    from autoseg.folds import recording
 
     drawn = []
-    monkeypatch.setattr(fold_run, "PICTURE_EVERY_S", -1.0)
-    monkeypatch.setattr(fold_run, "draw_progress", lambda rows: drawn.append(len(rows)) or b"picture")
+    monkeypatch.setattr(recording, "PICTURE_EVERY_S", -1.0)
+    monkeypatch.setattr(recording, "draw_progress", lambda rows: drawn.append(len(rows)) or b"picture")
     code, _, err = run(*SHORT[:5], "-f", "all", *SHORT[7:], "--root", planned)
     assert code == 0, err
     assert drawn[-1] == 2
@@ -271,7 +272,7 @@ def test_the_picture_is_drawn_while_training_and_for_fold_all(run, planned, monk
 
 
 def test_trackers_are_told_of_every_epoch_and_closed(run, planned, monkeypatch):
-    from autoseg.folds import fold_run
+    from autoseg.folds import recording
 
     told = []
 
@@ -282,7 +283,7 @@ def test_trackers_are_told_of_every_epoch_and_closed(run, planned, monkeypatch):
         def close(self):
             told.append("closed")
 
-    monkeypatch.setattr(fold_run, "open_tracker", lambda kind, folder, name: told.append((kind, name)) or Recorder())
+    monkeypatch.setattr(recording, "open_tracker", lambda kind, folder, name: told.append((kind, name)) or Recorder())
     code, _, err = run(*SHORT, "--log", "wandb", "--root", planned)
     assert code == 0, err
     assert told == [("wandb", "Tiny 3d fold 0"), 1, 2, "closed"]

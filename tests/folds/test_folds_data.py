@@ -11,8 +11,8 @@ from autoseg.core.arrays import read_prepared
 from autoseg.core.errors import MemoryShortageError
 from autoseg.core.records import MemoryFacts, Plan
 from autoseg.core.store import read_record
+from autoseg.folds import data, tasks
 from autoseg.model import WEIGHTS
-from autoseg.pipeline import feeding, lessons
 from autoseg.preparation import arrays_folder
 from autoseg.training import ALONE
 
@@ -37,8 +37,8 @@ def choose(monkeypatch):
     """Choose with given seconds; gives who makes the batches."""
 
     def choose(cpu_s, gpu_s, time_network):
-        monkeypatch.setattr(feeding, "time_batches", lambda batches, **_: {"cpu": cpu_s, "gpu": gpu_s}[batches.by])
-        return feeding.choose_batches(lambda: Made("cpu"), lambda: Made("gpu"), time_network, CPU).by
+        monkeypatch.setattr(data, "time_batches", lambda batches, **_: {"cpu": cpu_s, "gpu": gpu_s}[batches.by])
+        return data.choose_batches(lambda: Made("cpu"), lambda: Made("gpu"), time_network, CPU).by
 
     return choose
 
@@ -70,14 +70,14 @@ def test_where_the_gpu_has_no_room_the_threads_make_them(choose, caplog):
 
     caplog.set_level(logging.INFO, logger="autoseg")
     assert choose(0.9, 0.05, fail) == "cpu"
-    assert "no room to spare for them: it is full" in caplog.text
+    assert "no memory left for them: it is full" in caplog.text
 
 
 def test_real_batches_and_a_real_network_are_timed(plan, cases, caplog):
     caplog.set_level(logging.INFO, logger="autoseg")
     make = partial(Batches, cases, plan.configurations["3d"], seed=1, workers=1)
-    with feeding.choose_batches(
-        make, partial(make, device=CPU), partial(feeding.time_step, plan, "3d", CPU, ALONE), CPU
+    with data.choose_batches(
+        make, partial(make, device=CPU), partial(data.time_step, plan, "3d", CPU, ALONE), CPU
     ) as batches:
         image, _ = batches.batch(0)
     assert image.shape[1:] == (2, *plan.configurations["3d"].patch_size)
@@ -87,10 +87,10 @@ def test_real_batches_and_a_real_network_are_timed(plan, cases, caplog):
 
 def test_a_step_takes_what_was_measured_or_predicted_or_the_whole_budget(plan):
     facts = MemoryFacts(predicted_gb=2.0, measured_gb=3.0)
-    assert feeding.step_bytes(plan.model_copy(update={"memory": {"3d": facts}}), "3d") == 3e9
+    assert data.step_bytes(plan.model_copy(update={"memory": {"3d": facts}}), "3d") == 3e9
     facts = MemoryFacts(predicted_gb=2.0)
-    assert feeding.step_bytes(plan.model_copy(update={"memory": {"3d": facts}}), "3d") == 2e9
-    assert feeding.step_bytes(plan.model_copy(update={"memory": {}, "memory_gb": 5.0}), "3d") == 5e9
+    assert data.step_bytes(plan.model_copy(update={"memory": {"3d": facts}}), "3d") == 2e9
+    assert data.step_bytes(plan.model_copy(update={"memory": {}, "memory_gb": 5.0}), "3d") == 5e9
 
 
 def test_a_training_is_fed_by_torch_as_by_the_loops(run, planned, monkeypatch):
@@ -98,7 +98,7 @@ def test_a_training_is_fed_by_torch_as_by_the_loops(run, planned, monkeypatch):
         options = {"ignore_label": plan.ignore_label, "share": (ranks.rank, ranks.world), "device": device}
         return Batches(cases, plan.configurations[name], seed=seed, workers=2, **options)
 
-    monkeypatch.setattr(lessons, "open_batches", feed)
+    monkeypatch.setattr(tasks, "open_batches", feed)
     argv = ("-d", "Tiny", "-c", "3d", "-f", "all", "--epochs", 1, "--steps-per-epoch", 3, "--device", "cpu")
     code, _, err = run("train", *argv, "--root", planned)
     assert code == 0, err

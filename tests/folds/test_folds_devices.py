@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from autoseg.folds.fold_run import read_history
+from autoseg.folds.files import read_history
 
 TRAIN = ("-d", "Tiny", "-c", "3d", "-f", "0", "--epochs", "2", "--steps-per-epoch", "4")
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from autoseg.core.records import Configuration
-from autoseg.folds.fold_run import read_history
+from autoseg.folds import tasks
+from autoseg.folds.files import read_history
+from autoseg.losses import build_loss
 from autoseg.model import load_plan
 from autoseg.planning import relieve
-from autoseg.training.run import Run
+from autoseg.training import loop
 
 TRAIN = ("train", "-d", "Tiny", "-c", "3d", "--epochs", "2", "--steps-per-epoch", "3")
 
@@ -18,16 +20,20 @@ TRAIN = ("train", "-d", "Tiny", "-c", "3d", "--epochs", "2", "--steps-per-epoch"
 @pytest.fixture
 def short(monkeypatch):
     """From the fifth part on, no part may hold more than one sample."""
-    whole = Run._add_gradient
     calls = []
 
-    def add_gradient(self, image, target, parts):
-        calls.append(len(image))
-        if len(calls) > 4 and len(image) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(self, image, target, parts)
+    def build(*args, **options):
+        loss = build_loss(*args, **options)
 
-    monkeypatch.setattr(Run, "_add_gradient", add_gradient)
+        def scarce(outputs, target):
+            calls.append(len(target))
+            if len(calls) > 4 and len(target) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return loss(outputs, target)
+
+        return scarce
+
+    monkeypatch.setattr(tasks, "build_loss", build)
     return calls
 
 
@@ -75,10 +81,10 @@ def test_when_nothing_is_left_the_plan_must_shrink(run, planned, monkeypatch):
     def refuse(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Run, "_add_gradient", refuse)
+    monkeypatch.setattr(loop, "training_step", refuse)
     code, _, err = run(*TRAIN, "-f", "0", "--fit", "--root", planned)
     assert code == 2
-    assert "--fit has given up all that leaves the training as it is, so plan for less: autoseg_plan -d Tiny" in err
+    assert "--fit has no exact saving left, so plan for less: autoseg_plan -d Tiny" in err
 
 
 def test_sacrifices_come_one_by_one_and_end(planned):

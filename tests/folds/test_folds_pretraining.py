@@ -88,4 +88,4 @@ def test_another_share_cannot_go_on(planned, run):
     assert run(*once)[0] == 0
     code, _, err = run(*once, "--masked-share", "0.5")
     assert code == 2
-    assert "was begun with another plan or share of masked blocks (0.75)" in err
+    assert "another plan or share of masked blocks, 0.75 (fold_all)" in err

@@ -49,7 +49,7 @@ def test_a_shortage_plans_for_less_until_it_fits(make, monkeypatch):
     plan = plan_and_probe(make, 4.0, "cpu")
     assert make.budgets == [4.0, 3.6, 3.24]
     assert plan.memory_gb == 3.24
-    assert "4 GB were asked for" in plan.reasons["memory_gb"]
+    assert "4 GB were requested" in plan.reasons["memory_gb"]
     assert {facts.measured_gb for facts in plan.memory.values()} == {1.0}
 
 
@@ -58,7 +58,7 @@ def test_a_device_that_holds_nothing_is_an_error(make, monkeypatch):
         raise MemoryShortageError("the GPU ran out of memory at step 1; plan for less")
 
     monkeypatch.setattr(probing, "probe_step", refuse)
-    with pytest.raises(MemoryShortageError, match=r"cpu holds no training step of a plan for 1\.9 GB; free what other"):
+    with pytest.raises(MemoryShortageError, match=r"not even a plan for 1\.9 GB fits cpu; free the memory of other"):
         plan_and_probe(make, 4.0, "cpu")
     assert len(make.budgets) == probing.ATTEMPTS
 
@@ -86,4 +86,4 @@ def test_the_configuration_that_does_not_fit_is_named(make, monkeypatch):
     ],
 )
 def test_a_gpu_that_the_plan_is_for_is_probed_unless_told_otherwise(wanted, device, found_gb, chosen):
-    assert choose_probe(wanted, device, memory_gb=8.0, found_gb=found_gb) == chosen
+    assert choose_probe(wanted, device, memory_gb=8.0, gpu_gb=found_gb) == chosen

@@ -67,8 +67,8 @@ def test_killed_and_resumed_equals_undisturbed(run, planned, undisturbed, epoch,
     assert len((folder / "history.jsonl").read_text().splitlines()) == 4
 
 
-def test_restart_begins_anew(run, trained):
+def test_restart_starts_again(run, trained):
     code, _, err = run("train", *RUN, "--restart", "--root", trained)
     assert code == 0
-    assert "to begin anew" in err
+    assert "to start again" in err
     assert "epoch 4:" in err

@@ -18,7 +18,7 @@ from autoseg.core.records import (
     TrainingSettings,
 )
 from autoseg.losses import build_loss
-from autoseg.training import train_fold
+from autoseg.training import Hooks, TrainingState, pack_checkpoint, train_fold, unpack_checkpoint
 
 
 class Tiny(nn.Module):
@@ -84,7 +84,7 @@ def configured(optimiser=None, **training):
     )  # fmt: skip
 
 
-class StepTimer:
+class Bench:
     """Everything a training test needs."""
 
     Clock, TinyBatches = Clock, TinyBatches
@@ -97,23 +97,36 @@ class StepTimer:
             torch.manual_seed(0)
             return Tiny()
 
-    def train(self, configuration=None, *, network=None, batches=None, **options):
-        """One call of ``train_fold`` on the CPU."""
-        return train_fold(
-            network or self.network(),
-            configuration or configured(),
-            batches or TinyBatches(),
-            loss=options.pop("loss", build_loss(LossSettings())),
-            device=torch.device("cpu"),
-            **options,
-        )
+    def train(
+        self, configuration=None, *, network=None, batches=None, loss=None, checkpoint=None, parts=None, seed=0,
+        epochs=None, steps_per_epoch=None, **options,
+    ):  # fmt: skip
+        """One call of ``train_fold`` on the CPU; gives the state."""
+        configuration = configuration or configured()
+        length = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
+        length = {name: value for name, value in length.items() if value is not None}
+        training = configuration.training.model_copy(update=length)
+        configuration = configuration.model_copy(update={"training": training})
+        state = TrainingState.start(network or self.network(), configuration, parts=parts, seed=seed)
+        if checkpoint is not None:
+            state.restore(checkpoint, configuration)
+        hooks = {name: options.pop(name) for name in Hooks.__dataclass_fields__ if name in options}
+        loss = loss or build_loss(LossSettings())
+        train_fold(state, configuration, batches or TinyBatches(), loss, hooks=Hooks(**hooks), **options)
+        return state
+
+    @staticmethod
+    def reload(state):
+        """The checkpoint of a state, from the bytes of its file."""
+        return unpack_checkpoint(pack_checkpoint(state.capture()))
 
     @staticmethod
     def same(first, second):
-        """Two dictionaries of tensors agree bit for bit."""
+        """Two networks or dictionaries of tensors agree bit for bit."""
+        first, second = (c.state_dict() if isinstance(c, nn.Module) else c for c in (first, second))
         return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture
 def bench():
-    return StepTimer()
+    return Bench()

@@ -1,6 +1,7 @@
 """Two processes on the CPU train as one: the same steps, the same weights, the same decisions."""
 
 import socket
+import time
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from torch import nn
 from autoseg.core.errors import TrainingError
 from autoseg.core.records import LossSettings, TransferSettings
 from autoseg.losses import build_loss
-from autoseg.training import Ranks, joined, train_fold
+from autoseg.training import Hooks, Ranks, TrainingState, joined, train_fold
 
 CPU = torch.device("cpu")
+LOSS = build_loss(LossSettings(deep_supervision_weights=(1.0, 0.0)))
 
 
 class Plain(nn.Module):
@@ -49,14 +51,12 @@ class Share:
         return image[self.ranks.rank :: self.ranks.world], target[self.ranks.rank :: self.ranks.world]
 
 
-def train(ranks, configuration, kind=Plain, broken=None, **options):
+def train(ranks, configuration, kind=Plain, broken=None, budget_s=None, clock=time.monotonic, **options):
     torch.manual_seed(3)
-    network, facts = kind(), []
-    loss = build_loss(LossSettings(deep_supervision_weights=(1.0, 0.0)))
-    state = train_fold(
-        network, configuration, Share(ranks, broken), loss=loss, device=CPU, ranks=ranks,
-        on_epoch=lambda fact, _: facts.append(fact), **options,
-    )  # fmt: skip
+    facts, batches = [], Share(ranks, broken)
+    state = TrainingState.start(kind(), configuration)
+    hooks = Hooks(on_epoch=facts.append, **options)
+    train_fold(state, configuration, batches, LOSS, hooks=hooks, ranks=ranks, time_budget_s=budget_s, clock=clock)
     return state, facts
 
 
@@ -83,7 +83,7 @@ def train_all(ranks, configurations, broken):
     found = []
     for configuration in configurations:
         state, facts = train(ranks, configuration, broken=broken)
-        found.append((state.network, [fact.train_loss for fact in facts], state.step))
+        found.append((state.network.state_dict(), [fact.train_loss for fact in facts], state.step))
     return found
 
 
@@ -105,7 +105,7 @@ def test_two_ranks_take_the_steps_of_one(tmp_path, configurations, broken):
         (first, losses, steps), (second, _, _) = (rank[number] for rank in found)
         assert steps == alone.step
         assert losses == pytest.approx([fact.train_loss for fact in facts], rel=1e-5)
-        for name, weight in alone.network.items():
+        for name, weight in alone.network.state_dict().items():
             assert torch.equal(first[name], second[name])
             torch.testing.assert_close(first[name], weight, rtol=1e-5, atol=1e-5)
 
@@ -119,9 +119,10 @@ def decide(ranks, configuration):
         validated.append(1)
         return next(scores)
 
-    early, _ = train(ranks, configuration, validate=validate, epochs=20)
-    time = iter(range(0, 100000, 1 + 4 * ranks.rank))
-    budget, facts = train(ranks, configuration, time_budget_s=300.0, clock=lambda: float(next(time)))
+    long = configuration.training.model_copy(update={"epochs": 20})
+    early, _ = train(ranks, configuration.model_copy(update={"training": long}), validate=validate)
+    seconds = iter(range(0, 100000, 1 + 4 * ranks.rank))
+    budget, facts = train(ranks, configuration, budget_s=300.0, clock=lambda: float(next(seconds)))
     asked = []
 
     def should_stop():
@@ -134,7 +135,7 @@ def decide(ranks, configuration):
         (early.epoch, early.step, early.finished, len(validated)),
         (budget.step, budget.finished, len(facts)),
         (stopped.step, stopped.finished),
-        normed.network,
+        normed.network.state_dict(),
     )
 
 
@@ -160,14 +161,11 @@ def lose_the_other(ranks, configuration):
 
     kept = []
     torch.manual_seed(3)
-    network = Normed()
-    loss = build_loss(LossSettings(deep_supervision_weights=(1.0, 0.0)))
+    state, hooks = TrainingState.start(Normed(), configuration), Hooks(on_checkpoint=lambda s: kept.append(s.capture()))
     try:
-        train_fold(
-            network, configuration, Fragile(ranks), loss=loss, device=CPU, ranks=ranks, on_failure=kept.append
-        )  # fmt: skip
+        train_fold(state, configuration, Fragile(ranks), LOSS, hooks=hooks, ranks=ranks)
     except TrainingError as error:
-        return str(error), kept[0].step, kept[0].network
+        return str(error), kept[0]["step"], kept[0]["network"]
     return None
 
 
@@ -191,11 +189,9 @@ def gradual(ranks, configuration):
     torch.manual_seed(3)
     network = Normed()
     parts = {name: "encoder" if name.startswith("body") else "head" for name in network.state_dict()}
-    loss = build_loss(LossSettings(deep_supervision_weights=(1.0, 0.0)))
-    network_state = train_fold(
-        network, configuration, Share(ranks), loss=loss, device=CPU, ranks=ranks, parts=parts
-    )  # fmt: skip
-    return network_state.network
+    state = TrainingState.start(network, configuration, parts=parts)
+    train_fold(state, configuration, Share(ranks), LOSS, ranks=ranks)
+    return network.state_dict()
 
 
 def test_two_processes_train_the_encoder_from_the_same_step_on(bench, tmp_path):

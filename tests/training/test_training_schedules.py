@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from autoseg.core.records import OptimiserSettings
-from autoseg.training import learning_rate, load_state, save_state
+from autoseg.training import learning_rate
 from autoseg.training.optimisation import PlateauDetector
 
 
@@ -26,24 +26,24 @@ def test_step_falls_after_every_share(settings, progress, rate):
     assert learning_rate(OptimiserSettings(schedule="step", **settings), progress) == pytest.approx(rate)
 
 
-def test_plateau_falls_with_its_drops_alone():
+def test_plateau_falls_with_its_reductions_alone():
     settings = OptimiserSettings(schedule="plateau", factor=0.5, warmup_share=0.1)
-    assert [learning_rate(settings, progress, drops=2) for progress in (0.1, 0.5, 1.0)] == [0.0025] * 3
-    assert learning_rate(settings, 0.05, drops=0) == 0.005
+    assert [learning_rate(settings, progress, reductions=2) for progress in (0.1, 0.5, 1.0)] == [0.0025] * 3
+    assert learning_rate(settings, 0.05, reductions=0) == 0.005
 
 
-def test_a_watch_counts_what_does_not_improve():
+def test_a_detector_counts_what_does_not_improve():
     watch, seen = PlateauDetector(), []
     for value in (0.5, 0.5, 0.55, 0.7, 0.7, 0.6, 0.65):
-        watch = watch.see(value, margin=0.1, patience=2)
-        seen.append((watch.best, watch.since, watch.drops))
+        watch.update(value, margin=0.1, patience=2)
+        seen.append((watch.best, watch.since, watch.reductions))
     assert seen == [(0.5, 0, 0), (0.5, 1, 0), (0.5, 0, 1), (0.7, 0, 1), (0.7, 1, 1), (0.7, 0, 2), (0.7, 1, 2)]
 
 
 def rates(bench, configuration, scores, **options):
     told, scores = [], iter(scores)
     validate = (lambda _: next(scores)) if scores is not None else None
-    bench.train(configuration, validate=validate, on_epoch=lambda facts, _: told.append(facts.learning_rate), **options)
+    bench.train(configuration, validate=validate, on_epoch=lambda facts: told.append(facts.learning_rate), **options)
     return told
 
 
@@ -63,7 +63,7 @@ def test_the_rate_falls_when_the_loss_does_not(bench, caplog):
         losses.append(1)
         return outputs[0].mean() * 0 + (1.0 if len(losses) <= 4 else 2.0)  # worse from the second epoch on
 
-    bench.train(configuration, loss=loss, epochs=4, on_epoch=lambda facts, _: told.append(facts.learning_rate))
+    bench.train(configuration, loss=loss, epochs=4, on_epoch=lambda facts: told.append(facts.learning_rate))
     assert told == [0.01, 0.01, 0.005, 0.0025]
 
 
@@ -78,10 +78,12 @@ def test_a_resume_keeps_what_the_watches_saw(bench):
     configuration = bench.configured({"schedule": "plateau", "patience": 1, "factor": 0.5}, ema_decay=0.5)
     scores, kept = [0.5, 0.4, 0.4], []
     whole = iter(scores)
-    end = bench.train(configuration, validate=lambda _: next(whole), on_epoch=lambda _, s: kept.append(save_state(s)))
+    end = bench.train(
+        configuration, validate=lambda _: next(whole), on_checkpoint=lambda s: kept.append(bench.reload(s))
+    )
     for epoch, content in enumerate(kept, start=1):
         rest = iter(scores[epoch:])
-        again = bench.train(configuration, state=load_state(content), validate=lambda _: next(rest))  # noqa: B023
+        again = bench.train(configuration, checkpoint=content, validate=lambda _: next(rest))  # noqa: B023
         assert (again.plateau, again.loss_average) == (end.plateau, end.loss_average)
         assert bench.same(again.network, end.network)
 
@@ -95,7 +97,7 @@ def test_stopping_early_says_what_is_kept_and_is_finished(bench, caplog):
     assert "epoch 4: no validation improved on 0.6000 2 times in a row" in caplog.text
     assert "it keeps the weights of this epoch" in caplog.text
     batches = bench.TinyBatches()
-    again = bench.train(configuration, epochs=9, state=load_state(save_state(state)), batches=batches)
+    again = bench.train(configuration, epochs=9, checkpoint=bench.reload(state), batches=batches)
     assert again.finished
     assert batches.asked == []
 
@@ -113,10 +115,10 @@ def test_a_time_budget_makes_sense_with_every_schedule(bench, schedule):
     told = []
     state = bench.train(
         bench.configured({"schedule": schedule}),
-        time_budget_s=200.0,
+        time_budget_s=130.0,
         clock=bench.Clock(),
         validate=lambda _: 0.5,
-        on_epoch=lambda facts, _: told.append(facts.learning_rate),
+        on_epoch=lambda facts: told.append(facts.learning_rate),
     )
     assert state.finished
     assert told == sorted(told, reverse=True)
@@ -132,11 +134,11 @@ def test_an_epoch_without_any_finite_loss_poisons_nothing(bench):
         configuration,
         batches=bench.TinyBatches(broken=(1,)),
         validate=lambda _: next(scores),
-        on_epoch=lambda _, state: states.append(state),
+        on_checkpoint=lambda state: states.append(state.capture()),
     )
     first, poisoned, last = states
-    assert bench.same(first.averaged, poisoned.averaged)
-    assert bench.same(first.network, poisoned.network)
-    assert (poisoned.loss_average, poisoned.plateau) == (first.loss_average, first.plateau)
-    assert (last.best_score, last.best_epoch) == (0.5, 1)
-    assert all(weight.isfinite().all() for weight in last.averaged.values())
+    assert bench.same(first["averaged"], poisoned["averaged"])
+    assert bench.same(first["network"], poisoned["network"])
+    assert (poisoned["loss_average"], poisoned["plateau"]) == (first["loss_average"], first["plateau"])
+    assert (last["best_score"], last["best_epoch"]) == (0.5, 1)
+    assert all(weight.isfinite().all() for weight in last["averaged"].values())

@@ -1,0 +1,5 @@
+"""``autoseg_pretrain``: a training with another task, in the same room."""
+
+from autoseg.folds.pretraining import pretrain
+
+__all__ = ["pretrain"]
