@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from autoseg.core.arrays import read_placement
 from autoseg.core.errors import AutosegError
 from autoseg.core.records import Folds, Plan
+from autoseg.core.timing import shortest_s
 from autoseg.experiment.jobs import Standing
 from autoseg.experiment.requests import Job
 from autoseg.folds.data import TIMED_STEPS, time_step
@@ -95,14 +95,12 @@ def time_tile(plan: Plan, name: str, device: torch.device) -> float:
     network = planned_network(plan, name, seed=plan.seed).eval().to(device)
     network.deep_supervision = False  # type: ignore[assignment]
     tile = torch.zeros((1, plan.count_inputs(name), *plan.configurations[name].tiling.tile_size), device=device)
-    tries = []
-    for _ in range(TRIES):
-        began = time.monotonic()
-        network(tile)
+
+    def wait() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        tries.append(time.monotonic() - began)
-    return min(tries)
+
+    return shortest_s(lambda: network(tile), warm_up=0, repeats=TRIES, wait=wait)
 
 
 def _steps_done(standing: Standing) -> int:

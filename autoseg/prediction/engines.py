@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from autoseg.core.errors import UsageError
+from autoseg.core.timing import is_faster, shortest_s
 from autoseg.prediction.openvino_network import OpenvinoNetwork, is_installed
 
 Engine = Literal["torch", "openvino", "auto"]
 
 TRIAL_CALLS = 10  # about what all trials take, in calls of a network
 TRIAL_SHARE = 0.1  # of a prediction that trials may take where nobody asked for them
-FASTER = 0.95  # share of the time that is worth another way
 LARGEST_DIFFERENCE = 1e-3  # of the range of the logits
 AGREEMENT = 0.999  # share of voxels that are decided alike
 
@@ -63,8 +63,8 @@ def choose_engine(
     """
     if engine != "openvino" and calls * TRIAL_SHARE < TRIAL_CALLS:
         return Choice(networks=tuple(networks), reason=f"torch, as {calls} tiles are too few to try others")
-    seconds, reference = _time(networks[0], tile, clock)
-    found = _try_openvino(networks, tile, reference, seconds, clock) if engine != "torch" else "openvino is not wanted"
+    seconds = _time(networks[0], tile, clock)
+    found = _try_openvino(networks, tile, seconds, clock) if engine != "torch" else "openvino is not wanted"
     if isinstance(found, Choice):
         return found
     chosen, how = _try_layout(networks, tile, seconds, clock)
@@ -74,36 +74,33 @@ def choose_engine(
 def _try_openvino(
     networks: Sequence[nn.Module],
     tile: torch.Tensor,
-    reference: torch.Tensor,
     seconds: float,
     clock: Callable[[], float],
 ) -> Choice | str:
     """Converted networks, or why it is not them.
 
     Args:
-        reference: (1,K,*tile), the first network's logits of the tile.
-        seconds: that torch took for them.
+        networks, tile, clock: as for ``choose_engine``.
+        seconds: of a call of the first network by torch.
     """
     if not is_installed():
         return "openvino is not installed"
     try:
         converted = [OpenvinoNetwork(network, tile) for network in networks]
-        theirs, _ = _time(converted[0], tile, clock)
-        differs = _compare(networks, converted, tile, reference)
+        theirs = _time(converted[0], tile, clock)
+        differs = _compare(networks, converted, tile)
     except RuntimeError as error:
         return f"openvino cannot compute this network ({str(error).strip().splitlines()[-1]})"
     said = f"{theirs:.3g} s a tile, torch {seconds:.3g} s"
-    if differs or theirs >= FASTER * seconds:
+    if differs or not is_faster(theirs, seconds):
         return differs or f"openvino is not faster ({said})"
     return Choice(networks=tuple(converted), reason=f"openvino: {said}, and the same logits but for rounding")
 
 
-def _compare(
-    networks: Sequence[nn.Module], converted: Sequence[nn.Module], tile: torch.Tensor, reference: torch.Tensor
-) -> str:
+def _compare(networks: Sequence[nn.Module], converted: Sequence[nn.Module], tile: torch.Tensor) -> str:
     """Why converted networks cannot take the place of their originals; empty where they can."""
-    for number, (network, other) in enumerate(zip(networks, converted, strict=True)):
-        wanted = reference if number == 0 else _call(network, tile)
+    for network, other in zip(networks, converted, strict=True):
+        wanted = _call(network, tile)
         found = _call(other, tile)
         difference = float((found - wanted).abs().max() / (wanted.max() - wanted.min()).clamp(min=1e-6))
         agreeing = (found.argmax(1) == wanted.argmax(1)).float().mean(), ((found > 0) == (wanted > 0)).float().mean()
@@ -123,29 +120,23 @@ def _try_layout(
     chosen, how = tuple(networks), ""
     layout = torch.channels_last if tile.ndim == 4 else torch.channels_last_3d
     other = _ChannelsLast(networks[0], layout)
-    theirs, _ = _time(other, tile, clock)
-    if theirs < FASTER * seconds:
+    theirs = _time(other, tile, clock)
+    if is_faster(theirs, seconds):
         chosen, how, seconds = tuple(_ChannelsLast(network, layout) for network in networks), ", channels last", theirs
     else:
         networks[0].to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     threads = torch.get_num_threads()
     if threads >= 4:  # two logical cores may share one that computes
         torch.set_num_threads(threads // 2)
-        theirs, _ = _time(chosen[0], tile, clock)
-        if theirs < FASTER * seconds:
+        if is_faster(_time(chosen[0], tile, clock), seconds):
             return chosen, f"{how}, {threads // 2} threads"
         torch.set_num_threads(threads)
     return chosen, how
 
 
-def _time(network: nn.Module, tile: torch.Tensor, clock: Callable[[], float]) -> tuple[float, torch.Tensor]:
-    """The shorter of two calls, as the first one warms up, and the logits (1,K,*tile)."""
-    times = []
-    for _ in range(2):
-        started = clock()
-        logits = _call(network, tile)
-        times.append(clock() - started)
-    return min(times), logits
+def _time(network: nn.Module, tile: torch.Tensor, clock: Callable[[], float]) -> float:
+    """Seconds of a call of a network, the shorter of two, as the first one warms up."""
+    return shortest_s(lambda: _call(network, tile), warm_up=0, repeats=2, clock=clock)
 
 
 @torch.inference_mode()
