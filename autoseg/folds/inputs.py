@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from autoseg.core.arrays import is_prepared, read_prepared
 from autoseg.core.errors import StaleError, UsageError
 from autoseg.core.records import Dataset, Fold, Plan, PreparedCase
+from autoseg.core.registry import unknown_name
 from autoseg.core.store import Store
 from autoseg.model import PLAN
 from autoseg.options import PretrainOptions, TrainOptions
@@ -31,9 +32,7 @@ def read_plan_for(store: Store, configuration_name: str | None, options: TrainOp
     plan = read_plan(store, options.dataset)
     name = configuration_name or plan.recommended
     if name not in plan.configurations:
-        raise UsageError(
-            f"the plan of {plan.dataset} has no configuration '{name}'; it has: {', '.join(plan.configurations)}"
-        )
+        raise UsageError(unknown_name(f"configuration of {plan.dataset}", name, plan.configurations))
     length = {"epochs": options.epochs, "steps_per_epoch": options.steps_per_epoch}
     requested = {key: value for key, value in length.items() if value is not None}
     configuration = plan.configurations[name]
@@ -57,7 +56,7 @@ def choose_fold(store: Store, dataset: Dataset, fold_name: str) -> Fold:
     folds = read_folds(store, dataset.name)
     check_folds(folds, labelled, store.preprocessed(dataset.name) / "folds.json")
     if not fold_name.isdigit() or int(fold_name) >= len(folds.folds):
-        raise UsageError(f"there is no fold '{fold_name}' of {dataset.name}; use 0 to {len(folds.folds) - 1}, or all")
+        raise UsageError(f"unknown fold '{fold_name}' of {dataset.name}; use 0 to {len(folds.folds) - 1}, or all")
     return folds.folds[int(fold_name)]
 
 

@@ -49,7 +49,7 @@ def pretrain(
         The folder of the pre-trained model; None after a stop.
 
     Raises:
-        UsageError, PlanError, StaleError, ModelError, TrainingError, StorageError: each names the advice.
+        UsageError, PlanError, StaleError, ModelError, TrainingError, StorageError: each with its remedy.
         CasesError: some of the further scans are bad; the others are prepared.
     """
     plan = read_plan_for(store, options.configuration, options)

@@ -49,7 +49,7 @@ def train(
         Scores of the held-out cases; None for fold ``all``, after a stop, and in all processes but the first.
 
     Raises:
-        UsageError, PlanError, StaleError, ModelError, TrainingError, MemoryShortageError, StorageError: each names the
+        UsageError, PlanError, StaleError, ModelError, TrainingError, MemoryShortageError, StorageError: each with its
             advice.
     """
     device = choose_rank_device(choose_device(options.device), ranks.local)
