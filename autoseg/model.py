@@ -58,7 +58,7 @@ class Model:
 
 
 def fold_folder(folder: Path, fold: str) -> Path:
-    """Where a fold lies in a model folder."""
+    """Folder of a fold in a model folder."""
     return folder / f"fold_{fold}"
 
 
@@ -138,7 +138,7 @@ def copy_model(source: Path, target: Path, folds: Sequence[str] | None = None) -
         save_plan(making, load_plan(source))
         copy_model(source, making, folds)
         if not (target / PLAN).exists():
-            shutil.rmtree(target, ignore_errors=True)  # a folder without a plan is no model
+            shutil.rmtree(target, ignore_errors=True)  # a folder without a plan is not a model
             making.replace(target)
     except OSError as error:
         if not (target / PLAN).exists():  # else another training was quicker by a moment

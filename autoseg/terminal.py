@@ -1,4 +1,4 @@
-"""What a person sees while a command runs: log lines, and one line of progress where there is a terminal."""
+"""Terminal output of a command: log lines, and one line of progress if there is a terminal."""
 
 from __future__ import annotations
 

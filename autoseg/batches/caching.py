@@ -1,4 +1,4 @@
-"""Where prepared cases lie while batches are drawn from them: on disk, in memory, or on the device that trains."""
+"""Case cache: prepared cases on disk, in memory, or on the training device while batches are drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who turns drawn samples into a batch: compiled loops in threads on the CPU, or torch on the device that trains."""
+"""Batch engines: compiled loops in CPU threads, or torch on the training device."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Volume:
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """What one patch is made of.
+    """Voxels of one patch before augmentation.
 
     Attributes:
         image: (C,*box) float32 or float16.
@@ -91,7 +91,7 @@ class Engine(Protocol):
         """Room for a batch of that many samples."""
 
     def make(self, case: PreparedCase, sample: Sample, batch: PendingBatch, place: int) -> None:
-        """What a thread can do of one sample."""
+        """Part of one sample that a thread can compute."""
 
     def finish(self, batch: PendingBatch) -> tuple[Tensor, Tensor]:
         """(B,C+M,*patch) float32 image and (B,*patch) int16 target, once every sample is made."""
@@ -138,8 +138,8 @@ class KernelEngine:
 class TensorEngine:
     """Torch on the device that trains: threads read what a patch needs, and the device changes the whole batch.
 
-    The masks of a cascade are made by the threads all the same: to find and remove connected components is no work for
-    a GPU, and they are cut with the same rule as the label.
+    The masks of a cascade are made by the threads even so: a GPU is slow at finding connected components,
+    and they are cut with the same rule as the label.
 
     Args:
         configuration: patch, channels.

@@ -45,7 +45,7 @@ class Batches:
         volumes: the cases on that device, in their order; None reads what each patch needs from ``cases``.
 
     Raises:
-        TrainingError: there is no case.
+        TrainingError: there are no cases.
         DataError: a case has no label, no prior where masks are wanted, or another number of channels than the
             configuration.
     """
@@ -123,7 +123,7 @@ class Batches:
             ) from error
 
     def draw(self, step: int, sample: int) -> Sample:
-        """What one sample of a step will be, before a voxel of it is read."""
+        """Draw of one sample of a step, before any voxel is read."""
         return self._draw(self.row.draw(self.seed, step, sample), step, sample)
 
     def _draw(self, number: int, step: int, sample: int) -> Sample:
@@ -174,7 +174,7 @@ class Batches:
 
 def _check_cases(cases: Sequence[PreparedCase], configuration: Configuration, *, prior: bool) -> None:
     if not cases:
-        raise TrainingError("there is no case to train on; check the fold's training cases in folds.json")
+        raise TrainingError("no cases to train on; check the fold's training cases in folds.json")
     channels = len(configuration.preprocessing.channels)
     for case in cases:
         if case.label is None:

@@ -1,4 +1,4 @@
-"""Which case and which patch: a pure function of the random numbers handed in."""
+"""Choice of case and patch: a pure function of the given random numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def sample_generator(seed: Seed, step: int, sample: int) -> np.random.Generator:
 
 
 def draw_case(cases: int, seed: Seed, position: int, *, stratum: int | None = None) -> int:
-    """Which case the sample at a position of the endless row of samples comes from.
+    """Case of the sample at a position in the endless sequence of samples.
 
     All cases pass in a random order before any comes again, so short trainings see them equally often.
 
@@ -76,7 +76,7 @@ def make_case_schedule(
 
     Args:
         cases: where the lesions of each case lie.
-        ignore_label: label value that is no lesion.
+        ignore_label: label value that is not a lesion.
     """
     holds = [lesions is not None and bool((lesions.label != ignore_label).any()) for lesions in cases]
     return CaseSchedule(
@@ -107,7 +107,7 @@ def draw_start(
         patch: voxels per axis of the patch; 1 along the first for 2D.
         lesions: where the case's lesions lie.
         sample: its number in the batch.
-        ignore_label: label value that is no lesion.
+        ignore_label: label value that is not a lesion.
     """
     point = None
     if lesions is not None and is_forced(sample, batch_size, settings) and (lesions.label != ignore_label).any():
@@ -140,7 +140,7 @@ def draw_slice(
     Args:
         count: slices of the case.
         lesions: where its lesions lie; of very large ones some voxels stand for all.
-        ignore_label: label value that is no lesion.
+        ignore_label: label value that is not a lesion.
     """
     first, end = settings.slice_margin[0], count - settings.slice_margin[1]
     if first >= end:

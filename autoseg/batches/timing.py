@@ -1,4 +1,4 @@
-"""Which engine makes batches sooner, found by a short timing beside the network that they are for."""
+"""Choice of the faster batch engine, by a short timing alongside the network."""
 
 from __future__ import annotations
 

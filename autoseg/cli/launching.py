@@ -18,7 +18,7 @@ Process = subprocess.Popen[bytes]
 
 
 def launch(argv: Sequence[str], devices: int) -> int:
-    """Run ``autoseg_train`` in several processes; each signal goes on to all of them.
+    """Run ``autoseg_train`` in several processes; each signal is passed to all of them.
 
     Args:
         argv: the command's arguments, the same for all.
@@ -48,7 +48,7 @@ def launch(argv: Sequence[str], devices: int) -> int:
     if first < 0:
         raise TrainingError(
             f"process {rank + 1} of {devices} was killed by signal {-first} ({signal.Signals(-first).name}), so the "
-            f"others were ended; the same command goes on from the last checkpoint"
+            f"others were ended; the same command resumes from the last checkpoint"
         )
     return first
 

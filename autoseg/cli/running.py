@@ -111,7 +111,7 @@ def read_ranks() -> tuple[int, int, int, int] | None:
 
 
 def read_attempt() -> int:
-    """How often torchrun has started all processes again; 0 where it did not, or says nothing."""
+    """Number of restarts by torchrun; 0 if there were none or it is unknown."""
     said = os.environ.get("TORCHELASTIC_RESTART_COUNT") or "0"
     return int(said) if said.isdigit() else 0
 

@@ -27,7 +27,7 @@ def write_probabilities(path: Path, found: BoxedProbabilities, outputs: Outputs)
 
 
 def read_probabilities(path: Path, outputs: Outputs, *, advice: str) -> BoxedProbabilities:
-    """What ``write_probabilities`` wrote.
+    """Class probabilities written by ``write_probabilities``.
 
     Raises:
         ModelError: missing, damaged, or of other labels; the message ends with ``advice``.

@@ -47,7 +47,7 @@ def summarize(dataset: Dataset, dataset_key: str, facts: Iterable[CaseFacts]) ->
 
 
 def summarize_labels(cases: Sequence[CaseFacts]) -> dict[str, LabelSummary]:
-    """How often each label occurs, in the cases that have a reference."""
+    """Frequency of each label, over the cases that have a reference."""
     labelled = [case for case in cases if case.label_voxels]
     every = sum(math.prod(case.cropped_shape) for case in labelled)
     summaries = {}

@@ -218,7 +218,7 @@ def _encoder_channels(name: str, halvings: int) -> tuple[int, ...]:
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     message = (
-        f"there is no encoder '{name}' ({hint}known are those of segmentation-models-pytorch, such as resnet50 and "
+        f"unknown encoder '{name}' ({hint}choose from those of segmentation-models-pytorch, such as resnet50 and "
         f"efficientnet-b0, and tu- with a name of timm); edit network.options.encoder"
     )
     if not name.startswith(TIMM):

@@ -58,7 +58,7 @@ class NetworkTraits:
         most_halvings: how often an axis may be halved at most; None knows no limit.
         usual_features: of the features that a plain U-Net would have per stage, those of this network as published.
         usual_strides: of the strides that a plain U-Net would have per stage, those of this network.
-        usual_blocks: blocks per stage as published, of encoder and decoder, finest first; the last number goes on.
+        usual_blocks: blocks per stage as published, of encoder and decoder, finest first; the last number repeats.
         normalises_batch: it always has batch norm: while training, samples are scaled by the statistics of all that go
             through together, so that a batch in parts is another training; in prediction by those gathered meanwhile.
         fixed: settings -> the same with what its architecture leaves no choice of; None leaves the plan all choices.

@@ -38,7 +38,7 @@ def compare(store: Store, options: CompareOptions, *, progress: Progress = no_pr
         chosen = None  # each was scored with just these metrics
     elif options.preset is not None or options.allow_missing:
         option = "--preset" if options.preset is not None else "--allow-missing"
-        raise UsageError(f"{option} scores masks anew; give their labels with -r or -d, or leave it out")
+        raise UsageError(f"{option} scores masks again; give their labels with -r or -d, or leave it out")
     else:
         found = {name: _read_scores(folder) for name, folder in named.items()}
         chosen = None if asked.metrics is None or "all" in asked.metrics else asked.metrics

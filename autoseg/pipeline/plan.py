@@ -53,7 +53,7 @@ def plan(store: Store, options: PlanOptions, *, progress: Progress = no_progress
     edited: Edited = "keep" if options.keep else "replace" if options.replace else "refuse"
     if transfer is not None and edited == "keep":
         raise UsageError("--pretrained plans configurations, and --keep uses the plan as it is; leave one of them out")
-    dataset = open_raw(store, name, anew=True)
+    dataset = open_raw(store, name, retry_skipped=True)
     folder = store.preprocessed(name)
     imported = import_folds(folds.file, {case.id for case in dataset.cases if case.labels}) if folds.file else None
     if folds.leave_one_site_out:  # before anything long begins

@@ -114,7 +114,7 @@ def _read_trainings(home: Path, dataset: str) -> list[Training]:
         for fold in subfolders(home / name):
             here = home / name / fold
             if fold.startswith("fold_") and (here / FACTS).exists():
-                facts = read_facts(here, advice=f"train the fold anew: autoseg_train -d {dataset} -c {name} --restart")
+                facts = read_facts(here, advice=f"train the fold again: autoseg_train -d {dataset} -c {name} --restart")
                 scores = _read_optional(Scores, here / SCORES)
                 found.append(Training(configuration=name, facts=facts, history=tuple(_read_rows(here)), scores=scores))
     if not found:
@@ -129,7 +129,7 @@ def _read_rows(here: Path) -> list[Mapping[str, float | None]]:
     try:
         return list(read_history(here))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"{here / 'history.jsonl'} is damaged ({error}); delete it, or train the fold anew") from error
+        raise PlanError(f"{here / 'history.jsonl'} is damaged ({error}); delete it, or train the fold again") from error
 
 
 def _read_optional(kind: type[R], path: Path) -> R | None:
@@ -166,7 +166,7 @@ def _compare_folds(trainings: Sequence[Training], folds: Folds | None, notes: No
 
 
 def _join_scores(trainings: Sequence[Training], name: str, notes: Notes) -> Scores | None:
-    """Scores of all cases that some fold of a configuration held out, summarised anew."""
+    """Scores of all cases that some fold of a configuration held out, summarised together."""
     own = [t for t in trainings if t.configuration == name and t.scores is not None]
     scored = [t.scores for t in own if t.scores is not None]
     if not scored:
@@ -287,7 +287,7 @@ def _take_picture(dataset: Dataset, folder: Path, shown: ShownScores, role: str,
         path = mask_path(fold_folder(folder, shown.folds[case.id]), case.id)
     mask, grid = read_voxels(path)
     if label is None or not grid.matches(image.grid):
-        raise DataError(f"case {case.id}: {path} lies on another grid than its scan, or there is no label any more")
+        raise DataError(f"case {case.id}: {path} lies on another grid than its scan, or its label is gone")
     transpose, flips = nearest_axes(image.grid.direction)  # pictures want the head upright
     stack = cut_stack(
         turn(image.voxels, transpose, flips),

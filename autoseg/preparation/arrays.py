@@ -27,7 +27,7 @@ BYTES_MADE = (4, 6)
 
 
 def arrays_folder(preprocessed: Path, settings: PreprocessingSettings) -> Path:
-    """Where arrays with these settings lie; configurations with equal settings share them.
+    """Folder of the arrays with these settings; configurations with equal settings share them.
 
     Plans made before there was a choice of storage store float32, and their arrays keep their name.
     """

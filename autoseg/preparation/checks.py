@@ -26,7 +26,7 @@ def check_plan(plan: Plan, dataset: Dataset, path: Path) -> None:
         if planned != found:
             raise PlanError(
                 f"{path}: '{key}' is {planned!r}, but the dataset has {found!r}; change dataset.json if that is wrong, "
-                f"or plan anew with: autoseg_plan -d {dataset.name} --replace"
+                f"or plan again with: autoseg_plan -d {dataset.name} --replace"
             )
     for name in plan.configurations:
         check_configuration(plan, name, path)

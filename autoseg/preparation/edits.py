@@ -18,7 +18,7 @@ Edited = Literal["refuse", "keep", "replace"]
 
 @dataclass(frozen=True, kw_only=True)
 class PendingFile(Generic[R]):
-    """What a file will hold, before anything is written.
+    """Content of a file before it is written.
 
     Attributes:
         path: of the file.
@@ -78,7 +78,7 @@ def is_edited(path: Path) -> bool:
 
 
 def advice(name: str) -> str:
-    """What a user can do about an edited file, the last clause of a message."""
+    """Advice on an edited file, the last clause of a message."""
     return f"autoseg_plan -d {name} --keep uses it as it is, --replace makes it new (and keeps a copy)"
 
 

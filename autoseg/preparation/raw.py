@@ -16,11 +16,11 @@ LEFT_OUT = "left_out.json"
 log = logging.getLogger(__name__)
 
 
-def open_raw(store: Store, name: str, *, anew: bool = False) -> Dataset:
+def open_raw(store: Store, name: str, *, retry_skipped: bool = False) -> Dataset:
     """The raw dataset of that name; says in one line when it was recognised as distributed.
 
     Args:
-        anew: with the cases that were left out when it was planned; they may be whole by now.
+        retry_skipped: include the cases that were skipped when it was planned; they may be repaired by now.
     """
     dataset = open_dataset(store.raw(name), name)
     if dataset.kind != "nnunet":
@@ -29,7 +29,7 @@ def open_raw(store: Store, name: str, *, anew: bool = False) -> Dataset:
         )
     log_assumed(dataset)
     noted = store.preprocessed(name) / LEFT_OUT
-    if not anew and noted.exists():
+    if not retry_skipped and noted.exists():
         dataset = leave_out(dataset, read_left_out(noted, {case.id: case_key(dataset, case) for case in dataset.cases}))
     log_left_out(dataset)
     return dataset
@@ -56,7 +56,7 @@ def case_key(dataset: Dataset, case: Case) -> str:
 
 
 def without_cases(dataset: Dataset, **update: str) -> Dataset:
-    """What a worker must know of a dataset to read one case of it."""
+    """Part of a dataset that a worker needs to read one case."""
     return dataset.model_copy(update={**update, "cases": (), "left_out": {}})
 
 
@@ -64,11 +64,11 @@ def read_plan(store: Store, name: str) -> Plan:
     """The plan of a dataset as it stands on disk.
 
     Raises:
-        UsageError: there is no such dataset.
+        UsageError: the dataset does not exist.
         PlanError: not planned yet, or edited wrongly.
     """
     path = store.preprocessed(name) / "plan.json"
     if not path.exists() and not store.raw(name).exists():
         known = ", ".join(store.datasets()) or "none"
-        raise UsageError(f"there is no dataset '{name}' in {store.raw(name).parent}; there are: {known}")
+        raise UsageError(f"unknown dataset '{name}' in {store.raw(name).parent}; choose from: {known}")
     return read_record(Plan, path, advice=f"make it with: autoseg_plan -d {name}")

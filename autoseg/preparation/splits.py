@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class FoldOptions:
-    """Which folds were asked for; at most one of these.
+    """Requested folds; at most one of these.
 
     Attributes:
         file: a ``folds.json`` of ours or a ``splits_final.json`` of nnU-Net's to import.

@@ -27,7 +27,7 @@ def make_subset_file(store: Store, name: str, sizes: Sequence[int], *, seed: int
         A table of them.
 
     Raises:
-        UsageError: there is no such dataset, or a fold has too few cases.
+        UsageError: the dataset does not exist, or a fold has too few cases.
         PlanError: it is not planned.
     """
     plan = read_plan(store, name)
@@ -55,7 +55,7 @@ def take_subset(store: Store, plan: Plan, name: str, fold_name: str, fold: Fold,
         size: number of training cases.
 
     Raises:
-        UsageError: there is no such subset, or the configuration is a cascade.
+        UsageError: the subset does not exist, or the configuration is a cascade.
         PlanError: the subsets are of other folds than there are now.
     """
     if plan.configurations[name].cascade_from is not None:
@@ -65,11 +65,11 @@ def take_subset(store: Store, plan: Plan, name: str, fold_name: str, fold: Fold,
     subsets = read_record(Subsets, path, advice=again)
     if size not in subsets.sizes:
         known = ", ".join(map(str, subsets.sizes))
-        raise UsageError(f"there is no subset of {size} cases of {plan.dataset}, only of {known}; {again}")
+        raise UsageError(f"no subset of {size} cases of {plan.dataset}, only of {known}; {again}")
     chosen = subsets.folds.get(fold_name, ())[:size]
     strange = sorted(set(chosen) - set(fold.train))
     if strange or len(chosen) < size:
-        what = f"{strange[0]} is no training case of fold {fold_name}" if strange else f"it lacks fold {fold_name}"
+        what = f"{strange[0]} is not a training case of fold {fold_name}" if strange else f"it lacks fold {fold_name}"
         raise PlanError(f"{path} was made of other folds than there are now ({what}); {again}")
     own = subset_name(name, size)
     configurations = {**plan.configurations, own: plan.configurations[name]}

@@ -80,7 +80,7 @@ def target_spacings(spacing: tuple[float, ...], settings: PreprocessingSettings)
 
 
 def nonzero_mask(voxels: np.ndarray) -> np.ndarray:
-    """Where any channel is not zero, holes filled; everything where all is zero.
+    """Mask of voxels where any channel is not zero, holes filled; everything if all is zero.
 
     Args:
         voxels: (C,Z,Y,X) any dtype.
@@ -123,7 +123,7 @@ def find_lesions(label: np.ndarray) -> Lesions:
 
 
 def _axes(grid: Grid, settings: PreprocessingSettings) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Which scan axis each preprocessed axis comes from, and whether it is reversed."""
+    """Scan axis of each preprocessed axis, and whether it is reversed."""
     canonical = settings.orientation == "canonical"
     transpose, flips = nearest_axes(grid.direction) if canonical else ((0, 1, 2), (False, False, False))
     return tuple(transpose[axis] for axis in settings.axis_order), tuple(flips[axis] for axis in settings.axis_order)

@@ -22,7 +22,7 @@ def normalize(voxels: np.ndarray, mask: np.ndarray, channels: Sequence[ChannelNo
     Returns:
         (C,Z,Y,X) float32.
     """
-    out = np.array(voxels, np.float32, order="C")  # the crop, which is no contiguous part of the scan
+    out = np.array(voxels, np.float32, order="C")  # the crop, which is not a contiguous part of the scan
     inside = np.flatnonzero(mask)
     outside = ~mask
     for channel, settings in zip(out, channels, strict=True):

@@ -229,7 +229,7 @@ def _slab_matrices(matrices: Sequence[np.ndarray | None], rows: slice) -> tuple[
 def touched_box(
     interesting: np.ndarray, matrices: Sequence[np.ndarray | None], shape: Sequence[int]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...], tuple[np.ndarray | None, ...]]:
-    """Where the interesting source voxels can matter, exactly.
+    """Exact region of the target that the source voxels of interest can affect.
 
     Args:
         interesting: (Z,Y,X) bool on the source grid.

@@ -36,7 +36,7 @@ def test_what_is_asked_for_must_be_there_and_fit_the_folds(planned, run):
     assert run("subset", "-d", "Tiny", "-n", "2", "--root", planned)[0] == 0
     code, _, err = run(*train, "3")
     assert code == 2
-    assert "there is no subset of 3 cases of Tiny, only of 2; make it with: autoseg_subset -d Tiny -n 3" in err
+    assert "no subset of 3 cases of Tiny, only of 2; make it with: autoseg_subset -d Tiny -n 3" in err
     path = Store(planned).preprocessed("Tiny") / "folds.json"
     folds = read_record(Folds, path, advice="")
     write_record(path, folds.model_copy(update={"folds": (folds.folds[1], folds.folds[0], *folds.folds[2:])}))

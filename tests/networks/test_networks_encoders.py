@@ -138,8 +138,8 @@ def test_without_weights_nothing_is_loaded():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": "resnet5"}, r"there is no encoder 'resnet5' \(did you mean resnet50"),
-        ({"encoder": "tu-no_such_model"}, r"there is no encoder 'tu-no_such_model'"),
+        ({"encoder": "resnet5"}, r"unknown encoder 'resnet5' \(did you mean resnet50"),
+        ({"encoder": "tu-no_such_model"}, r"unknown encoder 'tu-no_such_model'"),
         ({"encoder": 50}, r"has the encoder 50; give a name"),
         ({"rates": [6]}, r"has the rates \[6\]; give three whole numbers"),
         ({"output_stride": 4}, r"has the output_stride 4; give 8 or 16"),

@@ -310,8 +310,8 @@ def test_compare_of_other_cases(call, tmp_path, labels):
         (["one"], "give at least two folders to compare"),
         (["one", "one"], "is given twice"),
         (["one", "two"], "two holds no scores.json; score it with autoseg_evaluate, or give the labels"),
-        (["one", "two", "--preset", "wmh"], "--preset scores masks anew; give their labels with -r or -d"),
-        (["one", "two", "--allow-missing"], "--allow-missing scores masks anew"),
+        (["one", "two", "--preset", "wmh"], "--preset scores masks again; give their labels with -r or -d"),
+        (["one", "two", "--allow-missing"], "--allow-missing scores masks again"),
     ],
 )
 def test_what_compare_cannot_do(call, tmp_path, labels, monkeypatch, argv, told):

@@ -1,4 +1,4 @@
-"""What will be done to one patch: a pure function of the random numbers and the settings."""
+"""Draws of the augmentation of one patch: a pure function of the random numbers and the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 @dataclass(frozen=True, kw_only=True)
 class MaskChange:
-    """What is done to the shape of one mask channel of a cascade.
+    """Change of shape of one mask channel of a cascade.
 
     Attributes:
         channel: which.

@@ -141,7 +141,7 @@ def _bound(rows, slopes, low, shape, beyond, width):  # type: ignore[no-untyped-
 
 @njit
 def _find_touched(rows, slopes, shape, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """A part of a row outside of which there is no voxel around a position; it may be a little long."""
+    """Part of a row that contains all voxels around a position; it may be a little long."""
     return _bound(rows, slopes, -1.0, shape, 1.0, width)
 
 

@@ -17,7 +17,7 @@ class CaseScores(Record):
         scores: label name -> metric name -> value or None where undefined.
         reference_volume_ml: label name -> volume of the reference in ml.
         prediction_volume_ml: label name -> volume of the prediction in ml.
-        missing: there is no prediction; every score is the worst that its metric has.
+        missing: without a prediction; every score is its metric's worst.
         group: the patient, if known; else the case is its own patient.
     """
 
