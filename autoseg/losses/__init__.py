@@ -1,5 +1,7 @@
-"""Losses: the LOSSES table, and one wrapper that adds deep supervision to any of them."""
+"""Losses: terms, their weighted sums in the LOSSES table, and deep supervision around any of them."""
 
-from autoseg.losses.building import LOSSES, DeepLoss, Loss, build_loss
+from autoseg.losses.building import LOSSES, DeepLoss, build_loss
+from autoseg.losses.context import LossContext
+from autoseg.losses.loss import Loss, Term
 
-__all__ = ["LOSSES", "DeepLoss", "Loss", "build_loss"]
+__all__ = ["LOSSES", "DeepLoss", "Loss", "LossContext", "Term", "build_loss"]

@@ -1,91 +1,55 @@
-"""Losses in which every lesion of the reference counts alike, whatever its size."""
+"""Lesions of a batch, and terms in which every lesion of the reference counts alike, whatever its size.
+
+Source: blob loss, Kofler et al. 2022, arXiv:2205.08209. Two departures: the mean goes over the lesions of the batch,
+not of each sample first, and the cross-entropy of a lesion is the mean over its own voxels. Over all that is left when
+other lesions are out, it would be mostly background, and a lesion would count by its size again.
+
+Cost: the target goes to the CPU, where lesions are numbered (about 15 ms a million voxels); the lesions together then
+cost one more pass over the logits however many they are.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import cc3d
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from autoseg.losses.dice import ce_part
-from autoseg.losses.options import NotNegative, Positive
-from autoseg.losses.parts import Counts, Regions, count_overlap, find_members, measure_dice, raise_precision, sum_parts
+from autoseg.losses.context import Counts, Lesions, LossContext, Regions, label_mask
+from autoseg.losses.options import Positive
 
 
-def blob_dice_ce(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    regions: Regions = (),
-    ignore_label: int | None = None,
-    global_weight: NotNegative = 2.0,
-    blob_weight: NotNegative = 1.0,
-    dice_weight: NotNegative = 1.0,
-    ce_weight: NotNegative = 1.0,
-    batch_dice: bool = False,
-    smooth: Positive = 1e-5,
-) -> Tensor:
-    """Dice and (binary) cross-entropy of the whole, plus their mean over the lesions of the batch; 0 is perfect.
+def add_lesions(context: LossContext) -> LossContext:
+    """The same context with the connected components of its target."""
+    return replace(context, lesions=number_lesions(context.target, context.regions, context.ignore_label))
 
-    A lesion is a connected component of one label or region. Its Dice sees its own channel with all other lesions of
-    that channel left out, so what it shares with the prediction is its own, and false positives count against each.
 
-    Source: blob loss, Kofler et al. 2022, arXiv:2205.08209, with the usual weights 2 and 1. Two departures: the
-    mean goes over the lesions of the batch, not of each sample first, and the cross-entropy of a lesion is the mean
-    over its own voxels. Over all that is left when other lesions are out, it would be mostly background, and a lesion
-    would count by its size again.
+def blob_dice(context: LossContext, *, smooth: Positive = 1e-5) -> Tensor:
+    """1 - mean soft Dice of the lesions of the batch, each among the background of its sample's channel.
 
-    Cost: the target goes to the CPU, where lesions are numbered (about 15 ms a million voxels); the lesions together
-    then cost one more pass over the logits however many they are.
+    All other lesions of that channel are left out, so what a lesion shares with the prediction is its own, and false
+    positives count against each.
 
     Args:
-        logits: (B,K,*spatial) float.
-        target: (B,*spatial) integer, two or three spatial axes.
-        regions: label values of each region, or empty.
-        ignore_label: label value of voxels that count neither way and belong to no lesion.
-        global_weight, blob_weight: of the whole and of the mean over lesions; without lesions the whole is alone.
-        dice_weight, ce_weight: of the two parts of each; a part that weighs 0 is not computed.
-        batch_dice, smooth: as in ``dice_ce``.
+        smooth: added above and below the fraction.
     """
-    first = 0 if regions else 1
-    counts = count_overlap(logits, target, regions, ignore_label, first=first)
-    pooled = counts.pool() if batch_dice else counts
-    whole = sum_parts(
-        (dice_weight, lambda: 1 - measure_dice(pooled, smooth=smooth).mean()),
-        (ce_weight, lambda: ce_part(logits, target, regions, ignore_label)),
-    )
-    lesions = number_lesions(target, regions, ignore_label)
-    if lesions is None:
-        return global_weight * whole
-    certainty = _read_certainty(logits, lesions, regions)
-    each = sum_parts(
-        (dice_weight, lambda: 1 - _measure_dice(counts, certainty.exp(), lesions, first=first, smooth=smooth).mean()),
-        (ce_weight, lambda: -(_sum_by_lesion(certainty, lesions) / lesions.sizes).mean()),
-    )
-    return global_weight * whole + blob_weight * each
+    lesions, counts = context.lesions, context.overlap
+    assert lesions is not None
+    sample = lesions.sample[lesions.owner]
+    channel = lesions.channel[lesions.owner] - (0 if context.regions else 1)
+    intersection = _sum_by_lesion(context.lesion_log_probabilities.exp(), lesions)
+    false_positive = counts.predicted[sample, channel] - counts.intersection[sample, channel]
+    alone = Counts(intersection=intersection, predicted=false_positive + intersection, reference=lesions.sizes)
+    return 1 - alone.dice(smooth=smooth).mean()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lesions:
-    """The lesions of a batch of labels; V voxels of N lesions.
-
-    Attributes:
-        sample, channel, voxel: (V,) int64, where each voxel lies: sample, output channel and place in the flattened
-            volume.
-        number: (V,) int64, its lesion, from 0.
-        sizes: (N,) float32 voxels of each lesion.
-        owner: (N,) int64, a voxel of each lesion, as an index into the V.
-    """
-
-    sample: Tensor
-    channel: Tensor
-    voxel: Tensor
-    number: Tensor
-    sizes: Tensor
-    owner: Tensor
+def blob_cross_entropy(context: LossContext) -> Tensor:
+    """Mean over the lesions of the batch of the mean cross-entropy of their voxels."""
+    lesions = context.lesions
+    assert lesions is not None
+    return -(_sum_by_lesion(context.lesion_log_probabilities, lesions) / lesions.sizes).mean()
 
 
 def number_lesions(target: Tensor, regions: Regions, ignore_label: int | None) -> Lesions | None:
@@ -100,7 +64,7 @@ def number_lesions(target: Tensor, regions: Regions, ignore_label: int | None) -
         Tensors on the target's device.
     """
     if regions:
-        members = [find_members(target, region, regions) * (region + 1) for region in range(len(regions))]
+        members = [label_mask(target, region, regions) * (region + 1) for region in range(len(regions))]
         maps = torch.stack(members, dim=1)
     else:
         maps = (target if ignore_label is None else target.masked_fill(target == ignore_label, 0))[:, None]
@@ -131,27 +95,6 @@ def number_lesions(target: Tensor, regions: Regions, ignore_label: int | None) -
         sizes=torch.from_numpy(sizes).to(target.device),
         owner=torch.from_numpy(owner).to(target.device),
     )
-
-
-def _read_certainty(logits: Tensor, lesions: Lesions, regions: Regions) -> Tensor:
-    """(V,) float, log of the probability that each lesion voxel has in its own channel."""
-    own = raise_precision(logits.flatten(2)[lesions.sample, :, lesions.voxel])
-    logs = functional.logsigmoid(own) if regions else own.log_softmax(1)
-    return logs.gather(1, lesions.channel[:, None])[:, 0]
-
-
-def _measure_dice(counts: Counts, right: Tensor, lesions: Lesions, *, first: int, smooth: float) -> Tensor:
-    """(N,) float, soft Dice of each lesion among the background of its sample's channel.
-
-    Args:
-        counts: (B,K - first) of the channels from ``first`` on.
-        right: (V,) probability that each lesion voxel has in its own channel.
-    """
-    sample, channel = lesions.sample[lesions.owner], lesions.channel[lesions.owner] - first
-    shared = _sum_by_lesion(right, lesions)
-    beside = counts.predicted[sample, channel] - counts.shared[sample, channel]
-    alone = Counts(shared=shared, predicted=beside + shared, reference=lesions.sizes)
-    return measure_dice(alone, smooth=smooth)
 
 
 def _sum_by_lesion(values: Tensor, lesions: Lesions) -> Tensor:

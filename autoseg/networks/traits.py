@@ -10,6 +10,7 @@ from torch import nn
 
 from autoseg.core.errors import PlanError
 from autoseg.core.records import NetworkSettings
+from autoseg.core.registry import unknown_name
 from autoseg.networks.initial import Coverage
 
 # A builder makes a network and draws its weights; ``forward(x: (B,C,*spatial)) -> list[logits]`` finest first, one
@@ -198,9 +199,7 @@ def _check_options(settings: NetworkSettings, traits: NetworkTraits, name: str, 
     known += ["patch_size"] * traits.needs_patch_size
     unknown = sorted(set(settings.options) - set(known))
     if unknown:
-        raise PlanError(
-            f"{name} has no option '{unknown[0]}'; it knows: {', '.join(known) or 'none'}; edit network.options"
-        )
+        raise PlanError(f"{unknown_name('option', unknown[0], known, of=name)}; edit network.options")
     if not traits.needs_patch_size:
         return
     patch = settings.options.get("patch_size")

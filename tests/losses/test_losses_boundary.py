@@ -3,20 +3,17 @@
 import pytest
 import torch
 
+from autoseg.losses import LossContext
 from autoseg.losses.boundary import find_edges
 
 
 def edges_of(target, *, regions=(), ignore_label=None, channels=2, radius=1, in_plane=False, per_class=False):
     """(J,*spatial) of the only sample."""
-    return find_edges(
-        torch.tensor(target, dtype=torch.int16)[None],
-        regions,
-        ignore_label,
-        channels,
-        radius,
-        in_plane=in_plane,
-        per_class=per_class,
-    )[0].int()
+    labels = torch.tensor(target, dtype=torch.int16)[None]
+    context = LossContext(
+        logits=torch.empty((1, channels, 1, 1)), target=labels, regions=regions, ignore_label=ignore_label
+    )
+    return find_edges(context, radius, in_plane=in_plane, per_class=per_class)[0].int()
 
 
 LINE = [[0, 0, 0, 1, 1, 1, 1, 1, 0]]

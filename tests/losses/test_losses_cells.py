@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from autoseg.core.records import LossSettings
-from autoseg.losses import build_loss
-from autoseg.losses.blob import number_lesions
-from autoseg.losses.cells import _divide
+from autoseg.losses import LossContext, build_loss
+from autoseg.losses.cells import add_cells
 
 CELLS_ALONE = {"global_weight": 0.0}
 
@@ -22,28 +21,29 @@ def certain(mask, strength=50.0):
     return torch.stack([-inside, inside], dim=1)
 
 
+def cells_of(target, *, ignore_label=None):
+    return add_cells(LossContext(logits=target[:, None], target=target, ignore_label=ignore_label)).cells
+
+
 def test_every_voxel_goes_to_the_nearest_lesion():
-    target = torch.tensor([[[1, 0, 0, 0, 0, 0, 1, 1]]], dtype=torch.int16)
-    ((sample, channel, here, cell),) = _divide(number_lesions(target, (), None), target, None)
-    assert (sample, channel) == (0, 1)
-    assert here == slice(None)
-    assert cell.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    (cell,) = cells_of(torch.tensor([[[1, 0, 0, 0, 0, 0, 1, 1]]], dtype=torch.int16))
+    assert (cell.sample, cell.channel) == (0, 1)
+    assert cell.voxels == slice(None)
+    assert cell.lesion.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 def test_ignored_voxels_are_in_no_cell():
-    target = torch.tensor([[[1, 0, 9, 0, 0, 0, 1, 9]]], dtype=torch.int16)
-    ((_, _, here, cell),) = _divide(number_lesions(target, (), 9), target, 9)
-    assert here.tolist() == [0, 1, 3, 4, 5, 6]
-    assert cell.tolist() == [0, 0, 0, 1, 1, 1]
+    (cell,) = cells_of(torch.tensor([[[1, 0, 9, 0, 0, 0, 1, 9]]], dtype=torch.int16), ignore_label=9)
+    assert cell.voxels.tolist() == [0, 1, 3, 4, 5, 6]
+    assert cell.lesion.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_classes_have_cells_of_their_own():
-    target = torch.tensor([[[1, 0, 0, 2, 0, 2]]], dtype=torch.int16)
-    first, second = _divide(number_lesions(target, (), None), target, None)
-    assert first[1] == 1
-    assert first[3].tolist() == [0] * 6  # one lesion of class 1: everything is nearest to it
-    assert second[1] == 2
-    assert second[3].tolist()[3:] == [1, 1, 2] or second[3].tolist()[3:] == [1, 2, 2]
+    first, second = cells_of(torch.tensor([[[1, 0, 0, 2, 0, 2]]], dtype=torch.int16))
+    assert first.channel == 1
+    assert first.lesion.tolist() == [0] * 6  # one lesion of class 1: everything is nearest to it
+    assert second.channel == 2
+    assert second.lesion.tolist()[3:] == [1, 1, 2] or second.lesion.tolist()[3:] == [1, 2, 2]
 
 
 def test_a_missed_small_lesion_costs_as_much_as_a_missed_large_one():

@@ -231,7 +231,7 @@ def test_folds_with_unknown_cases(run, planned):
         ),
         (
             lambda p: p["configurations"]["3d"]["loss"]["options"].update(smoth=1),
-            "'configurations.3d.loss': loss 'dice_ce' has no option 'smoth'",
+            "'configurations.3d.loss': unknown option 'smoth' of loss 'dice_ce' (did you mean 'smooth'?)",
         ),
         (
             lambda p: p["configurations"]["3d"]["loss"]["options"].update(smooth="small"),
