@@ -76,9 +76,9 @@ def shown_commands():
     for page in PAGES:
         for block in code_blocks(page):
             for line in block.replace("\\\n", " ").splitlines():
-                line = line.removeprefix("$ ")
-                if re.match(r"autoseg(_\w+| [a-z]\S*)( |$)", line):
-                    yield page.name, line
+                shown = line.removeprefix("$ ")
+                if re.match(r"autoseg(_\w+| [a-z]\S*)( |$)", shown):
+                    yield page.name, shown
 
 
 PLANNED = list(nested_records(Plan))
