@@ -58,7 +58,9 @@ def cache_on_device(
     left = max(free_bytes - reserved_bytes, 0)
     sizes = f"{len(cases)} training cases ({needed / 1e9:.2f} GB)"
     if needed > DEVICE_SHARE * left:
-        log.info("%s stay off the GPU, where training leaves %.2f GB free: more than half of that", sizes, left / 1e9)
+        log.info(
+            "%s are not copied to the GPU: more than half of the %.2f GB that training leaves free", sizes, left / 1e9
+        )
         return None
     log.info("copying %s to the GPU, where training leaves %.2f GB free", sizes, left / 1e9)
     # torch.tensor copies, which a map of a file, that nobody may write to, needs.

@@ -118,7 +118,7 @@ class Batches:
             return self.engine.finish(made.batch)
         except torch.OutOfMemoryError as error:
             raise MemoryShortageError(
-                f"the GPU ran out of memory while it changed the batch of step {step + 1}; set augmentation.device to "
+                f"the GPU ran out of memory while augmenting the batch of step {step + 1}; set augmentation.device to "
                 f"cpu in the plan"
             ) from error
 
@@ -167,7 +167,7 @@ class Batches:
             self.engine.make(case, self._draw(number, step, sample), batch, place)
         except Exception as error:
             raise TrainingError(
-                f"case {case.id}: no patch could be made of it at step {step} ({type(error).__name__}: {error}); "
+                f"case {case.id}: no patch could be cut at step {step} ({type(error).__name__}: {error}); "
                 f"delete its preprocessed arrays and plan again"
             ) from error
 
@@ -178,7 +178,7 @@ def _check_cases(cases: Sequence[PreparedCase], configuration: Configuration, *,
     channels = len(configuration.preprocessing.channels)
     for case in cases:
         if case.label is None:
-            raise DataError(f"case {case.id} has no label, so it cannot be trained on; take it out of folds.json")
+            raise DataError(f"case {case.id} has no label, so it cannot be trained on; remove it from folds.json")
         if case.image.shape[0] != channels or case.image.shape[1:] != case.label.shape:
             raise DataError(
                 f"case {case.id} has an image of shape {case.image.shape} and a label of shape {case.label.shape}, "

@@ -119,7 +119,7 @@ def read_voxels(path: Path, *, volume: int | None = None) -> tuple[np.ndarray, G
             f"split it (autoseg_import does it for the layouts it knows)"
         )
     if volume is not None and volume >= (volumes or 1):
-        raise DataError(f"{path} has {volumes or 1} volumes, but volume {volume} was asked for")
+        raise DataError(f"{path} has {volumes or 1} volumes, but volume {volume} was requested")
     if NUMBER in path.name:
         voxels = np.stack([_read_slice(file, grid, volume) for file in list_files(path)])
     else:

@@ -83,8 +83,8 @@ def find_masks(source: Path, plan: Plan, folds: Folds, cases: list[str]) -> dict
     never = [case for case in cases if case not in held_out]
     if never:
         raise ModelError(
-            f"a cascade needs a mask of every case by a fold of {name} that held it out, but no fold in folds.json "
-            f"holds out {_some(never)}; take them out of folds.json, or hold each out once and train {name} again"
+            f"a cascade needs an out-of-fold mask of every case by {name}, but no fold in folds.json "
+            f"holds out {_some(never)}; remove them from folds.json, or hold each out once and train {name} again"
         )
     trained = set(trained_folds(source))
     # Folds written by hand may hold a case out several times: any trained one will do.
@@ -92,7 +92,7 @@ def find_masks(source: Path, plan: Plan, folds: Folds, cases: list[str]) -> dict
     untrained = sorted(set(chosen.values()) - trained, key=int)
     if untrained:
         raise ModelError(
-            f"a cascade needs a mask of every case by a fold of {name} that held it out; still to be trained: "
+            f"a cascade needs an out-of-fold mask of every case by {name}; still to be trained: "
             f"{'; '.join(f'{train} -f {fold}' for fold in untrained)}"
         )
     if not have_same_channels(load_plan(source), plan):

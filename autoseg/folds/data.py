@@ -102,14 +102,14 @@ def choose_batches(
             with open_() as batches:
                 seconds.append(time_batches(batches, wait=wait))
     except MemoryShortageError as error:
-        log.info("batches are made by the CPU's threads, as the GPU has no memory left for them: %s", error)
+        log.info("batches are made by CPU threads, because the GPU has no memory left for them: %s", error)
         return on_cpu()
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
     timing = Timing(cpu_s=seconds[0], gpu_s=seconds[1], step_s=step_s)
     chosen = timing.choose()
-    log.info("augmentation.device auto: %s, so batches are changed on the %s", timing.describe(), chosen.upper())
+    log.info("augmentation.device auto: %s, so batches are augmented on the %s", timing.describe(), chosen.upper())
     return on_cpu() if chosen == "cpu" else on_gpu()
 
 

@@ -41,9 +41,9 @@ def load_initial_weights_into(network: nn.Module, plan: Plan, configuration_name
     path = folder / settings.weights
     advice = f"make it again with: autoseg_plan -d {plan.dataset} --pretrained {settings.source}"
     if not path.exists():
-        raise ModelError(f"{name} begins with the weights of {settings.source}, but {path} is missing; {advice}")
+        raise ModelError(f"{name} starts from the weights of {settings.source}, but {path} is missing; {advice}")
     if sha256(path) != settings.digest:
-        raise ModelError(f"{path} is not the file that '{name}' was planned to begin with; {advice}")
+        raise ModelError(f"{path} is not the file that '{name}' was planned to start from; {advice}")
     weights, current = read_weights(path), network.state_dict()
     for tensor, values in weights.items():
         if tensor not in current or current[tensor].shape != values.shape:
@@ -57,6 +57,6 @@ def load_initial_weights_into(network: nn.Module, plan: Plan, configuration_name
     if share < settings.least_share:
         raise ModelError(
             f"'{name}' begins with {share:.1%} of its parameters from {settings.source}, and its plan asks for "
-            f"{settings.least_share:.0%} at least; lower transfer.least_share, or begin with another model"
+            f"{settings.least_share:.0%} at least; lower transfer.least_share, or start from another model"
         )
-    log.info("%s begins with the weights of %s (%.1f %% of its parameters)", name, settings.source, 100 * share)
+    log.info("%s starts from the weights of %s (%.1f %% of its parameters)", name, settings.source, 100 * share)

@@ -153,7 +153,7 @@ def _say(folds: Folds, fingerprint: Fingerprint, labelled: Sequence[str]) -> Non
     log.info("folds: %d, %s; %d cases%s", len(folds.folds), describe_rule(folds), len(labelled), patients)
     wanted = folds.made_by.count
     if wanted is not None and wanted > len(folds.folds):
-        log.warning("%d folds were asked for, but only %d patients can be held out", wanted, len(groups))
+        log.warning("%d folds were requested, but only %d patients can be held out", wanted, len(groups))
     used = {case for fold in folds.folds for case in (*fold.train, *fold.validation)}
     missing = [case for case in labelled if case not in used]
     if missing:

@@ -251,7 +251,7 @@ def watched_value(configuration: Configuration, *, validates: bool) -> str:
     if training.stop_patience is not None and not validates:
         log.warning("nothing is validated while training, so stop_patience has no effect")
     if optimiser.schedule == "plateau" and optimiser.watch == "validation_dice" and not validates:
-        log.warning("nothing is validated while training, so the learning rate watches the loss")
+        log.warning("nothing is validated while training, so the learning-rate schedule follows the loss")
         return "train_loss"
     return optimiser.watch
 

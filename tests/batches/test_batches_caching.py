@@ -86,4 +86,7 @@ def test_a_device_holds_cases_in_half_of_what_training_leaves(mapped, caplog):
     assert np.array_equal(volumes[1].label.numpy(), mapped[1].label)
     assert cache_on_device(mapped, CPU, free_bytes=2 * needed + 98, reserved_bytes=100) is None
     assert cache_on_device(mapped, CPU, free_bytes=100, reserved_bytes=200) is None
-    assert "3 training cases (0.00 GB) stay off the GPU, where training leaves 0.00 GB free" in caplog.text
+    assert (
+        "3 training cases (0.00 GB) are not copied to the GPU: more than half of the 0.00 GB that training leaves free"
+        in caplog.text
+    )

@@ -101,7 +101,7 @@ def test_broken_case_is_named(make, cases, workers):
     bad = replace(cases[1], image=cases[1].image.view(Broken))
     with (
         Batches([bad], make.configured(), seed=0, workers=workers) as batches,
-        pytest.raises(TrainingError, match=r"case case1: no patch could be made of it at step 0 .*unreadable"),
+        pytest.raises(TrainingError, match=r"case case1: no patch could be cut at step 0 .*unreadable"),
     ):
         batches.batch(0)
 

@@ -186,7 +186,7 @@ def test_a_broken_case_is_named(make, cases):
             raise OSError("unreadable")
 
     bad = replace(cases[1], image=cases[1].image.view(Broken))
-    with pytest.raises(TrainingError, match=r"case case1: no patch could be made of it at step 0 .*unreadable"):
+    with pytest.raises(TrainingError, match=r"case case1: no patch could be cut at step 0 .*unreadable"):
         collect([bad], make.configured(), device=CPU)
 
 

@@ -60,7 +60,7 @@ def test_a_timing_decides_and_is_told(choose, caplog, cpu_s, chosen):
     assert choose(cpu_s, 0.05, lambda: 0.2) == chosen
     assert caplog.messages == [
         f"augmentation.device auto: a batch takes the CPU's threads {cpu_s:.3f} s and the GPU 0.050 s, and the "
-        f"network's step 0.200 s, so batches are changed on the {chosen.upper()}"
+        f"network's step 0.200 s, so batches are augmented on the {chosen.upper()}"
     ]
 
 
@@ -81,7 +81,7 @@ def test_real_batches_and_a_real_network_are_timed(plan, cases, caplog):
     ) as batches:
         image, _ = batches.batch(0)
     assert image.shape[1:] == (2, *plan.configurations["3d"].patch_size)
-    assert "so batches are changed on the" in caplog.text
+    assert "so batches are augmented on the" in caplog.text
     assert "0.000 s" not in caplog.text
 
 

@@ -74,7 +74,7 @@ def test_a_training_begins_with_them_and_says_so(transferred, run):
     one = ("--epochs", "2", "--steps-per-epoch", "2")
     code, out, err = run("train", "-d", "Tiny", "-c", "3d_transfer", "-f", "0", "--root", transferred, *one)
     assert code == 0, err
-    assert "3d_transfer begins with the weights of Tiny/3d (100.0 % of its parameters)" in err
+    assert "3d_transfer starts from the weights of Tiny/3d (100.0 % of its parameters)" in err
     assert "the encoder is trained from here on" in err
     assert "lesion" in out
 
@@ -86,7 +86,7 @@ def test_weights_that_are_gone_or_others_are_refused(transferred, run):
     code, _, err = run(*train)
     assert code == 2
     assert (
-        "is not the file that '3d_transfer' was planned to begin with; make it again with: autoseg_plan -d Tiny" in err
+        "is not the file that '3d_transfer' was planned to start from; make it again with: autoseg_plan -d Tiny" in err
     )
     path.unlink()
     code, _, err = run(*train)

@@ -105,7 +105,7 @@ def test_the_number_of_folds_lasts(run, planned):
     assert read_folds(planned) == made
     assert made["made_by"]["count"] == 3
     _, _, err = run(*PLAN, "--fold-count", 20, "--root", planned)
-    assert "20 folds were asked for, but only 6 patients can be held out" in err
+    assert "20 folds were requested, but only 6 patients can be held out" in err
     assert len(read_folds(planned)["folds"]) == 6
 
 

@@ -70,7 +70,7 @@ def test_the_rate_falls_when_the_loss_does_not(bench, caplog):
 def test_without_validation_the_loss_is_watched_and_that_is_said(bench, caplog):
     configuration = bench.configured({"schedule": "plateau"}, stop_patience=1)
     assert bench.train(configuration).epoch == 3
-    assert "nothing is validated while training, so the learning rate watches the loss" in caplog.text
+    assert "nothing is validated while training, so the learning-rate schedule follows the loss" in caplog.text
     assert "so stop_patience has no effect" in caplog.text
 
 
