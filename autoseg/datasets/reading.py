@@ -149,9 +149,9 @@ def _read_classes(dataset: Dataset, case: Case, path: Path, voxels: np.ndarray) 
         fractions = np.unique(voxels[np.abs(voxels - rounded) > ROUNDING])
         if fractions.size:
             raise DataError(
-                f"case {case.id}: label {path} holds values that are no integers "
+                f"case {case.id}: label {path} holds values that are not integers "
                 f"({join_names((f'{value:g}' for value in fractions), limit=5)}); "
-                f"it is no label, or was resampled linearly"
+                f"it is not a label, or was resampled linearly"
             )
     known = dataset.label_values or {value: value for value in _values(dataset)}
     found = np.unique(rounded[rounded != 0])
@@ -163,7 +163,7 @@ def _read_classes(dataset: Dataset, case: Case, path: Path, voxels: np.ndarray) 
         ignored = f", {dataset.ignore_label} ignore" if dataset.ignore_label is not None else ""
         known_values = f"{join_names(sorted(known))} on disk" if dataset.label_values else names + ignored
         raise DataError(
-            f"case {case.id}: label {path} holds the unexpected values {join_names(unknown)}; known are: {known_values}"
+            f"case {case.id}: label {path} holds the unexpected values {join_names(unknown)}; expected: {known_values}"
         )
     classes = np.zeros(voxels.shape, np.int16)
     for value in found:

@@ -58,7 +58,7 @@ def open_dataset(folder: Path, name: str) -> Dataset:
     """
     if not folder.is_dir():
         others = join_names(subfolders(folder.parent)) or "none"
-        raise UsageError(f"there is no dataset '{name}' ({folder} does not exist); beside it lie: {others}")
+        raise UsageError(f"unknown dataset '{name}' ({folder} does not exist); choose from: {others}")
     return find_dataset(folder, name)
 
 
@@ -70,7 +70,7 @@ def find_dataset(folder: Path, name: str, *, kind: str | None = None) -> Dataset
         DataError: no layout fits, or the files do not make up a dataset.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} does not exist or is no folder; give the folder the dataset was unpacked into")
+        raise UsageError(f"{folder} does not exist or is not a folder; give the folder the dataset was unpacked into")
     return _check_dataset(IMPORTERS[kind or _recognise(folder)].find(folder, name), folder)
 
 
@@ -89,7 +89,7 @@ def _recognise(folder: Path) -> str:
                 break
     if not kinds:
         known = "".join(f"\n  {kind}: {IMPORTERS[kind].looks_for}" for kind in IMPORTERS)
-        raise DataError(f"{folder} is laid out like no dataset autoseg knows; it looked for{known}")
+        raise DataError(f"{folder} has no layout that autoseg knows; it looked for{known}")
     if len(kinds) > 1:
         raise UsageError(
             f"{folder} holds datasets of several layouts ({', '.join(kinds)}); give the folder of one of them, or say "

@@ -38,7 +38,7 @@ def find_scans(folder: Path, channels: Sequence[str]) -> Found:
         raise UsageError(f"{folder} does not exist; give a folder of scans")
     files = [folder] if folder.is_file() else list_images(folder)
     if folder.is_file() and not file_ending(folder):
-        raise UsageError(f"{folder} is no image autoseg reads ({', '.join(ENDINGS)})")
+        raise UsageError(f"{folder} is not an image that autoseg reads ({', '.join(ENDINGS)})")
     numbered = any(_split_number(path) for path in files)
     if files and (numbered or len(channels) == 1 or folder.is_file()):
         return _from_files(files, channels)

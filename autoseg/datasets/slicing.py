@@ -68,7 +68,7 @@ def slice_dataset(
             _describe_slice(dataset, case, slice_id, wanted) for case in labelled for slice_id in cut[case.id]
         )
         if not cases:
-            raise UsageError(f"no slice of {dataset.name} is left; ask for all slices, or for a smaller margin")
+            raise UsageError(f"no slice of {dataset.name} is left; choose all slices, or a smaller margin")
         kind = f"slices of {dataset.name}, patients {'' if wanted.keep_patients else 'not '}kept together"
         made = dataset.model_copy(update={"name": name, "kind": kind, "cases": cases, "left_out": {}})
         write_text(folder / "dataset.json", json.dumps(describe_dataset(made, ENDING), indent=2) + "\n")

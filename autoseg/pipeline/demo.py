@@ -31,7 +31,7 @@ NEW_CASES = 4
 
 
 def demonstrate(store: Store, options: DemoOptions, *, progress: Progress = no_progress) -> str:
-    """Make data, plan, train, predict and evaluate on the CPU; a second call goes on where the first was stopped.
+    """Make data, plan, train, predict and evaluate on the CPU; a second call resumes where the first stopped.
 
     Returns:
         What was made and where, for the screen.

@@ -29,7 +29,7 @@ SEED = 12345
 
 @dataclass(frozen=True, kw_only=True)
 class PlanningResult:
-    """What became of a dataset: what was measured, decided and split."""
+    """Result of planning: measurements, decisions and folds."""
 
     fingerprint: Fingerprint
     plan: Plan

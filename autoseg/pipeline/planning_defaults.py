@@ -109,7 +109,7 @@ def _choose(
     keep: bool,
 ) -> Wanted:
     if device == "cuda" and found_gb is None and memory_gb is None:
-        raise UsageError("--device cuda: torch sees no GPU here; say what to plan for with --memory GB")
+        raise UsageError("--device cuda: torch sees no GPU on this machine; use --memory GB to plan for another")
     if keep and before is not None:  # nothing is planned
         return before
     if before is not None and preset is None and device == "auto":
@@ -121,7 +121,7 @@ def _choose(
             preset, memory_gb = before.preset, memory_gb or before.memory_gb
     wanted = _begin_anew(preset, memory_gb, found_gb, "nnunet" if compat == "nnunet" else None)
     if before is not None and before.compat and not wanted.compat:
-        log.info("this is no longer as nnU-Net plans; --compat nnunet makes it so again")
+        log.info("no longer nnU-Net-compatible; use --compat nnunet to keep it")
     return wanted
 
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """What one process does; it can be sent to another.
+    """Work of one process; it can be sent to another.
 
     Attributes:
         folder: of the model.
@@ -129,7 +129,7 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
     channels = ensemble.plan.channels
     found, failed = find_scans(work.scans, channels)
     if not found and not failed:
-        raise UsageError(f"{work.scans} holds no scan; {describe_expected(channels)}")
+        raise UsageError(f"{work.scans} contains no scans; {describe_expected(channels)}")
     cases, failures = choose_part(found, failed, work.parts)
     done = _Done(failures=dict(failures))
     key = ensemble_key(ensemble, work.folder)

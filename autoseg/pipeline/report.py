@@ -119,7 +119,7 @@ def _read_trainings(home: Path, dataset: str) -> list[Training]:
                 found.append(Training(configuration=name, facts=facts, history=tuple(_read_rows(here)), scores=scores))
     if not found:
         raise UsageError(
-            f"there is nothing to report: {home} holds no training (no {FACTS} in any fold's folder); train a fold "
+            f"nothing to report: {home} holds no training (no {FACTS} in any fold's folder); train a fold "
             f"with: autoseg_train -d {dataset} -c 3d -f 0"
         )
     return found
@@ -303,4 +303,4 @@ def _find_case(dataset: Dataset, name: str) -> Case:
     for case in dataset.cases:
         if case.id == name:
             return case
-    raise DataError(f"case {name} is not in the dataset any more")
+    raise DataError(f"case {name} is no longer in the dataset")

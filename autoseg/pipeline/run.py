@@ -97,7 +97,7 @@ def run(
         except Stopped:
             left = sum(not standing.is_predicted for standing in course.standings().values())
             done, jobs = len(course.jobs) - left, len(course.jobs)
-            log.info("%d of %d folds are done; the same command goes on from here", done, jobs)
+            log.info("%d of %d folds are done; the same command resumes from here", done, jobs)
             return None
         finally:
             course.save(course.state)
@@ -124,7 +124,7 @@ def write_script(store: Store, options: RunOptions) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Executor:
-    """What does trainings, and what does a function over cases."""
+    """Executor of trainings, and of functions over cases."""
 
     work: Work
     run_cases: RunCases
@@ -196,7 +196,7 @@ def _read_state(places: ExperimentPaths) -> RunState:
 
 
 def _say_how_long(setup: Setup, options: RunOptions) -> None:
-    """What will be done, and about how long it will take."""
+    """Log the planned work, and about how long it takes."""
     course = setup.course
     standings = course.standings()
     left = [job for job, standing in standings.items() if not standing.is_predicted]

@@ -234,7 +234,7 @@ def test_brats_value_3_on_disk_is_unexpected(miniature):
     path = next(folder.rglob("*_seg.nii.gz"))
     layouts.write(path, layouts.label(3))
     dataset = open_dataset(folder, "x")
-    with pytest.raises(DataError, match="unexpected values 3; known are: 1, 2, 4 on disk"):
+    with pytest.raises(DataError, match="unexpected values 3; expected: 1, 2, 4 on disk"):
         read_case(dataset, next(case for case in dataset.cases if path in case.labels))
 
 

@@ -55,7 +55,7 @@ def test_unexpected_label_values_are_listed_beside_the_known_ones(make_nnunet, w
     label = blob(2)
     label[0, 0, :2] = (3, 7)
     write_nifti(folder / "labelsTr" / "a.nii.gz", label)
-    with pytest.raises(DataError, match="unexpected values 3, 7; known are: 0 background, 1 lesion, 2 ignore"):
+    with pytest.raises(DataError, match="unexpected values 3, 7; expected: 0 background, 1 lesion, 2 ignore"):
         _read_first(folder)
 
 
@@ -64,7 +64,7 @@ def test_values_on_disk_become_the_datasets_values(make_nnunet, write_nifti, blo
     write_nifti(folder / "labelsTr" / "a.nii.gz", blob(4).astype(np.int16))
     _, label = _read_first(folder, label_values={0: 0, 1: 1, 4: 3})
     np.testing.assert_array_equal(label.voxels, blob(3))
-    with pytest.raises(DataError, match="unexpected values 4; known are: 0, 1 on disk"):
+    with pytest.raises(DataError, match="unexpected values 4; expected: 0, 1 on disk"):
         _read_first(folder, label_values={0: 0, 1: 1})
 
 
@@ -190,7 +190,7 @@ def test_255_beside_other_values_is_unexpected(make_nnunet, write_nifti, blob):
     label = blob(255)
     label[0, 0, 0] = 1
     write_nifti(folder / "labelsTr" / "a.nii.gz", label)
-    with pytest.raises(DataError, match="unexpected values 255; known are: 0 background, 1 lesion"):
+    with pytest.raises(DataError, match="unexpected values 255; expected: 0 background, 1 lesion"):
         _read_first(folder)
 
 

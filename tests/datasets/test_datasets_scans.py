@@ -134,5 +134,5 @@ def test_nothing_to_predict_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         find_scans(tmp_path / "gone", ["T1"])
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UsageError, match=r"notes.txt is no image autoseg reads"):
+    with pytest.raises(UsageError, match=r"notes.txt is not an image that autoseg reads"):
         find_scans(tmp_path / "notes.txt", ["T1"])

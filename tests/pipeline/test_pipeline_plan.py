@@ -54,7 +54,7 @@ def test_compatibility_ends_where_it_is_said(run, root, argv, preset, memory_gb)
     assert (read_plan(root)["preset"], read_plan(root)["compat"]) == ("residual_m", "nnunet")
     code, _, err = run(*PLAN, *argv, "--root", root)
     assert code == 0
-    assert "no longer as nnU-Net plans" in err
+    assert "no longer nnU-Net-compatible" in err
     assert (read_plan(root)["preset"], read_plan(root)["compat"]) == (preset, None)
     assert read_plan(root)["memory_gb"] == memory_gb
 
@@ -181,7 +181,7 @@ def test_imported_folds_that_split_a_patient_are_said(run, planned, tmp_path):
     [
         (json.dumps([{"train": ["case0", "case9"], "val": ["case1"]}]), "names 1 cases that the dataset does not have"),
         (json.dumps([{"train": ["case0", "case1"], "val": ["case1"]}]), "both trains on and validates case1"),
-        (json.dumps([{"train": [], "val": ["case1"]}]), "has no case to train on"),
+        (json.dumps([{"train": [], "val": ["case1"]}]), "has no cases to train on"),
         (json.dumps([NNUNET[0], NNUNET[0]]), "holds 2 cases out in more than one fold"),
         (json.dumps({"seed": 1, "foldes": []}), "must hold a list of"),
         (json.dumps({"schema": 1, "seed": "x", "folds": []}), "'seed': input should be a valid integer"),

@@ -178,7 +178,7 @@ def test_our_own_folds_name_a_wrong_key():
     [
         ([{"train": ["a", "x2", "x1"], "val": ["b"]}], r"names 2 cases that .* label: x1, x2; .* a, b, c and 1 more"),
         ([{"train": ["a", "b"], "val": ["b"]}], "fold 0 of splits_final.json both trains on and validates b"),
-        ([{"train": [], "val": ["b"]}], "fold 0 of splits_final.json has no case to train on"),
+        ([{"train": [], "val": ["b"]}], "fold 0 of splits_final.json has no cases to train on"),
         ([{"train": ["a"], "val": ["b"]}, {"train": ["c"], "val": ["b"]}], r"holds 1 cases out in more .* \(b\)"),
         ({"train": ["a"], "val": ["b"]}, "must hold a list of"),
         ([{"train": ["a"]}], "must hold a list of"),

@@ -137,5 +137,5 @@ class Folds(Record):
             if both:
                 raise ValueError(f"fold {number} trains on and validates {both[0]}")
             if not fold.train:
-                raise ValueError(f"fold {number} has no case to train on")
+                raise ValueError(f"fold {number} has no cases to train on")
         return self
