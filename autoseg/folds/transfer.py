@@ -110,7 +110,8 @@ def find_origins(store: Store, said: str, plan: Plan) -> tuple[TransferSource, .
         if trained_folds(store.results_root / dataset / name)
     ]
     raise UsageError(
-        f"--pretrained: '{said}' is neither a file or folder nor a trained model; trained models: {', '.join(known) or 'none'}"
+        f"--pretrained: '{said}' is neither a file or folder nor a trained model; "
+        f"trained models: {', '.join(known) or 'none'}"
     )
 
 

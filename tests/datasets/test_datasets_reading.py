@@ -46,7 +46,7 @@ def test_a_mask_that_reads_just_below_one_is_rounded(make_nnunet, write_nifti, b
 def test_fractions_in_a_label_are_an_error_with_the_values(make_nnunet, write_nifti, blob):
     folder = make_nnunet()
     write_nifti(folder / "labelsTr" / "a.nii.gz", blob().astype(np.float32) * 0.35)
-    with pytest.raises(DataError, match=r"case a: label .*a\.nii\.gz holds values that are no integers \(0\.35\)"):
+    with pytest.raises(DataError, match=r"case a: label .*a\.nii\.gz holds values that are not integers \(0\.35\)"):
         _read_first(folder)
 
 

@@ -48,7 +48,8 @@ def make_isles15(
         raise UsageError(f"{folder} is not empty; name a new folder")
     if cases < 1 or min(shape) < 12:
         raise UsageError(
-            f"{cases} cases of {'x'.join(map(str, shape))} voxels are too few for a dataset; use at least 1 case and 12 voxels per axis"
+            f"{cases} cases of {'x'.join(map(str, shape))} voxels are too few for a dataset; "
+            f"use at least 1 case and 12 voxels per axis"
         )
     empty = cases // 2 + 1 if cases > 1 else None
     grid = Grid(shape=shape, spacing=grid_spacing(shape), origin=(-84.0, -96.0, -72.0))
