@@ -57,7 +57,7 @@ def _read_norm(settings: NetworkSettings) -> dict[int, type[nn.Module]]:
     """The option ``norm``, by number of axes."""
     name = settings.options.get(NORM, "instance")
     if not isinstance(name, str) or name not in _NORMS:
-        raise PlanError(f"network '{settings.name}' has norm {name!r}; choose from: {', '.join(_NORMS)}")
+        raise PlanError(f"network '{settings.name}' has norm {name!r}; it may be: {', '.join(_NORMS)}")
     return _NORMS[name]
 
 
@@ -69,7 +69,7 @@ def read_dropout(settings: NetworkSettings) -> float:
     """
     share = settings.options.get(DROPOUT, 0)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-        raise PlanError(f"network '{settings.name}' has dropout {share!r}; use a number from 0 to below 1, such as 0.2")
+        raise PlanError(f"network '{settings.name}' has dropout {share!r}; write a share from 0 to below 1, say 0.2")
     return float(share)
 
 

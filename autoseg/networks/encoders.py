@@ -67,8 +67,8 @@ class EncoderNetwork(nn.Module):
             if "more than 1 value per channel" not in str(error):
                 raise
             raise PlanError(
-                f"network '{self.name}' has batch norm and cannot train on a single sample; "
-                f"set batch_size to at least 2 * training.accumulation"
+                f"network '{self.name}' scales samples by all that go through together and cannot learn from one "
+                f"alone; make batch_size at least 2 * training.accumulation"
             ) from error
 
 

@@ -58,7 +58,7 @@ def find_parts(
     if "encoder" not in parts.values():
         raise PlanError(
             f"network '{settings.name}' does not say which of its parameters are its encoder (none begins with "
-            f"{', '.join(beginnings)}), so they cannot be trained separately; plan another network, or declare it"
+            f"{', '.join(beginnings)}), so they cannot be trained apart; plan another network, or declare its encoder"
         )
     return NetworkParts(of=parts, inputs=inputs, outputs=outputs)
 

@@ -191,7 +191,7 @@ def _check_sizes(settings: NetworkSettings, name: str, dimensions: int) -> None:
         raise PlanError(f"{name} has strides {settings.strides[0]} in its first stage; they must all be 1")
     even = next((kernel for kernel in settings.kernels if any(n % 2 == 0 for n in kernel)), None)
     if even is not None:
-        raise PlanError(f"{name} has a kernel {even}; use odd numbers, which have a centre voxel")
+        raise PlanError(f"{name} has a kernel {even}; use odd numbers, so that a voxel stays in the middle")
 
 
 def _check_options(settings: NetworkSettings, traits: NetworkTraits, name: str, dimensions: int) -> None:

@@ -39,7 +39,7 @@ class SourceModel:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptedWeights:
-    """Initial weights of a network.
+    """What a network begins with.
 
     Attributes:
         weights: name -> tensor, of all that does not begin at random.
@@ -132,14 +132,14 @@ def check_share(report: TransferReport, least_share: float) -> None:
     if share < least_share:
         first = join_names(report.random_tensors, limit=3)
         raise ModelError(
-            f"only {share:.1%} of the parameters of {report.configuration} can start from {report.source}, and at "
+            f"only {share:.1%} of the parameters of {report.configuration} can begin as in {report.source}, and at "
             f"least {least_share:.0%} are asked for (random are {first}); it is a model of another network: use "
             f"another one, or ask for less with --least-share"
         )
 
 
 def _judge_head(giver: SourceModel, outputs: int, overlap: bool) -> str | None:
-    """Reason why the head starts from random weights; None if it can be adopted."""
+    """Why the head begins at random; None where it can be taken."""
     if giver.outputs is None:
         return "random: the source predicts no labels"
     if giver.overlap != overlap:

@@ -33,7 +33,7 @@ ALLOWED: tuple[Any, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Content of a checkpoint.
+    """What a checkpoint says.
 
     Attributes:
         where: its path, for messages.
@@ -67,7 +67,7 @@ def read_checkpoint(content: bytes, where: str) -> Checkpoint:
         raise ModelError(f"{where} does not name its configuration and trainer; it is not a checkpoint of nnU-Net v2")
     axes = found.get("inference_allowed_mirroring_axes") or ()
     if not isinstance(axes, list | tuple) or not all(type(axis) is int for axis in axes):
-        raise ModelError(f"{where} has inference_allowed_mirroring_axes {axes!r}, which are not axes")
+        raise ModelError(f"{where} has inference_allowed_mirroring_axes {axes!r}, which are no axes")
     return Checkpoint(
         where=where, weights=weights, configuration=configuration, trainer=trainer, mirror_axes=tuple(sorted(axes))
     )

@@ -180,7 +180,7 @@ def _fit_memory(configuration: Configuration, plan: Plan, base: str, cost: Cost)
         if cheaper is None:
             raise MemoryShortageError(
                 f"the network of the source needs about {gigabytes:.2g} GB to train, but the plan is for "
-                f"{plan.memory_gb:g} GB; plan with more --memory, or start from a smaller model"
+                f"{plan.memory_gb:g} GB; plan with more --memory, or begin with a smaller model"
             )
         configuration, _ = cheaper
 

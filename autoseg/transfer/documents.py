@@ -75,7 +75,7 @@ class ArchitectureArguments(Record):
 
 
 class Architecture(Open):
-    """Network, from a fixed table, and its arguments."""
+    """Which network, from a fixed table, and its arguments."""
 
     network_class_name: str
     arch_kwargs: ArchitectureArguments

@@ -1,4 +1,4 @@
-"""Models of nnU-Net in a source, and each as a plan and the weights of its folds."""
+"""Which models of nnU-Net a source holds, and each of them as a plan and the weights of its folds."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def find_models(source: ModelSource, configurations: Sequence[str] = ()) -> tupl
         configurations: those that are wanted, by nnU-Net's names or ours; empty for all.
 
     Raises:
-        UsageError: no model, none of that configuration, or several that would get the same name.
+        UsageError: there is no model, none of that configuration, or several that would get the same name.
         ModelError: a model is incomplete.
     """
     homes = sorted({path.parent for path in source.sizes if path.name == "plans.json"})
@@ -84,7 +84,7 @@ def find_models(source: ModelSource, configurations: Sequence[str] = ()) -> tupl
     for wanted in configurations:
         if wanted not in names:
             known = ", ".join(sorted({model.configuration for model in found}))
-            raise UsageError(f"{source.name} has no configuration '{wanted}'; choose from: {known}")
+            raise UsageError(f"{source.name} has no configuration '{wanted}'; there are: {known}")
     chosen = [m for m in found if not configurations or {m.configuration, m.name} & set(configurations)]
     for model in chosen:
         same = [str(other.folder) for other in chosen if other.name == model.name]
@@ -124,8 +124,8 @@ def read_folds(
         )
         if first is not None and plan != first:
             raise ModelError(
-                f"{checkpoint.where} was trained differently from the previous folds (trainer {checkpoint.trainer}, "
-                f"mirror axes {checkpoint.mirror_axes}); folds of one model must be alike: remove it from the folder"
+                f"{checkpoint.where} was trained otherwise than the folds before it (trainer {checkpoint.trainer}, "
+                f"mirror axes {checkpoint.mirror_axes}); folds of one model must be alike: take it out of the folder"
             )
         first = plan
         network = planned_network(plan, model.name, seed=0)
@@ -152,7 +152,7 @@ def _find_model(source: ModelSource, home: PurePosixPath) -> FoundModel:
 
 
 def _checkpoints(source: ModelSource, home: PurePosixPath) -> list[PurePosixPath]:
-    """Final checkpoint of each fold, or the best one if the final one is missing."""
+    """Of each fold the final checkpoint, or the best one where there is no final one."""
     own = [path for path in source.sizes if path.parent.parent == home and FOLD_FILE.search(str(path))]
     # "best" sorts before "final", so the later entry of a fold replaces it; folds by number, "all" last.
     return sorted(own, key=lambda path: (path.parent.name == "fold_all", len(path.parent.name), path))
@@ -178,7 +178,7 @@ def _find_feeder(source: ModelSource, model: FoundModel, found: Sequence[FoundMo
 def _tell_unfinished(model: FoundModel) -> None:
     for fold, path in model.folds.items():
         if path.name != FINAL:
-            log.warning("%s: fold %s has no %s, so %s is used", model.configuration, fold, FINAL, path.name)
+            log.warning("%s: fold %s has no %s, so %s is taken", model.configuration, fold, FINAL, path.name)
 
 
 def _check_belongs(checkpoint: Checkpoint, model: FoundModel) -> None:

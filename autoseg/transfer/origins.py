@@ -64,7 +64,7 @@ def read_own_model(folder: Path, name: str) -> TransferSource:
     configuration = plan.configurations.get(home.name)
     if configuration is None:
         known = ", ".join(plan.configurations)
-        raise ModelError(f"{home} is named '{home.name}', but its plan holds {known}; rename it back")
+        raise ModelError(f"{home} is named '{home.name}', but its plan holds {known}; give it its own name back")
     weights = read_weights(fold_folder(home, fold) / WEIGHTS)
     return _from_plan(plan, home.name, weights, name, predicts=not (home / PRETRAINING).exists())
 
@@ -83,7 +83,7 @@ def read_nnunet_models(path: Path, name: str) -> tuple[TransferSource, ...]:
             fold = next(read_folds(source, model, dataset="source", any_trainer=False))
             origins.append(_from_plan(fold.plan, model.name, fold.weights, name, predicts=True))
     if not origins:
-        raise UsageError(f"{path} holds cascades only, whose networks see masks; choose a model without a cascade")
+        raise UsageError(f"{path} holds cascades only, whose networks see masks; give a model that sees the scan alone")
     return tuple(origins)
 
 
@@ -166,7 +166,7 @@ def _without_file(settings: NetworkSettings) -> NetworkSettings:
 
 
 def _read_encoder(path: Path, name: str, plan: Plan, own: str, configuration: Configuration) -> TransferSource:
-    """Weights in a file that fit the network of a planned configuration."""
+    """What a file gives to the network of a planned configuration."""
     bare = _without_file(configuration.network)
     settings = bare.model_copy(update={"options": {**bare.options, WEIGHTS_OPTION: str(path)}})
     network = build_network(

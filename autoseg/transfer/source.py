@@ -19,12 +19,12 @@ FOLD_FILE = re.compile(r"fold_(all|\d+)/checkpoint_(final|best)\.pth")
 MOST_ENTRIES = 200_000
 MOST_TEXT_BYTES = 2**26
 MOST_WEIGHT_BYTES = 2**34
-MOST_SHRUNK = 100  # weights hardly compress; a hundredth of their size is an attack
+MOST_SHRUNK = 100  # weights are noise to a packer; a hundredth of their size is no honest one
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """Models in a folder or a zip.
+    """What a folder or a zip holds of models.
 
     Attributes:
         name: its path, for messages.
@@ -55,7 +55,7 @@ def open_source(path: Path) -> Iterator[ModelSource]:
             raise ModelError(f"{path} is damaged ({error}); copy or download it again") from error
     else:
         what = "is neither a folder nor a zip file" if path.exists() else "does not exist"
-        raise UsageError(f"{path} {what}; give the folder of an nnU-Net model, or its exported zip")
+        raise UsageError(f"{path} {what}; give the folder of an nnU-Net model, or what its export wrote")
 
 
 def _open_folder(folder: Path) -> ModelSource:
@@ -74,7 +74,7 @@ def _open_folder(folder: Path) -> ModelSource:
 def _open_zip(path: Path, archive: zipfile.ZipFile) -> ModelSource:
     entries = archive.infolist()
     if len(entries) > MOST_ENTRIES:
-        raise ModelError(f"{path} holds {len(entries)} files, more than an exported model can have; it is not opened")
+        raise ModelError(f"{path} holds {len(entries)} files, more than any export of a model; it is not opened")
     members: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for entry in entries:
         _check_entry(path, entry)
@@ -82,7 +82,7 @@ def _open_zip(path: Path, archive: zipfile.ZipFile) -> ModelSource:
         if entry.is_dir() or not _matters(inside):
             continue
         if inside in members:
-            raise ModelError(f"{path} holds {inside} twice; export the model again")
+            raise ModelError(f"{path} holds {inside} twice, so nobody knows which one counts; export the model again")
         _check_size(path / inside, inside, entry.file_size, packed=entry.compress_size)
         members[inside] = entry
     sizes = {inside: entry.file_size for inside, entry in members.items()}
@@ -105,7 +105,7 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
     if name.startswith("/") or "\\" in name or re.match(r"[A-Za-z]:", name) or ".." in PurePosixPath(name).parts:
         raise ModelError(f"{path} holds the path '{name}', which leads out of it; it is not opened")
     if stat.S_ISLNK(entry.external_attr >> 16):
-        raise ModelError(f"{path} holds the link '{name}', which exported models never do; it is not opened")
+        raise ModelError(f"{path} holds the link '{name}', which no export of a model does; it is not opened")
     if entry.flag_bits & 1:
         raise ModelError(f"{path} is encrypted; unpack it with its password and give the folder instead")
 
@@ -114,7 +114,7 @@ def _check_size(shown: Path, inside: PurePosixPath, size: int, *, packed: int | 
     text = inside.suffix == ".json"
     most = MOST_TEXT_BYTES if text else MOST_WEIGHT_BYTES
     if size > most:
-        raise ModelError(f"{shown} has {size / 2**20:.0f} MB, more than the {most / 2**20:.0f} MB that it can need")
+        raise ModelError(f"{shown} has {size / 2**20:.0f} MB, more than the {most / 2**20:.0f} MB of any honest one")
     if packed is not None and not text and size > MOST_SHRUNK * max(packed, 1):
         raise ModelError(
             f"{shown} grows from {packed} to {size} bytes when unpacked, as weights never do; it is not opened"

@@ -151,7 +151,7 @@ def test_options_that_cannot_be_are_named(options, message):
 
 
 def test_one_sample_alone_cannot_be_learned_from():
-    with pytest.raises(PlanError, match=r"'deeplabv3' .*cannot train on a single sample; set batch_size to at least 2"):
+    with pytest.raises(PlanError, match=r"'deeplabv3' .*cannot learn from one alone; make batch_size at least 2"):
         build("deeplabv3", 2)(image(2, batch=1, name="deeplabv3"))
 
 

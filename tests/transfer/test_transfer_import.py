@@ -147,7 +147,7 @@ def test_several_configurations_are_imported_or_chosen(tmp_path, bring, pack):
     assert subfolders(tmp_path / "root" / "autoseg_results" / "Lesions") == ("2d", "3d")
     code, err = bring(archive, "-c", "3d_lowres")
     assert code == 2
-    assert "has no configuration '3d_lowres'; choose from: 2d, 3d_fullres" in err
+    assert "has no configuration '3d_lowres'; there are: 2d, 3d_fullres" in err
 
 
 def test_a_configuration_that_inherits(tmp_path, bring):

@@ -173,7 +173,7 @@ def test_folds_that_were_trained_otherwise(tmp_path, refused):
     home = write_model(tmp_path, folds=(0, 1))
     other = make_checkpoint(make_plans(), make_network(make_plans()), inference_allowed_mirroring_axes=(0,))
     torch.save(other, home / "fold_1" / "checkpoint_final.pth")
-    assert "was trained differently from the previous folds" in refused(home)
+    assert "was trained otherwise than the folds before it" in refused(home)
 
 
 def test_a_checkpoint_in_the_wrong_folder(tmp_path, refused):
@@ -245,7 +245,7 @@ def test_files_that_are_too_large_or_too_many(tmp_path, refused, pack, monkeypat
     monkeypatch.setattr(source_file, "MOST_ENTRIES", 2)
     assert "holds 3 files, more than any export of a model" in refused(archive)
     monkeypatch.setattr(source_file, "MOST_TEXT_BYTES", 1000)
-    assert "that it can need" in refused(home)
+    assert "of any honest one" in refused(home)
 
 
 def test_a_zip_that_holds_a_file_twice_or_is_damaged(tmp_path, refused, pack):
