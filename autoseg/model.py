@@ -169,7 +169,7 @@ def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) 
     name = folder.name
     if name not in plan.configurations:
         known = ", ".join(plan.configurations)
-        raise ModelError(f"{folder} is named '{name}', but its plan holds {known}; rename the folder back")
+        raise ModelError(f"{folder} is named '{name}', but its plan holds {known}; give the folder its own name back")
     configuration = plan.configurations[name]
     trained = trained_folds(folder)
     chosen = tuple(trained if folds is None else folds)
@@ -193,11 +193,11 @@ def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) 
 
 
 def _load_source(folder: Path, plan: Plan, name: str, device: torch.device) -> Model:
-    """First stage of a cascade, from the copy in the cascade's folder."""
+    """The model that feeds a cascade, from the copy in the cascade's folder."""
     source = plan.configurations[name].cascade_from or ""
     again = f"copy the whole folder again, or run: autoseg_train -d {plan.dataset} -c {name} -f 0"
     if not trained_folds(folder / source):
-        raise ModelError(f"{folder} is a cascade, but lacks its first stage '{source}'; {again}")
+        raise ModelError(f"{folder} is a cascade, but holds no model '{source}' that feeds it; {again}")
     model = load_model(folder / source, None, device)
     if not have_same_channels(model.plan, plan):
         raise ModelError(f"{folder / source} has other channels, labels or regions than {folder / PLAN}; {again}")

@@ -101,7 +101,7 @@ def find_origins(store: Store, said: str, plan: Plan) -> tuple[TransferSource, .
             return read_nnunet_models(path, said)
         except UsageError as error:
             raise UsageError(
-                f"--pretrained: {said} is not a model folder of autoseg (no plan.json), and {error}"
+                f"--pretrained: {said} is no model folder of autoseg's (no plan.json), and {error}"
             ) from error
     known = [
         f"{dataset}/{name}"
@@ -110,8 +110,7 @@ def find_origins(store: Store, said: str, plan: Plan) -> tuple[TransferSource, .
         if trained_folds(store.results_root / dataset / name)
     ]
     raise UsageError(
-        f"--pretrained: '{said}' is neither a file or folder nor a trained model; "
-        f"trained models: {', '.join(known) or 'none'}"
+        f"--pretrained: '{said}' is no file or folder, and no trained model; trained are: {', '.join(known) or 'none'}"
     )
 
 
@@ -171,19 +170,19 @@ def _keep_former(store: Store, plan: Plan) -> Plan:
         return plan
     again = f"autoseg_plan -d {plan.dataset} --pretrained"
     if (before.channels, before.labels, before.regions) != (plan.channels, plan.labels, plan.regions):
-        log.warning("%s are dropped: channels or labels have changed; rebuild them with: %s", names, again)
+        log.warning("%s are dropped: channels or labels have changed; make them anew with: %s", names, again)
         return plan
     made: dict[str, Configuration] = {}
     for name in names:
         settings = before.configurations[name].transfer
         assert settings is not None
         if not (folder / settings.weights).exists():
-            log.warning("%s is dropped: %s is missing; rebuild it with: %s", name, folder / settings.weights, again)
+            log.warning("%s is dropped: %s is gone; make it anew with: %s", name, folder / settings.weights, again)
             continue
         made |= {own: before.configurations[own] for own in (name, name + TWIN) if own in before.configurations}
     if not made:
         return plan
-    log.info("%s are kept unchanged; --pretrained rebuilds them, --pretrained none drops them", ", ".join(made))
+    log.info("%s stay as they were; --pretrained makes them anew, --pretrained none drops them", ", ".join(made))
     reasons = {key: why for key, why in before.reasons.items() if key.partition(".")[0] in made}
     memory = {name: facts for name, facts in before.memory.items() if name in made}
     return _extend(plan, made, {**plan.reasons, **reasons}, {**plan.memory, **memory})

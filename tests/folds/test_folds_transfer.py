@@ -99,7 +99,7 @@ def test_weights_that_are_gone_or_others_are_refused(transferred, run):
     [
         (
             ("--pretrained", "Tiny/5d"),
-            "'Tiny/5d' is neither a file or folder nor a trained model; trained models: Tiny/3d",
+            "'Tiny/5d' is no file or folder, and no trained model; trained are: Tiny/3d",
         ),
         (("--pretrained", "Tiny/3d", "--keep"), "--keep uses the plan as it is; leave one of them out"),
         (("--mode", "head"), "need --pretrained MODEL"),
