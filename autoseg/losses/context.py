@@ -1,4 +1,4 @@
-"""What every term of a loss is computed from, and the sums and means that terms share.
+"""Input of the terms of a loss, and the sums and means that terms share.
 
 No target is unrolled to one number per class: a channel's mask is made when it is its turn, and cross-entropy looks up
 the one label of a voxel. Half-precision logits are raised to float32 first, so sums over a volume stay exact enough.

@@ -1,4 +1,4 @@
-"""The bridge from dynamic-network-architectures to our contract: a list of logits, one name per tensor."""
+"""Adapter of dynamic-network-architectures to the contract of networks: a list of logits, one name per tensor."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from torch import nn
 
 from autoseg.core.errors import PlanError
 from autoseg.core.records import NetworkSettings
+from autoseg.networks.layers import BATCH_NORMS, CONVOLUTIONS, NORMS
 from autoseg.networks.stages import LEAKY_SLOPE, run_stage
 from autoseg.networks.traits import BATCH_NORM, CHECKPOINTING, NORM
 
 DROPOUT = "dropout"
 OPTIONS = (DROPOUT, NORM)  # of networks that are made of these arguments
-_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-_NORMS: dict[str, dict[int, type[nn.Module]]] = {
-    "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
-    BATCH_NORM: {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
-}
+_NORMS = {"instance": NORMS, BATCH_NORM: BATCH_NORMS}
 
 
 def architecture_arguments(
@@ -28,8 +25,8 @@ def architecture_arguments(
 ) -> dict[str, Any]:
     """Layers of both U-Nets: a norm with weights, leaky ReLU 0.01, biased convolutions.
 
-    Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on network architecture, whose norm is that of
-    instances; the option ``norm`` can say another.
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on network architecture, with instance norm
+    unless the option ``norm`` is another.
 
     Raises:
         PlanError: the norm is unknown.
@@ -38,7 +35,7 @@ def architecture_arguments(
         "input_channels": input_channels,
         "n_stages": len(settings.features),
         "features_per_stage": settings.features,
-        "conv_op": _CONVOLUTIONS[dimensions],
+        "conv_op": CONVOLUTIONS[dimensions],
         "kernel_sizes": settings.kernels,
         "strides": settings.strides,
         "num_classes": output_channels,
@@ -57,7 +54,7 @@ def _read_norm(settings: NetworkSettings) -> dict[int, type[nn.Module]]:
     """The option ``norm``, by number of axes."""
     name = settings.options.get(NORM, "instance")
     if not isinstance(name, str) or name not in _NORMS:
-        raise PlanError(f"network '{settings.name}' has norm {name!r}; it may be: {', '.join(_NORMS)}")
+        raise PlanError(f"network '{settings.name}' has norm {name!r}; choose from: {', '.join(_NORMS)}")
     return _NORMS[name]
 
 
@@ -69,7 +66,7 @@ def read_dropout(settings: NetworkSettings) -> float:
     """
     share = settings.options.get(DROPOUT, 0)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-        raise PlanError(f"network '{settings.name}' has dropout {share!r}; write a share from 0 to below 1, say 0.2")
+        raise PlanError(f"network '{settings.name}' has dropout {share!r}; use a share from 0 to below 1, as 0.2")
     return float(share)
 
 
@@ -81,8 +78,8 @@ class EncoderDecoder(nn.Module):
 
     Args:
         architecture: one of its U-Nets, an ``nn.Module`` with ``encoder`` and ``decoder``, taken apart.
-        settings: deep supervision, checkpointing, and ``dropout``: the share of the values that training hides behind
-            every activation, last in its block, so that no name of a weight depends on it.
+        settings: deep supervision, checkpointing, and ``dropout``: the share of values dropped after every
+            activation while training; last in its block, so that no name of a weight depends on it.
         gates: per decoder stage, coarsest first, ``gate(x, skip) -> skip``; None passes skips on as they are.
     """
 

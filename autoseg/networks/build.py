@@ -1,4 +1,4 @@
-"""The table of networks, and how one is built: checked, constructed, initialised, all from a seed."""
+"""The table of networks; build one from planned settings and a seed."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ def load_initial_weights(network: nn.Module, settings: NetworkSettings) -> str |
         network: as ``build_network`` made it from the settings.
 
     Returns:
-        One clause on what was loaded; None where the settings name nothing.
+        One clause for the log; None where the settings name no weights.
 
     Raises:
-        ModelError: the weights cannot be had, or are those of another network.
+        ModelError: the weights cannot be read, or are those of another network.
     """
     architecture = _find(settings.name)
     if architecture.begin is None or settings.options.get(WEIGHTS) is None:
@@ -106,7 +106,7 @@ def load_initial_weights(network: nn.Module, settings: NetworkSettings) -> str |
 
 
 def fit_settings(settings: NetworkSettings, *, dimensions: int, patch: Sequence[int]) -> NetworkSettings:
-    """Settings planned for any network, made fit for the one that they name and checked with the patch.
+    """Complete settings for the network that they name, and check them with the patch.
 
     Args:
         settings: topology and name.
@@ -115,7 +115,7 @@ def fit_settings(settings: NetworkSettings, *, dimensions: int, patch: Sequence[
 
     Raises:
         UsageError: as ``network_traits``.
-        PlanError: what it cannot be: too few stages, a patch that its strides do not divide, ...
+        PlanError: too few stages, a patch that its strides do not divide, ...
     """
     traits = network_traits(settings.name)
     completed = complete_settings(settings, traits, patch)

@@ -1,7 +1,7 @@
-"""The door to segmentation-models-pytorch and timm: image encoders with or without ImageNet weights, in 2D.
+"""Networks on image encoders of segmentation-models-pytorch and timm, with or without ImageNet weights, in 2D.
 
 Networks here keep that package's parameter names, so that its checkpoints load. The plan's topology is not a choice: it
-says what the encoder is.
+is that of the encoder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from autoseg.networks.traits import WEIGHTS, Architecture, NetworkTraits
 
 ENCODER, RATES, OUTPUT_STRIDE = "encoder", "rates", "output_stride"
 IMAGENET = "imagenet"
-TIMM = "tu-"  # begins the name of an encoder that timm makes
+TIMM = "tu-"  # prefix of encoders from timm
 _RGB = 3
 _HALVINGS = 5
 _UP_FEATURES = (256, 128, 64, 32, 16)
@@ -36,7 +36,7 @@ _PROBE = 64  # pixels per axis
 # Files of the same weights name them with or without what holds them; timm's lists of features rename some.
 _HOLDERS = ("module.", "model.", "encoder.", "backbone.", "encoder.model.")
 _NUMBERED = re.compile(r"^(stem|stages|layers|features)\.(\d+)")
-_KEPT: list[torch.library.Library] = []  # operators are gone when their library is
+_LIBRARIES: list[torch.library.Library] = []  # operators live as long as their library
 
 
 class EncoderNetwork(nn.Module):
@@ -93,7 +93,7 @@ def build_encoder_network(
             "decoder_atrous_rates": tuple(settings.options.get(RATES, _DEEPLAB_RATES)),
             "decoder_channels": _ASPP_FEATURES,
         }
-    made = getattr(open_door(), kind)(
+    made = getattr(import_smp(), kind)(
         encoder_name=_encoder(settings),
         encoder_weights=None,
         in_channels=input_channels,
@@ -164,8 +164,8 @@ def load_encoder(network: nn.Module, settings: NetworkSettings) -> Coverage:
 
 
 @lru_cache(maxsize=1)
-def open_door() -> ModuleType:
-    """segmentation-models-pytorch, imported when first asked for.
+def import_smp() -> ModuleType:
+    """segmentation-models-pytorch, imported on first use.
 
     Raises:
         UsageError: it is not installed.
@@ -186,33 +186,33 @@ def open_door() -> ModuleType:
 
 
 def _declare_operators() -> None:
-    """A torchvision made for another torch lacks operators that it describes as it is imported, and we never call."""
+    """Declare operators that a torchvision built for another torch lacks on import, and that are never called here."""
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _KEPT.append(library)
+    _LIBRARIES.append(library)
 
 
 def _encoder(settings: NetworkSettings) -> str:
     name = settings.options.get(ENCODER, _USUAL_ENCODERS[settings.name])
     if not isinstance(name, str):
-        raise PlanError(f"network '{settings.name}' has the encoder {name!r}; give a name, such as resnet50")
+        raise PlanError(f"network '{settings.name}' has the encoder {name!r}; use a name, as resnet50")
     return name
 
 
 def _check_deeplab(settings: NetworkSettings, stride: Any) -> None:
     rates = settings.options.get(RATES, _DEEPLAB_RATES)
     if stride not in (8, 16):
-        raise PlanError(f"network '{settings.name}' has the output_stride {stride!r}; give 8 or 16")
+        raise PlanError(f"network '{settings.name}' has the output_stride {stride!r}; use 8 or 16")
     if not isinstance(rates, list | tuple) or len(rates) != 3 or not all(isinstance(n, int) and n > 0 for n in rates):
-        raise PlanError(f"network '{settings.name}' has the rates {rates!r}; give three whole numbers, as [6, 12, 18]")
+        raise PlanError(f"network '{settings.name}' has the rates {rates!r}; use three whole numbers, as [6, 12, 18]")
 
 
 @lru_cache(maxsize=32)
 def _encoder_channels(name: str, halvings: int) -> tuple[int, ...]:
-    """Channels after each halving, asked of an encoder without numbers."""
-    door = open_door()
-    known = door.encoders.encoders
+    """Channels after each halving, from the package's table or an encoder of meta tensors."""
+    smp = import_smp()
+    known = smp.encoders.encoders
     if name in known:
         return tuple(known[name]["params"]["out_channels"][1 : halvings + 1])
     near = difflib.get_close_matches(name, known, n=3)
@@ -225,21 +225,25 @@ def _encoder_channels(name: str, halvings: int) -> tuple[int, ...]:
         raise PlanError(message)
     try:
         with torch.device("meta"):
-            made = door.encoders.get_encoder(name, depth=halvings, weights=None)
+            made = smp.encoders.get_encoder(name, depth=halvings, weights=None)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise PlanError(f"{message} ({str(error).splitlines()[0]})") from error
     return tuple(made.out_channels[1 : halvings + 1])
 
 
-class _Passed(nn.Module):
-    """In the place of what has no part in the logits."""
+class Identity(nn.Module):
+    """Pass the first argument on, in the place of a module without influence on the logits.
+
+    ``nn.Identity`` takes one argument, and decoders pass their skips, too.
+    """
 
     def forward(self, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        """The same ``x``."""
         return x
 
 
 def _drop_unused(network: nn.Module, channels: int) -> None:
-    """Take out what no gradient reaches, as stages of an encoder beyond the last that its decoder looks at."""
+    """Replace modules that no gradient reaches, as encoder stages beyond the last that the decoder uses."""
     with torch.enable_grad():
         logits = network.eval()(torch.zeros(1, channels, _PROBE, _PROBE))[0]
         logits.sum().backward()
@@ -250,22 +254,20 @@ def _drop_unused(network: nn.Module, channels: int) -> None:
         for name, child in list(parent.named_children()):
             weights = list(child.parameters())
             if weights and not any(id(weight) in learning for weight in weights):
-                setattr(parent, name, _Passed())
+                setattr(parent, name, Identity())
 
 
 def _fetch(name: str) -> Tensors:
-    """The encoder's ImageNet weights from the hub, or from what an earlier fetch left on this machine."""
-    door = open_door()
+    """The encoder's ImageNet weights from the hub, or from its cache on this machine."""
+    smp = import_smp()
     advice = "or give a file of them, fetched elsewhere, as network.options.weights"
-    known = door.encoders.encoders.get(name, {}).get("pretrained_settings", {})
+    known = smp.encoders.encoders.get(name, {}).get("pretrained_settings", {})
     if not name.startswith(TIMM) and IMAGENET not in known:
         raise ModelError(f"the hub has no ImageNet weights of encoder '{name}'; choose another encoder, {advice}")
-    where = (
-        "timm's place on huggingface.co" if name.startswith(TIMM) else f"huggingface.co/{known[IMAGENET]['repo_id']}"
-    )
+    where = "timm on huggingface.co" if name.startswith(TIMM) else f"huggingface.co/{known[IMAGENET]['repo_id']}"
     try:
-        made = door.encoders.get_encoder(name, weights=True if name.startswith(TIMM) else IMAGENET)
-    except Exception as error:  # whatever a network that is away makes the hub's client raise
+        made = smp.encoders.get_encoder(name, weights=True if name.startswith(TIMM) else IMAGENET)
+    except Exception as error:  # any error of the hub's client, as without a connection
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(
             f"the ImageNet weights of encoder '{name}' are not on this machine, and {where} cannot be reached "
@@ -275,7 +277,7 @@ def _fetch(name: str) -> Tensors:
 
 
 def _rename(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> Tensors:
-    """The tensors under the encoder's own names: of all ways to name them the one that meets most of these."""
+    """The tensors under the encoder's own names: the naming scheme that matches most of them."""
     ways = [dict(found), {_NUMBERED.sub(r"\1_\2", name): tensor for name, tensor in found.items()}]
     ways += [{k.removeprefix(h): v for k, v in found.items() if k.startswith(h)} for h in _HOLDERS]
     ways += [{f"model.{name}": tensor for name, tensor in way.items()} for way in list(ways)]

@@ -1,4 +1,4 @@
-"""Weights to begin with, from a file: read without running code, fitted by name, and what was loaded is said."""
+"""Initial weights from a file: read without running code, loaded by name, and reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Coverage:
 
     Attributes:
         loaded, total: numbers in weights and biases.
-        where: what they came from.
+        where: their source, for the log.
     """
 
     loaded: int
@@ -35,10 +35,10 @@ class Coverage:
     def describe(self) -> str:
         """One clause for the log."""
         if self.loaded == self.total:
-            return f"all {self.total} weights begin as in {self.where}"
+            return f"all {self.total} weights loaded from {self.where}"
         share = 100 * self.loaded / self.total
-        said = f"{share:.1f} %" if share < 99.95 else "nearly all"
-        return f"{said} of {self.total} weights begin as in {self.where}, the others at random"
+        loaded = f"{share:.1f} %" if share < 99.95 else "nearly all"
+        return f"{loaded} of {self.total} weights loaded from {self.where}, the others are random"
 
 
 def read_tensors(path: Path) -> Tensors:
@@ -73,11 +73,11 @@ def read_tensors(path: Path) -> Tensors:
 
 
 def adapt_input(kernel: Tensor, channels: int) -> Tensor:
-    """A first convolution for another number of input channels: the mean kernel for each, scaled to the same sum.
+    """Convert a first convolution to another number of channels: each gets the mean kernel, scaled to the same sum.
 
     Args:
         kernel: (out,in,*size) float.
-        channels: wanted.
+        channels: input channels of the result.
 
     Source: Carreira & Zisserman 2017, arXiv:1705.07750, whose inflation keeps the response to a constant.
     """
@@ -93,7 +93,7 @@ def cover(network: nn.Module, weights: Mapping[str, Tensor], *, optional: Sequen
 
     Args:
         network: fresh.
-        weights: name -> tensor; those that it does not know are left.
+        weights: name -> tensor; others than its own are ignored.
         optional: beginnings of names that may keep their random values.
         where: the weights come from, for messages.
 

@@ -1,4 +1,4 @@
-"""Layers that several networks of ours are made of: convolution, instance norm, leaky ReLU; residual stages."""
+"""Layers of several networks: one table per kind of layer by number of axes; convolution blocks; residual stages."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from autoseg.networks.stages import LEAKY_SLOPE
 CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, type[nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 NORMS: dict[int, type[nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+BATCH_NORMS: dict[int, type[nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
@@ -41,7 +42,7 @@ def convolve(
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions and a way around them, which is projected where the size or the channels change.
+    """Two convolutions and a shortcut, which is projected where the size or the channels change.
 
     Args:
         dimensions: 2 or 3.
@@ -74,7 +75,7 @@ class ResidualBlock(nn.Module):
 
 
 def make_dilated_stages(settings: NetworkSettings, dimensions: int, input_channels: int) -> nn.ModuleList:
-    """The plan's residual encoder; a stage beyond the first that halves nothing looks twice as far instead.
+    """The plan's residual encoder; a stage beyond the first with stride 1 doubles the dilation instead.
 
     Source: Chen et al. 2017, arXiv:1706.05587, section 3.1.
     """
@@ -93,7 +94,7 @@ def make_dilated_stages(settings: NetworkSettings, dimensions: int, input_channe
 
 
 def limit_strides(strides: tuple[tuple[int, ...], ...], limit: int) -> tuple[tuple[int, ...], ...]:
-    """Strides whose product per axis stays within a limit; the others are 1."""
+    """Strides whose product per axis stays within a limit; further strides become 1."""
     total = [1] * len(strides[0])
     limited = []
     for stride in strides:

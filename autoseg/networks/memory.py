@@ -22,13 +22,13 @@ from autoseg.networks.traits import check_input_size
 Optimiser = Literal["sgd", "adam", "adamw"]
 DeepLoss = Callable[[Sequence[Tensor], Tensor], Tensor]
 
-# Weights' worth of numbers that an optimiser keeps: momentum, or two moments.
+# Numbers per weight that an optimiser keeps: momentum, or two moments.
 _STATES: dict[str, int] = {"sgd": 1, "adam": 2, "adamw": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryEstimate:
-    """Bytes on the device when most are in use, and arithmetic. The device's own context comes on top.
+    """Peak bytes on the device, and arithmetic. The device's own context comes on top.
 
     Attributes:
         parameters: weights and buffers.
@@ -52,7 +52,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """Bytes in use at the worst moment of a training step."""
+        """Peak bytes of a training step."""
         return self.parameters + self.gradients + self.optimiser_state + self.activations_peak + self.workspace
 
 
@@ -73,8 +73,8 @@ def estimate_training_memory(
 ) -> MemoryEstimate:
     """Peak memory of training a network, estimated in seconds without allocating it.
 
-    The network, its loss and the way back run once over fake tensors that have a shape and a type but no numbers,
-    while a dispatch mode counts which storages live at once. The optimiser's share is arithmetic.
+    Forward pass, loss and backward pass run once over fake tensors (shape and dtype only), while a dispatch mode
+    counts which storages live at once. The optimiser's share is arithmetic.
 
     Args:
         settings: any registered network.
@@ -86,8 +86,8 @@ def estimate_training_memory(
         half: mixed precision as on a GPU.
         deep_supervision: instead of the settings' own.
         loss: of logits, finest first, and the target (B,*patch) int16; None takes Dice and cross-entropy at every head.
-        averaged: averaged weights are kept beside.
-        accumulated: this batch is one part of several, so that the gradients of the former are there all the time.
+        averaged: averaged weights are kept, too.
+        accumulated: with gradient accumulation, so that gradients of earlier parts are held all the time.
 
     Raises:
         UsageError: no such network.
@@ -117,35 +117,13 @@ def estimate_training_memory(
     return estimate
 
 
-def count_flops(
-    settings: NetworkSettings, *, dimensions: int, input_channels: int, output_channels: int, patch: Sequence[int]
-) -> int:
-    """Multiplications and additions of convolutions, matrix products and attention in predicting one patch.
-
-    Raises:
-        UsageError, PlanError: as ``estimate_training_memory``.
-    """
-    check_input_size(settings, network_traits(settings.name), patch)
-    with FakeTensorMode(), torch.no_grad():
-        network = build_network(
-            settings.model_copy(update={"deep_supervision": False}),
-            dimensions=dimensions,
-            input_channels=input_channels,
-            output_channels=output_channels,
-            seed=0,
-        )
-        with Meter() as meter:
-            network(torch.empty((1, input_channels, *patch)))
-    return meter.flops
-
-
 @dataclass(frozen=True, kw_only=True)
 class MeasuredStep:
     """Counts of one forward and backward pass.
 
     Attributes:
         meter: bytes and arithmetic.
-        forward_flops: arithmetic of the way there.
+        forward_flops: arithmetic of the forward pass.
         left: bytes in use when the optimiser takes over.
     """
 
@@ -171,9 +149,9 @@ def measure_step(network: nn.Module, image: Tensor, target: Tensor, *, loss: Dee
             outputs = network(image)
         forward_flops = meter.flops
         value = loss(outputs, target)
-        # As value.backward(), during which the mode would be off; stages computed again need the same types.
+        # As value.backward(), during which the mode would be off; checkpointed stages need the same types.
         torch.autograd.backward(get_gradient_edge(value), torch.ones_like(value))
-        del outputs, value  # as in the training loop, before the weights move
+        del outputs, value  # as in the training loop, before the optimiser's step
         return MeasuredStep(meter=meter, forward_flops=forward_flops, left=meter.live)
 
 
@@ -192,7 +170,7 @@ def measure_prediction(network: nn.Module, image: Tensor, *, half: bool) -> int:
 
 
 def stand_in_loss(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
-    """Soft Dice and cross-entropy at every head, as heavy as the usual loss; any target of that shape will do.
+    """Soft Dice and cross-entropy at every head, with the cost of the usual loss; any target of that shape will do.
 
     Args:
         outputs: (B,K,*spatial) logits, finest first.
@@ -220,7 +198,7 @@ def _compose(
     averaged: bool,
     prediction_peak: int,
 ) -> MemoryEstimate:
-    """The worst moment: on the way back, or when the optimiser moves the weights."""
+    """The peak: in the backward pass, or when the optimiser updates the weights."""
     weights = sum(weight.nbytes for weight in network.parameters() if weight.requires_grad)
     held = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
     meter = step.meter

@@ -1,4 +1,4 @@
-"""Count the bytes that live at once and the arithmetic while tensors, real or fake, are worked on."""
+"""Count live bytes and arithmetic of operations on real or fake tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONVOLUTIONS = {aten.convolution, aten.convolution_backward}
 
 
 class Meter(TorchDispatchMode):
-    """Within its context, every storage that an operation makes counts from its birth to its death.
+    """Dispatch mode in which every storage that an operation makes counts from its birth to its death.
 
     Attributes:
         live: bytes now.
@@ -36,7 +36,7 @@ class Meter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Run an operation and count what it made."""
         if func is torch.ops.prim.device.default:
-            return args[0].fake_device  # two of three calls are this question, which only fake tensors ask
+            return args[0].fake_device  # two of three calls; only fake tensors make it
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         packet = func.overloadpacket
@@ -82,7 +82,8 @@ def _attention_backward_flops(gradient: Any, q: Any, k: Any, v: Any, *args: Any,
     return sdpa_backward_flop_count(gradient.shape, q.shape, k.shape, v.shape)
 
 
-# torch's own table has attention on a GPU only.
+# Formulas of torch.utils.flop_counter, counted in this mode: its FlopCounterMode would be a second dispatch mode around
+# every operation of a pass over fake tensors, and its table has attention on a GPU only.
 _FLOPS: dict[Any, Any] = {
     **flop_registry,
     aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,

@@ -17,7 +17,7 @@ Part = Literal["encoder", "decoder", "head"]
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkParts:
-    """The tensors of a network by their names.
+    """Tensors of a network by name.
 
     Attributes:
         of: name of every parameter and buffer -> its part; the head holds only what has one value per output.
@@ -33,12 +33,12 @@ class NetworkParts:
 def find_parts(
     settings: NetworkSettings, *, dimensions: int, input_channels: int, output_channels: int
 ) -> NetworkParts:
-    """The parts of a planned network, found without giving it any numbers.
+    """The parts of a planned network, found with fake tensors (shape and dtype only).
 
-    What depends on the number of channels, or of outputs, is found by asking for one more of each.
+    Tensors that depend on the number of channels, or of outputs, are those that grow with one more of each.
 
     Raises:
-        PlanError: the network does not say which of its parameters are its encoder.
+        PlanError: the network does not declare its encoder.
     """
 
     def shapes(channels: int, outputs: int) -> dict[str, tuple[int, ...]]:
@@ -51,20 +51,20 @@ def find_parts(
     own = shapes(input_channels, output_channels)
     inputs = _changed(own, shapes(input_channels + 1, output_channels))
     outputs = _changed(own, shapes(input_channels, output_channels + 1))
-    beginnings = network_traits(settings.name).encoder(settings)
+    prefixes = network_traits(settings.name).encoder(settings)
     parts: dict[str, Part] = {
-        name: "head" if name in outputs else "encoder" if name.startswith(beginnings) else "decoder" for name in own
+        name: "head" if name in outputs else "encoder" if name.startswith(prefixes) else "decoder" for name in own
     }
     if "encoder" not in parts.values():
         raise PlanError(
-            f"network '{settings.name}' does not say which of its parameters are its encoder (none begins with "
-            f"{', '.join(beginnings)}), so they cannot be trained apart; plan another network, or declare its encoder"
+            f"network '{settings.name}' does not declare its encoder (no parameter begins with "
+            f"{', '.join(prefixes)}), so it cannot be trained separately; plan another network, or declare its encoder"
         )
     return NetworkParts(of=parts, inputs=inputs, outputs=outputs)
 
 
 def _changed(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Name -> the axis along which a tensor grew."""
+    """Tensor name -> the first axis along which its shape differs."""
     grown = {}
     for name, shape in one.items():
         axes = [axis for axis, (n, m) in enumerate(zip(shape, other[name], strict=True)) if n != m]

@@ -12,13 +12,11 @@ from torch.nn import functional
 from autoseg.core.errors import ModelError, PlanError
 from autoseg.core.records import NetworkSettings
 from autoseg.networks.initial import Coverage, adapt_input, cover, read_tensors
+from autoseg.networks.layers import BATCH_NORMS, CONVOLUTIONS, LINEAR
 from autoseg.networks.stages import initialise_convolutions, run_stage
 from autoseg.networks.traits import CHECKPOINTING, TOPOLOGY, WEIGHTS, Architecture, NetworkTraits
 
-_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _POOLS = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-_MODES = {2: "bilinear", 3: "trilinear"}
 
 
 def build_ratlesnetv2(
@@ -53,13 +51,13 @@ class RatLesNetv2(nn.Module):
             )
         width = settings.features[0]
         self.levels = len(settings.features) - 1  # stages with blocks; the coarsest has a bottleneck only
-        self.mode = _MODES[dimensions]
-        self.conv1 = _CONVOLUTIONS[dimensions](input_channels, width, 1)
+        self.mode = LINEAR[dimensions]
+        self.conv1 = CONVOLUTIONS[dimensions](input_channels, width, 1)
         for level in range(self.levels):
             up = self.levels - 1 - level
-            self.add_module(f"block{level + 1}", ResidualBlock(dimensions, width, settings.kernels[level]))
+            self.add_module(f"block{level + 1}", BatchNormBlock(dimensions, width, settings.kernels[level]))
             self.add_module(f"mp{level + 1}", _POOLS[dimensions](settings.strides[level + 1], ceil_mode=True))
-            after_up = ResidualBlock(dimensions, 2 * width, settings.kernels[up])
+            after_up = BatchNormBlock(dimensions, 2 * width, settings.kernels[up])
             self.add_module(f"block{self.levels + level + 1}", after_up)
             narrow = Bottleneck(dimensions, width if level == 0 else 2 * width, width)
             self.add_module(f"bottleneck{level + 1}", narrow)
@@ -87,7 +85,7 @@ class RatLesNetv2(nn.Module):
         return run_stage(stage, x, checkpointing=self.checkpointing, within=stage)
 
 
-class ResidualBlock(nn.Module):
+class BatchNormBlock(nn.Module):
     """x + two times (ReLU, batch norm, convolution).
 
     Args:
@@ -165,17 +163,17 @@ def turn_published(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
 def _step(dimensions: int, before: int, after: int, kernel: Sequence[int]) -> list[nn.Module]:
     # Not in place: a block's input is also its residual.
     padding = tuple(n // 2 for n in kernel)
-    convolution = _CONVOLUTIONS[dimensions](before, after, tuple(kernel), padding=padding)  # type: ignore[arg-type]
-    return [nn.ReLU(), _NORMS[dimensions](before), convolution]
+    convolution = CONVOLUTIONS[dimensions](before, after, tuple(kernel), padding=padding)
+    return [nn.ReLU(), BATCH_NORMS[dimensions](before), convolution]
 
 
 def _one_width(features: tuple[int, ...]) -> tuple[int, ...]:
-    """As published where a plain U-Net begins with 32: 32 everywhere."""
+    """The finest stage's width in every stage; 32 as published."""
     return features[:1] * len(features)
 
 
 def _name_encoder(settings: NetworkSettings) -> tuple[str, ...]:
-    """The way down, and the bottleneck at its end."""
+    """Name beginnings of the encoder: blocks up to the coarsest stage, and its bottleneck."""
     return ("conv1.", "bottleneck1.", *(f"block{level}." for level in range(1, len(settings.features))))
 
 

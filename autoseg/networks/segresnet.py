@@ -11,12 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from autoseg.core.records import NetworkSettings
+from autoseg.networks.layers import CONVOLUTIONS, LINEAR
 from autoseg.networks.stages import initialise_convolutions, run_stage
 from autoseg.networks.traits import CHECKPOINTING, Architecture, NetworkTraits, encoder_named
 
 GROUPS = 8
-_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-_MODES = {2: "bilinear", 3: "trilinear"}
 
 
 def build_segresnet(settings: NetworkSettings, dimensions: int, input_channels: int, output_channels: int) -> nn.Module:
@@ -49,20 +48,20 @@ class SegResNet(nn.Module):
         self.down_layers = nn.ModuleList(
             nn.Sequential(
                 _convolution(dimensions, features[i - 1], features[i], kernels[i], strides[i]) if i else nn.Identity(),
-                *(ResidualBlock(dimensions, features[i], kernels[i]) for _ in range(settings.encoder_blocks[i])),
+                *(GroupNormBlock(dimensions, features[i], kernels[i]) for _ in range(settings.encoder_blocks[i])),
             )
             for i in range(len(features))
         )
         self.up_samples = nn.ModuleList(
             nn.Sequential(
                 _convolution(dimensions, features[i + 1], features[i], (1,) * dimensions),
-                nn.Upsample(scale_factor=tuple(map(float, strides[i + 1])), mode=_MODES[dimensions]),
+                nn.Upsample(scale_factor=tuple(map(float, strides[i + 1])), mode=LINEAR[dimensions]),
             )
             for i in ups
         )
         self.up_layers = nn.ModuleList(
             nn.Sequential(
-                *(ResidualBlock(dimensions, features[i], kernels[i]) for _ in range(settings.decoder_blocks[i]))
+                *(GroupNormBlock(dimensions, features[i], kernels[i]) for _ in range(settings.decoder_blocks[i]))
             )
             for i in ups
         )
@@ -90,7 +89,7 @@ class SegResNet(nn.Module):
         return self.up_layers[index](self.up_samples[index](below) + skip)
 
 
-class ResidualBlock(nn.Module):
+class GroupNormBlock(nn.Module):
     """x + two times (norm, ReLU, convolution).
 
     Args:
@@ -137,7 +136,7 @@ def _convolution(
     dimensions: int, before: int, after: int, kernel: Sequence[int], stride: Sequence[int] | int = 1, bias: bool = False
 ) -> nn.Module:
     padding = tuple(n // 2 for n in kernel)
-    made = _CONVOLUTIONS[dimensions](before, after, kernel, stride, padding, bias=bias)  # type: ignore[arg-type]
+    made = CONVOLUTIONS[dimensions](before, after, kernel, stride, padding, bias=bias)
     return nn.Sequential(OrderedDict(conv=made))
 
 

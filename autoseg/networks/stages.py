@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 LEAKY_SLOPE = 0.01
-CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+ALL_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+ALL_BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def run_stage(
@@ -22,17 +22,17 @@ def run_stage(
     within: nn.Module | None = None,
     draws: bool = False,
 ) -> torch.Tensor:
-    """Apply a stage; with checkpointing only its inputs are kept, and the way back computes it again.
+    """Apply a stage, optionally with activation checkpointing: the backward pass recomputes it from its inputs.
 
     Args:
-        within: what may hold batch norms of the stage; computed again, they must not count the same batch twice.
-        draws: the stage has random layers; computed again, they must draw the same.
+        within: module with the stage's batch norms, if any; recomputed, they must not count the same batch twice.
+        draws: the stage has random layers; recomputed, they must draw the same numbers.
 
     Source: Chen et al. 2016, arXiv 1604.06174.
     """
     if not (checkpointing and torch.is_grad_enabled()):
         return stage(*inputs)
-    norms = [] if within is None else [module for module in within.modules() if isinstance(module, BATCH_NORMS)]
+    norms = [] if within is None else [module for module in within.modules() if isinstance(module, ALL_BATCH_NORMS)]
     return checkpoint(
         stage,
         *inputs,
@@ -44,7 +44,7 @@ def run_stage(
 
 @contextmanager
 def _keep_statistics(norms: Sequence[Any]) -> Iterator[None]:
-    """Within, batch norms scale by the batch as ever and leave their running statistics alone."""
+    """Freeze the running statistics of batch norms; they still normalise by the batch."""
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None
@@ -61,7 +61,7 @@ def initialise_convolutions(network: nn.Module) -> None:
     Source: He et al. 2015, arXiv 1502.01852, eq. 14-15 with the slope of the leaky ReLU.
     """
     for module in network.modules():
-        if isinstance(module, CONVOLUTIONS):
+        if isinstance(module, ALL_CONVOLUTIONS):
             nn.init.kaiming_normal_(module.weight, a=LEAKY_SLOPE)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -22,7 +22,7 @@ TOPOLOGY = frozenset({"features", "kernels", "strides", "encoder_blocks", "decod
 CHECKPOINTING = "checkpointing"  # the option that every network with ``supports_checkpointing`` knows
 NORM = "norm"  # the option of networks that leave the kind of their norms open
 BATCH_NORM = "batch"  # its value for those of batches
-WEIGHTS = "weights"  # the option that names weights to begin with, of networks that have a ``begin``
+WEIGHTS = "weights"  # the option that names initial weights, of networks that have a ``begin``
 
 
 def total_strides(settings: NetworkSettings) -> tuple[int, ...]:
@@ -33,9 +33,9 @@ def total_strides(settings: NetworkSettings) -> tuple[int, ...]:
 Encoder = Callable[[NetworkSettings], tuple[str, ...]]
 
 
-def encoder_named(*beginnings: str) -> Encoder:
-    """An encoder whose parameters' names begin so, whatever the settings."""
-    return lambda settings: beginnings
+def encoder_named(*prefixes: str) -> Encoder:
+    """Encoder whose parameter names have these prefixes, whatever the settings."""
+    return lambda settings: prefixes
 
 
 USUAL_ENCODER = encoder_named("encoder")  # with a number where there is one per stage
@@ -46,13 +46,12 @@ class NetworkTraits:
     """Traits of a network.
 
     Attributes:
-        dimensions: numbers of spatial axes that it exists for.
+        dimensions: supported numbers of spatial axes.
         follows: fields of its settings that shape it; the others are fixed by its architecture.
         least_stages: stages without which it is not itself.
         divisor: of some settings, what the input's voxels per axis must be multiples of.
         supports_deep_supervision: it can give logits at every decoder stage.
-        supports_checkpointing: it knows the option ``checkpointing``: stages keep their inputs only and are computed
-            again on the way back.
+        supports_checkpointing: it knows the option ``checkpointing``: activation checkpointing of its stages.
         needs_patch_size: it is built for one patch, given as the option ``patch_size``.
         fixed_input_size: it takes no other input size than that patch; the prediction tile must be equal to it.
         options: names of its own options.
@@ -61,9 +60,9 @@ class NetworkTraits:
         usual_strides: of the strides that a plain U-Net would have per stage, those of this network.
         usual_blocks: blocks per stage as published, of encoder and decoder, finest first; the last number repeats.
         normalises_batch: it always has batch norm: while training, samples are scaled by the statistics of all that go
-            through together, so that a batch in parts is another training; in prediction by those gathered meanwhile.
-        fixed: settings -> the same with what its architecture leaves no choice of; None leaves the plan all choices.
-        encoder: settings -> what the names of its encoder's parameters begin with.
+            through together, so that gradient accumulation is another training; in prediction by running statistics.
+        fixed: settings -> the same with the fields that its architecture determines; None leaves all to the plan.
+        encoder: settings -> prefixes of the names of its encoder's parameters.
     """
 
     dimensions: tuple[int, ...] = (2, 3)
@@ -100,12 +99,12 @@ class Architecture:
 
 
 def normalises_batch(settings: NetworkSettings, traits: NetworkTraits) -> bool:
-    """Whether these settings of a network have batch norm, so that a batch in parts is another training."""
+    """Whether these settings of a network have batch norm, so that gradient accumulation changes the training."""
     return traits.normalises_batch or settings.options.get(NORM) == BATCH_NORM
 
 
 def complete_settings(settings: NetworkSettings, traits: NetworkTraits, patch: Sequence[int]) -> NetworkSettings:
-    """The settings with what this network must know, without what it cannot do.
+    """The settings with the options that this network requires, without those that it does not support.
 
     Args:
         settings: planned for any network.
@@ -123,7 +122,7 @@ def complete_settings(settings: NetworkSettings, traits: NetworkTraits, patch: S
 
 
 def check_settings(settings: NetworkSettings, traits: NetworkTraits, dimensions: int) -> None:
-    """Refuse what no network, or not this one, can be.
+    """Refuse settings that no network, or not this one, can have.
 
     Raises:
         PlanError: with what to change.
@@ -170,14 +169,14 @@ def check_input_size(settings: NetworkSettings, traits: NetworkTraits, size: Seq
 
 
 def _check_fixed(settings: NetworkSettings, traits: NetworkTraits, name: str) -> None:
-    """The plan must not say what the network is not."""
+    """Refuse a plan whose topology differs from what the architecture determines."""
     if traits.fixed is None:
         return
-    true = traits.fixed(settings)
+    determined = traits.fixed(settings)
     for field in ("features", "kernels", "strides", "encoder_blocks", "decoder_blocks"):
-        said, is_so = getattr(settings, field), getattr(true, field)
-        if said != is_so:
-            raise PlanError(f"{name} has {field} {list(said)}, but its encoder makes them {list(is_so)}; write these")
+        planned, actual = getattr(settings, field), getattr(determined, field)
+        if planned != actual:
+            raise PlanError(f"{name} has {field} {list(planned)}, but its encoder has {list(actual)}; use these")
 
 
 def _check_sizes(settings: NetworkSettings, name: str, dimensions: int) -> None:

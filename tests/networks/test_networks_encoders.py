@@ -67,7 +67,7 @@ def test_an_encoder_begins_with_the_weights_of_a_file(file):
     state = net.encoder.model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in weights.items())
     own, total = (sum(p.numel() for p in module.parameters()) for module in (net.encoder, net))
-    assert said == f"{100 * own / total:.1f} % of {total} weights begin as in {path}, the others at random"
+    assert said == f"{100 * own / total:.1f} % of {total} weights loaded from {path}, the others are random"
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -88,7 +88,7 @@ def test_a_constant_image_gives_the_same_response_with_any_number_of_channels():
 
 
 def test_weights_of_the_whole_network_load_by_the_packages_own_names(file, tmp_path):
-    smp = encoders.open_door()
+    smp = encoders.import_smp()
     theirs = smp.DeepLabV3Plus(TINY, encoder_weights=None, classes=3, decoder_atrous_rates=(6, 12, 18)).eval()
     ours = make(planned("deeplabv3plus")).eval()
     ours.load_state_dict(theirs.state_dict())
@@ -122,7 +122,7 @@ def test_a_hub_that_is_away_is_said_in_a_sentence(monkeypatch):
 
     made = planned("unet_resnet", encoder="resnet18", weights="imagenet")
     net = make(made)
-    monkeypatch.setattr(encoders.open_door().encoders, "get_encoder", away)
+    monkeypatch.setattr(encoders.import_smp().encoders, "get_encoder", away)
     with pytest.raises(
         ModelError, match=r"'resnet18' are not on this machine, and huggingface.co/smp-hub/resnet18"
     ) as e:
@@ -140,9 +140,9 @@ def test_without_weights_nothing_is_loaded():
     [
         ({"encoder": "resnet5"}, r"unknown encoder 'resnet5' \(did you mean resnet50"),
         ({"encoder": "tu-no_such_model"}, r"unknown encoder 'tu-no_such_model'"),
-        ({"encoder": 50}, r"has the encoder 50; give a name"),
-        ({"rates": [6]}, r"has the rates \[6\]; give three whole numbers"),
-        ({"output_stride": 4}, r"has the output_stride 4; give 8 or 16"),
+        ({"encoder": 50}, r"has the encoder 50; use a name"),
+        ({"rates": [6]}, r"has the rates \[6\]; use three whole numbers"),
+        ({"output_stride": 4}, r"has the output_stride 4; use 8 or 16"),
     ],
 )
 def test_options_that_cannot_be_are_named(options, message):
@@ -159,8 +159,8 @@ def test_a_missing_package_is_named_with_what_to_install(monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(name="segmentation_models_pytorch")
 
-    encoders.open_door.cache_clear()
+    encoders.import_smp.cache_clear()
     monkeypatch.setattr(encoders.importlib, "import_module", missing)
     with pytest.raises(UsageError, match=r"segmentation_models_pytorch, which is not installed.*autoseg\[encoders\]"):
-        encoders.open_door()
-    encoders.open_door.cache_clear()
+        encoders.import_smp()
+    encoders.import_smp.cache_clear()

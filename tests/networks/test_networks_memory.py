@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from autoseg.core.errors import PlanError
 from autoseg.networks import NETWORKS, build_network, fit_settings, network_traits
-from autoseg.networks.memory import count_flops, estimate_training_memory, measure_step, stand_in_loss
+from autoseg.networks.memory import estimate_training_memory, measure_step, stand_in_loss
 from autoseg.networks.metering import Meter
 
 PATCH = (8, 16, 24)
@@ -202,13 +202,13 @@ def test_parameters_are_counted_by_hand():
     assert estimate(planned, 2, patch=(4, 6)).parameters == 4 * numbers
     # Two operations per tap: 24 and 6 voxels; a transposed convolution has one tap per output voxel and channel in.
     taps = 24 * 2 * 18 + 6 * 3 * 18 + 24 * 2 * 3 + 24 * 2 * 36 + 24 * 3 * 2
-    assert count_flops(planned, dimensions=2, input_channels=2, output_channels=3, patch=(4, 6)) == 2 * taps
+    assert estimate(planned, 2, patch=(4, 6), batch=1).forward_flops == 2 * taps
 
 
 def test_attention_is_counted_by_hand():
     def flops(layers):
         planned = fitted("unetr", options={"layers": layers})
-        return count_flops(planned, dimensions=3, input_channels=1, output_channels=2, patch=PATCH)
+        return estimate(planned, batch=1).forward_flops
 
     tokens, width = 4 * 4 * 6, FEATURES[-1]
     # Query, key, value and output: 4 width^2; two layers of 4 x width: 8 width^2; scores and their use: 2 tokens width.

@@ -82,5 +82,5 @@ def test_parts_of_a_batch_would_be_another_training():
 
 @pytest.mark.parametrize("norm", ["layer", None, 2, ["batch"]])
 def test_another_norm_is_refused(norm):
-    with pytest.raises(PlanError, match="it may be: instance, batch"):
+    with pytest.raises(PlanError, match="choose from: instance, batch"):
         make("unet", norm=norm)

@@ -44,5 +44,5 @@ def test_a_network_that_does_not_say_what_its_encoder_is(monkeypatch):
         "autoseg.networks.parts.build_network",
         lambda *_, input_channels, output_channels, **__: nn.Conv2d(input_channels, output_channels, 1),
     )
-    with pytest.raises(PlanError, match="'unet' does not say which of its parameters are its encoder"):
+    with pytest.raises(PlanError, match="'unet' does not declare its encoder"):
         find_parts(planned, dimensions=dimensions, input_channels=2, output_channels=3)

@@ -118,9 +118,7 @@ def test_a_network_that_leaves_no_choice_is_planned_as_it_is():
     made = fit_settings(settings("unet_resnet", 2), dimensions=2, patch=(64, 64))
     assert made.strides == ((1, 1), *((2, 2),) * 5)
     assert made.options["encoder"] == "tu-test_efficientnet"
-    with pytest.raises(
-        PlanError, match=r"has features \[4, 6, 8\], but its encoder makes them \[16, 16, 24, 32, 48, 64\]"
-    ):
+    with pytest.raises(PlanError, match=r"has features \[4, 6, 8\], but its encoder has \[16, 16, 24, 32, 48, 64\]"):
         check_settings(settings("unet_resnet", 2), network_traits("unet_resnet"), 2)
 
 
