@@ -41,7 +41,7 @@ class Model:
         configuration: the one that was trained.
         folds: names of the folds, as ``networks``.
         networks: one per fold, in evaluation mode, without deep heads.
-        source: of a cascade, the model whose mask its networks see too; None otherwise.
+        source: of a cascade, the model whose mask is an input too; None otherwise.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Model:
 
     @property
     def mask_values(self) -> tuple[tuple[int, ...], ...]:
-        """The label values of each mask that the networks see beside the scan; none but in a cascade."""
+        """The label values of each mask channel; empty but in a cascade."""
         return self.plan.mask_values(self.name.rpartition("/")[2])
 
 
@@ -113,17 +113,17 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_tensors(path.read_bytes())
     except safetensors.SafetensorError as error:
-        raise ModelError(f"{path} is damaged ({error}); copy it again, or make it again") from error
+        raise ModelError(f"{path} is damaged ({error}); copy it again, or train again") from error
 
 
 def copy_model(source: Path, target: Path, folds: Sequence[str] | None = None) -> None:
-    """Copy a model folder's plan and the weights of its trained folds; folds that are there already stay.
+    """Copy a model folder's plan and the weights of its trained folds; existing folds stay.
 
-    A new copy appears when it is whole, and so does every fold that is added to one.
+    A new copy appears when it is complete, and so does every added fold.
 
     Args:
         source: the model folder.
-        target: where the copy goes.
+        target: folder of the copy.
         folds: names of trained ones; None for all.
     """
     if (target / PLAN).exists():
@@ -133,37 +133,37 @@ def copy_model(source: Path, target: Path, folds: Sequence[str] | None = None) -
                 with replacing(weights) as temporary:
                     shutil.copyfile(fold_folder(source, fold) / WEIGHTS, temporary)
         return
-    making = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")  # folds may be begun side by side
+    temporary_folder = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")  # folds may start in parallel
     try:
-        save_plan(making, load_plan(source))
-        copy_model(source, making, folds)
+        save_plan(temporary_folder, load_plan(source))
+        copy_model(source, temporary_folder, folds)
         if not (target / PLAN).exists():
             shutil.rmtree(target, ignore_errors=True)  # a folder without a plan is not a model
-            making.replace(target)
+            temporary_folder.replace(target)
     except OSError as error:
-        if not (target / PLAN).exists():  # else another training was quicker by a moment
+        if not (target / PLAN).exists():  # else another training wrote it first
             raise StorageError(explain_write_error(target, error)) from error
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(temporary_folder, ignore_errors=True)
 
 
 def changed_folds(source: Path, target: Path) -> tuple[str, ...]:
-    """Names of the folds that two model folders both have, with other weights."""
+    """Names of the folds of both model folders whose weights differ."""
     shared = [fold for fold in trained_folds(source) if fold in trained_folds(target)]
     pairs = {fold: (fold_folder(source, fold) / WEIGHTS, fold_folder(target, fold) / WEIGHTS) for fold in shared}
     return tuple(fold for fold, (one, other) in pairs.items() if sha256(one) != sha256(other))
 
 
 def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) -> Model:
-    """Open a model folder, and with a cascade the model inside it that feeds it.
+    """Open a model folder, and of a cascade the copy of its first stage inside.
 
     Args:
         folder: ``autoseg_results/<dataset>/<configuration>``.
-        folds: names of folds, or None for all that are trained; of a cascade's source, it is always all.
+        folds: names of folds, or None for all that are trained; a cascade's source is always opened with all.
 
     Raises:
-        ModelError: no fold is trained, one asked for is missing, or weights do not fit the plan; or a cascade's source
-            is missing or does not fit.
+        ModelError: no fold is trained, a requested one is missing, or weights do not fit the plan; or a cascade's
+            source is missing or does not fit.
     """
     plan = load_plan(folder)
     name = folder.name
@@ -181,7 +181,7 @@ def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) 
     missing = [fold for fold in chosen if fold not in trained]
     if missing:
         known = ", ".join(trained) or "none"
-        raise ModelError(f"{folder} has no trained fold {', '.join(missing)}; trained are: {known}")
+        raise ModelError(f"{folder} has no trained fold {', '.join(missing)}; choose from: {known}")
     return Model(
         name=f"{folder.parent.name}/{name}",
         plan=plan,
@@ -193,19 +193,19 @@ def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) 
 
 
 def _load_source(folder: Path, plan: Plan, name: str, device: torch.device) -> Model:
-    """The model that feeds a cascade, from the copy in the cascade's folder."""
+    """First stage of a cascade, from the copy in the cascade's folder."""
     source = plan.configurations[name].cascade_from or ""
-    again = f"copy the whole folder again, or run: autoseg_train -d {plan.dataset} -c {name} -f 0"
+    advice = f"copy the whole folder again, or run: autoseg_train -d {plan.dataset} -c {name} -f 0"
     if not trained_folds(folder / source):
-        raise ModelError(f"{folder} is a cascade, but holds no model '{source}' that feeds it; {again}")
+        raise ModelError(f"{folder} is a cascade, but lacks its first stage '{source}'; {advice}")
     model = load_model(folder / source, None, device)
     if not have_same_channels(model.plan, plan):
-        raise ModelError(f"{folder / source} has other channels, labels or regions than {folder / PLAN}; {again}")
+        raise ModelError(f"{folder / source} has other channels, labels or regions than {folder / PLAN}; {advice}")
     return model
 
 
 def have_same_channels(one: Plan, other: Plan) -> bool:
-    """Whether two plans agree on what a network sees of a scan and on what it predicts."""
+    """Whether two plans have the same channels and outputs."""
     return (one.channels, one.outputs, one.regions) == (other.channels, other.outputs, other.regions)
 
 
@@ -216,7 +216,7 @@ def _load_network(folder: Path, fold: str, plan: Plan, name: str, device: torch.
         network.load_state_dict(read_weights(path))
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
-        message = f"{path} does not fit the network in {folder / PLAN} ({first}); they do not belong together"
+        message = f"{path} does not fit the network in {folder / PLAN} ({first}); copy the whole model folder again"
         raise ModelError(message) from error
     network.deep_supervision = False  # type: ignore[assignment]
     return network.eval().to(device)

@@ -26,7 +26,7 @@ from autoseg.options import PretrainOptions
 from autoseg.preparation import arrays_folder, open_raw
 from autoseg.preparation.arrays import prepare_scans
 from autoseg.transfer.masking import choose_block
-from autoseg.transfer.origins import PRETRAINING
+from autoseg.transfer.sources import PRETRAINING
 
 log = logging.getLogger(__name__)
 

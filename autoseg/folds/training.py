@@ -20,7 +20,7 @@ from autoseg.folds.model_folder import claim_model_folder, inherit_memory_saving
 from autoseg.folds.running import run_fold
 from autoseg.folds.setup import FoldSetup
 from autoseg.folds.tasks import SegmentationTask
-from autoseg.folds.transfer_files import starts_folder
+from autoseg.folds.transfer_files import initial_weights_folder
 from autoseg.model import PLAN, load_plan, save_plan, trained_folds
 from autoseg.options import TrainOptions
 from autoseg.preparation import open_raw
@@ -81,7 +81,7 @@ def train(
         ranks.wait()
         if not ranks.leads and setup.configuration.cascade_from is not None and not setup.is_finished():
             cases = add_priors(store, setup.plan, name, cases, progress)  # written by the first process
-        task = SegmentationTask(starts_folder(store, options.dataset))
+        task = SegmentationTask(initial_weights_folder(store, options.dataset))
         run_fold(setup, task, cases, save_memory=options.fit, should_stop=should_stop, progress=progress)
     if not ranks.leads or not setup.is_finished() or not fold.validation:
         return None

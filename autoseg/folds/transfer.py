@@ -1,4 +1,4 @@
-"""``autoseg_plan --pretrained``: configurations that begin with another model's weights, adapted once and kept."""
+"""``autoseg_plan --pretrained``: configurations with initial weights from another model, adapted once and stored."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from autoseg.core.errors import AutosegError, PlanError, UsageError
 from autoseg.core.records import Configuration, MemoryFacts, Plan, TransferSettings
 from autoseg.core.store import Store, read_record, sha256, subfolders
-from autoseg.folds.transfer_files import Start, TransferOptions, starts_folder
+from autoseg.folds.transfer_files import InitialWeights, TransferOptions, initial_weights_folder
 from autoseg.model import pack_weights, trained_folds
 from autoseg.networks import build_network, find_parts, network_traits
 from autoseg.planning import price_step
 from autoseg.transfer.adapting import adapt_weights, check_share, describe_report
 from autoseg.transfer.configuring import TransferConfiguration, fit_configuration
-from autoseg.transfer.origins import (
+from autoseg.transfer.sources import (
     TransferSource,
     find_own_model,
     read_nnunet_models,
@@ -31,106 +31,106 @@ BASES = ("3d", "2d")
 NONE = "none"
 
 
-def add_transfers(store: Store, plan: Plan, wanted: TransferOptions | None) -> tuple[Plan, tuple[Start, ...]]:
-    """The plan with configurations that begin with a model, as asked for or as before.
+def add_transfers(store: Store, plan: Plan, options: TransferOptions | None) -> tuple[Plan, tuple[InitialWeights, ...]]:
+    """Add configurations with initial weights from a model, as requested or as in the previous plan.
 
     Args:
-        plan: made anew.
-        wanted: None keeps those that were planned before.
+        plan: new.
+        options: None keeps those of the previous plan.
 
     Raises:
         UsageError: there is no such model.
         ModelError: it cannot be read, or too little of it fits.
     """
-    if wanted is None:
-        return _keep_former(store, plan), ()
-    if wanted.source == NONE:
+    if options is None:
+        return _keep_previous(store, plan), ()
+    if options.source == NONE:
         return plan, ()
     made: dict[str, Configuration] = {}
     reasons, memory = dict(plan.reasons), dict(plan.memory)
-    starts, failures = [], []
-    origins = find_origins(store, wanted.source, plan)
-    for base in _choose_bases(plan, origins):
+    initial_weights, failures = [], []
+    sources = find_sources(store, options.source, plan)
+    for base in _choose_bases(plan, sources):
         name = f"{base}{SUFFIX}"
         try:
-            fitted, start = _transfer(plan, base, _choose_origin(plan, base, origins), wanted)
+            fitted, initial = _transfer(plan, base, _choose_source(plan, base, sources), options)
         except AutosegError as error:
             failures.append((name, error))
             continue
         settings = TransferSettings(
-            source=wanted.source,
-            weights=start.file,
-            digest=sha256(start.content),
-            mode=wanted.mode,
-            least_share=wanted.least_share,
+            source=options.source,
+            weights=initial.file,
+            digest=sha256(initial.content),
+            mode=options.mode,
+            least_share=options.least_share,
         )
         made[name] = fitted.configuration.model_copy(update={"transfer": settings})
-        starts.append(start)
-        log.info("%s", describe_report(start.report))
+        initial_weights.append(initial)
+        log.info("%s", describe_report(initial.report))
         reasons |= {f"{name}.{key}": why for key, why in fitted.reasons.items()}
-        reasons[f"{name}.transfer"] = f"{describe_report(start.report)}."
+        reasons[f"{name}.transfer"] = f"{describe_report(initial.report)}."
         memory[name] = fitted.memory
-        if wanted.twin:
+        if options.twin:
             made[f"{name}{TWIN}"] = fitted.configuration
             reasons |= {f"{name}{TWIN}.{key}": why for key, why in fitted.reasons.items()}
-            reasons[f"{name}{TWIN}.transfer"] = f"As {name}, but all weights begin at random; what is gained is shown."
+            reasons[f"{name}{TWIN}.transfer"] = f"As {name}, but with random weights, for comparison."
             memory[f"{name}{TWIN}"] = fitted.memory
     if not made:
         raise failures[0][1]
     for name, failure in failures:
-        log.warning("%s is left out: %s", name, failure)
-    return _extend(plan, made, reasons, memory), tuple(starts)
+        log.warning("%s is skipped: %s", name, failure)
+    return _extend(plan, made, reasons, memory), tuple(initial_weights)
 
 
-def find_origins(store: Store, said: str, plan: Plan) -> tuple[TransferSource, ...]:
-    """The models that a user's words mean.
+def find_sources(store: Store, name: str, plan: Plan) -> tuple[TransferSource, ...]:
+    """Models of that name or path.
 
     Raises:
         UsageError: there is nothing of that name.
         ModelError: it cannot be read.
     """
-    path = Path(said).expanduser()
+    path = Path(name).expanduser()
     if path.is_file() and not (path.suffix == ".zip" or (zipfile.is_zipfile(path) and _holds_plans(path))):
-        return read_weights_file(path, said, plan)
-    for folder in (path, store.root / said, store.results_root / said):
-        own = find_own_model(folder)
-        if own is not None:
-            return (read_own_model(own, said),)
+        return read_weights_file(path, name, plan)
+    for folder in (path, store.root / name, store.results_root / name):
+        model_folder = find_own_model(folder)
+        if model_folder is not None:
+            return (read_own_model(model_folder, name),)
     if path.exists():
         try:
-            return read_nnunet_models(path, said)
+            return read_nnunet_models(path, name)
         except UsageError as error:
             raise UsageError(
-                f"--pretrained: {said} is no model folder of autoseg's (no plan.json), and {error}"
+                f"--pretrained: {name} is not a model folder of autoseg (no plan.json), and {error}"
             ) from error
     known = [
-        f"{dataset}/{name}"
+        f"{dataset}/{configuration}"
         for dataset in subfolders(store.results_root)
-        for name in subfolders(store.results_root / dataset)
-        if trained_folds(store.results_root / dataset / name)
+        for configuration in subfolders(store.results_root / dataset)
+        if trained_folds(store.results_root / dataset / configuration)
     ]
     raise UsageError(
-        f"--pretrained: '{said}' is no file or folder, and no trained model; trained are: {', '.join(known) or 'none'}"
+        f"--pretrained: '{name}' is not a file, folder or trained model; trained models: {', '.join(known) or 'none'}"
     )
 
 
 def _holds_plans(path: Path) -> bool:
-    """Whether a zip holds models of nnU-Net's; torch's own files are zips, too."""
+    """Whether a zip holds models of nnU-Net; torch's files are zips, too."""
     with zipfile.ZipFile(path) as archive:
         return any(name.rpartition("/")[2] == "plans.json" for name in archive.namelist())
 
 
-def _choose_bases(plan: Plan, origins: Sequence[TransferSource]) -> list[str]:
-    """The planned configurations that can begin with one of the models."""
-    own = [origin.only_for for origin in origins if origin.only_for is not None]
-    return own or [base for base in BASES if base in plan.configurations]
+def _choose_bases(plan: Plan, sources: Sequence[TransferSource]) -> list[str]:
+    """Planned configurations that can be initialised from one of the models."""
+    named = [source.only_for for source in sources if source.only_for is not None]
+    return named or [base for base in BASES if base in plan.configurations]
 
 
-def _choose_origin(plan: Plan, base: str, origins: Sequence[TransferSource]) -> TransferSource:
-    """The model of the configuration's own dimensions, else one that can be brought to them."""
+def _choose_source(plan: Plan, base: str, sources: Sequence[TransferSource]) -> TransferSource:
+    """The model of the configuration's dimensions, else one that can be adapted to them."""
     dimensions = plan.configurations[base].dimensions
-    own = [origin for origin in origins if origin.only_for in (None, base) and origin.dimensions == dimensions]
-    chosen = own[0] if own else origins[0]
+    same = [source for source in sources if source.only_for in (None, base) and source.dimensions == dimensions]
+    chosen = same[0] if same else sources[0]
     exists = network_traits(chosen.network.name).dimensions
     if dimensions not in exists:
         raise PlanError(f"network '{chosen.network.name}' exists in {exists[0]}D only")
@@ -138,15 +138,15 @@ def _choose_origin(plan: Plan, base: str, origins: Sequence[TransferSource]) -> 
 
 
 def _transfer(
-    plan: Plan, base: str, origin: TransferSource, wanted: TransferOptions
-) -> tuple[TransferConfiguration, Start]:
+    plan: Plan, base: str, source: TransferSource, options: TransferOptions
+) -> tuple[TransferConfiguration, InitialWeights]:
     name = f"{base}{SUFFIX}"
-    fitted = fit_configuration(plan, base, origin, cost=price_step)
+    fitted = fit_configuration(plan, base, source, cost=price_step)
     configuration = fitted.configuration
     counts = {"input_channels": plan.count_inputs(base), "output_channels": len(plan.outputs.values)}
     network = build_network(configuration.network, dimensions=configuration.dimensions, seed=0, **counts)
     adapted = adapt_weights(
-        origin.giver,
+        source.model,
         network,
         find_parts(configuration.network, dimensions=configuration.dimensions, **counts),
         configuration=name,
@@ -154,37 +154,41 @@ def _transfer(
         outputs=counts["output_channels"],
         overlap=plan.outputs.overlap,
     )
-    check_share(adapted.report, wanted.least_share)
-    return fitted, Start(file=f"{name}.safetensors", content=pack_weights(adapted.weights), report=adapted.report)
+    check_share(adapted.report, options.least_share)
+    return fitted, InitialWeights(
+        file=f"{name}.safetensors", content=pack_weights(adapted.weights), report=adapted.report
+    )
 
 
-def _keep_former(store: Store, plan: Plan) -> Plan:
-    """The plan with the transfers that the plan on disk has, while their weights are there and still fit."""
+def _keep_previous(store: Store, plan: Plan) -> Plan:
+    """The plan with the transfers that the plan on disk has, where their weights exist and still fit."""
     try:
-        before = read_record(Plan, store.preprocessed(plan.dataset) / "plan.json", advice="")
+        previous = read_record(Plan, store.preprocessed(plan.dataset) / "plan.json", advice="")
     except PlanError:
         return plan
-    folder = starts_folder(store, plan.dataset)
-    names = [name for name, c in before.configurations.items() if c.transfer is not None and name.endswith(SUFFIX)]
+    folder = initial_weights_folder(store, plan.dataset)
+    names = [name for name, c in previous.configurations.items() if c.transfer is not None and name.endswith(SUFFIX)]
     if not names:
         return plan
-    again = f"autoseg_plan -d {plan.dataset} --pretrained"
-    if (before.channels, before.labels, before.regions) != (plan.channels, plan.labels, plan.regions):
-        log.warning("%s are dropped: channels or labels have changed; make them anew with: %s", names, again)
+    command = f"autoseg_plan -d {plan.dataset} --pretrained"
+    if (previous.channels, previous.labels, previous.regions) != (plan.channels, plan.labels, plan.regions):
+        log.warning("%s are dropped: channels or labels have changed; plan them again with: %s", names, command)
         return plan
     made: dict[str, Configuration] = {}
     for name in names:
-        settings = before.configurations[name].transfer
+        settings = previous.configurations[name].transfer
         assert settings is not None
         if not (folder / settings.weights).exists():
-            log.warning("%s is dropped: %s is gone; make it anew with: %s", name, folder / settings.weights, again)
+            log.warning(
+                "%s is dropped: %s is missing; plan it again with: %s", name, folder / settings.weights, command
+            )
             continue
-        made |= {own: before.configurations[own] for own in (name, name + TWIN) if own in before.configurations}
+        made |= {key: c for key, c in previous.configurations.items() if key in (name, name + TWIN)}
     if not made:
         return plan
-    log.info("%s stay as they were; --pretrained makes them anew, --pretrained none drops them", ", ".join(made))
-    reasons = {key: why for key, why in before.reasons.items() if key.partition(".")[0] in made}
-    memory = {name: facts for name, facts in before.memory.items() if name in made}
+    log.info("%s are unchanged; --pretrained plans them again, --pretrained none drops them", ", ".join(made))
+    reasons = {key: why for key, why in previous.reasons.items() if key.partition(".")[0] in made}
+    memory = {name: facts for name, facts in previous.memory.items() if name in made}
     return _extend(plan, made, {**plan.reasons, **reasons}, {**plan.memory, **memory})
 
 

@@ -1,4 +1,4 @@
-"""What configurations shall begin with, and the files of starting weights; no torch, which workers never need."""
+"""Options and files of initial weights; free of torch, which workers never need."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Mode = Literal["full", "partial", "head", "gradual"]
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions:
-    """What to begin with.
+    """Initial weights to plan with.
 
     Attributes:
         source: a model folder of autoseg's or its name below ``autoseg_results``, a model of nnU-Net's, a file of
-            weights; or ``none`` for no model any more.
-        mode: which weights move.
-        least_share: of the parameters that must be loaded or adapted.
+            weights; or ``none`` to drop planned transfers.
+        mode: which weights are trained.
+        least_share: share of the parameters that must be loaded or adapted.
         twin: also plan the same configuration without the weights.
     """
 
@@ -31,13 +31,13 @@ class TransferOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """Starting weights, before they are written.
+class InitialWeights:
+    """Initial weights of a configuration, before they are written.
 
     Attributes:
-        file: their name.
+        file: name of their file.
         content: safetensors.
-        report: what became of every parameter.
+        report: shares loaded, adapted and random.
     """
 
     file: str
@@ -50,13 +50,13 @@ class Start:
         write_record(folder / f"{Path(self.file).stem}.json", self.report)
 
 
-def starts_folder(store: Store, dataset: str) -> Path:
-    """Where the starting weights of a dataset's configurations lie."""
+def initial_weights_folder(store: Store, dataset: str) -> Path:
+    """Folder of the initial weights of a dataset's configurations."""
     return store.preprocessed(dataset) / "transfer"
 
 
 def remove_stale(folder: Path, plan: Plan) -> None:
-    """Delete starting weights that no configuration names any more."""
+    """Delete initial weights that no configuration uses."""
     named = {c.transfer.weights for c in plan.configurations.values() if c.transfer is not None}
     stems = {Path(file).stem for file in named}
     for path in folder.glob("*") if folder.is_dir() else ():

@@ -1,4 +1,4 @@
-"""``autoseg_import_model``: a model of nnU-Net v2 -> a model folder of ours."""
+"""``autoseg_import_model``: a model of nnU-Net v2 -> a model folder of autoseg."""
 
 from __future__ import annotations
 
@@ -14,54 +14,55 @@ from autoseg.core.records import Plan
 from autoseg.core.store import Store, check_name, explain_write_error
 from autoseg.model import save_plan, save_weights
 from autoseg.options import ImportModelOptions
-from autoseg.transfer import FoundModel, ModelSource, find_models, open_source, read_folds
+from autoseg.transfer import FoundModel, ModelFiles, find_models, open_model_files, read_folds
 
 log = logging.getLogger(__name__)
 
 
 def import_model(store: Store, options: ImportModelOptions, *, progress: Progress = no_progress) -> list[Path]:
-    """Lay the models of a folder or an exported zip under ``autoseg_results/<name>``, all of them or none.
+    """Write the models of a folder or an exported zip to ``autoseg_results/<name>``, all of them or none.
 
     Returns:
         The model folders.
 
     Raises:
         UsageError: the source holds no such model, or there is a model of that name already.
-        ModelError: a model is damaged, could run code, or holds what we cannot reproduce.
+        ModelError: a model is damaged, could run code, or cannot be reproduced.
         StorageError: the disk refused a write.
     """
     name = options.dataset
     check_name(name, "dataset")
-    with open_source(options.source) as opened:
+    with open_model_files(options.source) as opened:
         models = find_models(opened, options.configurations)
         targets = [store.results(name, model.name) for model in models]
-        there = [str(target) for target in targets if target.exists()]
-        if there and not options.replace:
+        existing = [str(target) for target in targets if target.exists()]
+        if existing and not options.replace:
             raise UsageError(
-                f"{', '.join(there)} exists already; import under another name with -d, or put the new model in its "
-                f"place with --replace"
+                f"{', '.join(existing)} exists already; import under another name with -d, or replace it with --replace"
             )
-        with _making(store.results_root / name / ".importing_model") as making:
+        with _temporary_folder(store.results_root / name / ".importing_model") as making:
             for model in models:
                 _import_one(
                     opened, model, making / model.name, name, any_trainer=options.any_trainer, progress=progress
                 )
             for model, target in zip(models, targets, strict=True):
-                _take_place(making, making / model.name, target)
+                _replace_model(making, making / model.name, target)
     for target in targets:
         log.info("%s: ready; predict with: autoseg_predict -i SCANS -o MASKS -d %s -c %s", target, name, target.name)
     return targets
 
 
 def _import_one(
-    source: ModelSource, model: FoundModel, folder: Path, name: str, *, any_trainer: bool, progress: Progress
+    source: ModelFiles, model: FoundModel, folder: Path, name: str, *, any_trainer: bool, progress: Progress
 ) -> Plan:
-    """Write one model; a cascade holds the model that feeds it in its own folder."""
-    feeding = None
-    if model.feeder is not None:
-        inner = folder / model.feeder.name
-        feeding = _import_one(source, model.feeder, inner, name, any_trainer=any_trainer, progress=progress)
-    folds = read_folds(source, model, dataset=name, any_trainer=any_trainer, feeding=feeding)
+    """Write one model; of a cascade, also its previous stage, in the cascade's folder."""
+    previous_plan = None
+    if model.previous_stage is not None:
+        inner = folder / model.previous_stage.name
+        previous_plan = _import_one(
+            source, model.previous_stage, inner, name, any_trainer=any_trainer, progress=progress
+        )
+    folds = read_folds(source, model, dataset=name, any_trainer=any_trainer, previous_plan=previous_plan)
     for number, fold in enumerate(folds):
         save_plan(folder, fold.plan)  # the same for every fold
         save_weights(folder, fold.fold, fold.weights)
@@ -70,8 +71,8 @@ def _import_one(
 
 
 @contextmanager
-def _making(folder: Path) -> Iterator[Path]:
-    """A hidden folder that is gone afterwards, also what an interrupted import left in it."""
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder, empty at first and removed afterwards."""
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -82,8 +83,8 @@ def _making(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _take_place(making: Path, made: Path, target: Path) -> None:
-    """Rename a whole model to its name; the one that was there goes with the hidden folder."""
+def _replace_model(making: Path, made: Path, target: Path) -> None:
+    """Rename a complete model to its name; a previous one is removed with the hidden folder."""
     if target.exists():
         target.rename(making / f".{target.name}.replaced")
     made.rename(target)

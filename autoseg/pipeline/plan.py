@@ -12,7 +12,7 @@ from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Dataset, Fingerprint, Folds, Plan
 from autoseg.core.store import Store, read_record
 from autoseg.datasets import log_left_out
-from autoseg.folds.transfer_files import Start, TransferOptions, remove_stale, starts_folder
+from autoseg.folds.transfer_files import InitialWeights, TransferOptions, initial_weights_folder, remove_stale
 from autoseg.options import PlanOptions
 from autoseg.pipeline.planning_defaults import Wanted, choose_preset
 from autoseg.planning import add_recipes, check_sites, make_plan, price_step
@@ -67,14 +67,14 @@ def plan(store: Store, options: PlanOptions, *, progress: Progress = no_progress
     if not dry_run:
         write_left_out(folder / LEFT_OUT, bad, keys)
     for start in () if dry_run else starts:  # before the plan that names them
-        start.write(starts_folder(store, name))
+        start.write(initial_weights_folder(store, name))
     for settled in (planned, split):  # only now, so that a refusal of either changes nothing
         if dry_run:
             settled.say()
         else:
             settled.write()
     if not dry_run:
-        remove_stale(starts_folder(store, name), planned.record)
+        remove_stale(initial_weights_folder(store, name), planned.record)
         prepare_arrays(dataset, folder, planned.record, fingerprint, keys, workers, progress)
     return PlanningResult(fingerprint=fingerprint, plan=planned.record, folds=split.record)
 
@@ -133,12 +133,12 @@ def _settle_plan(
     transfer: TransferOptions | None,
     edited: Edited,
     progress: Progress,
-) -> tuple[PendingFile[Plan], Sequence[Start]]:
+) -> tuple[PendingFile[Plan], Sequence[InitialWeights]]:
     path = store.preprocessed(dataset.name) / "plan.json"
-    starts: tuple[Start, ...] = ()
+    starts: tuple[InitialWeights, ...] = ()
     if edited != "keep" or not path.exists():
         plan = _make_plan(fingerprint, wanted, progress)
-        if transfer is not None or starts_folder(store, dataset.name).exists():
+        if transfer is not None or initial_weights_folder(store, dataset.name).exists():
             from autoseg.folds.transfer import add_transfers  # imports torch, which workers never need
 
             plan, starts = add_transfers(store, plan, transfer)

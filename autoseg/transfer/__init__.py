@@ -1,6 +1,6 @@
-"""Models trained elsewhere -> a plan and weights of ours: nnU-Net v2's, exactly, or one sentence on why not."""
+"""Transfer: import models of nnU-Net v2 exactly, and adapt weights of other models to a planned network."""
 
+from autoseg.transfer.model_files import ModelFiles, open_model_files
 from autoseg.transfer.models import FoundModel, ImportedFold, find_models, read_folds
-from autoseg.transfer.source import ModelSource, open_source
 
-__all__ = ["FoundModel", "ImportedFold", "ModelSource", "find_models", "open_source", "read_folds"]
+__all__ = ["FoundModel", "ImportedFold", "ModelFiles", "find_models", "open_model_files", "read_folds"]

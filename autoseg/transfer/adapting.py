@@ -1,4 +1,4 @@
-"""The weights of one network put into another: what fits as it is, what is changed to fit, what begins at random."""
+"""Adapt the weights of one network to another: loaded as they are, changed to fit, or left random."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True, kw_only=True)
 class SourceModel:
-    """Weights to begin with, and what is known of them.
+    """Weights of a trained model and their meaning.
 
     Attributes:
-        name: as the user named it.
+        name: as given by the user.
         weights: parameter name -> tensor.
         channels: names of its image channels, in order.
-        outputs: logits per voxel, or None where what it predicts are no labels.
+        outputs: logits per voxel, or None where it does not predict labels.
         overlap: its outputs are regions.
     """
 
@@ -39,11 +39,11 @@ class SourceModel:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptedWeights:
-    """What a network begins with.
+    """Initial weights of a network.
 
     Attributes:
-        weights: name -> tensor, of all that does not begin at random.
-        report: what became of every parameter.
+        weights: name -> tensor, of all that is not random.
+        report: shares loaded, adapted and random.
     """
 
     weights: dict[str, Tensor]
@@ -51,7 +51,7 @@ class AdaptedWeights:
 
 
 def adapt_weights(
-    giver: SourceModel,
+    source: SourceModel,
     network: nn.Module,
     parts: NetworkParts,
     *,
@@ -60,14 +60,14 @@ def adapt_weights(
     outputs: int,
     overlap: bool,
 ) -> AdaptedWeights:
-    """The weights of a model, made to fit a planned network.
+    """Adapt the weights of a model to a planned network.
 
     Image channels are matched by name, kernels are fitted to the network's sizes and axes, and the head is taken when
     both predict as many classes, or as many regions.
 
     Args:
-        giver: the model.
-        network: planned; only its names, shapes and kinds of layers are looked at.
+        source: model with the weights.
+        network: planned; only its names, shapes and kinds of layers are used.
         parts: of it.
         configuration: its name.
         channels: names of its image channels, in order.
@@ -76,54 +76,54 @@ def adapt_weights(
     Raises:
         ModelError: the weights have other norms than the network, or are not finite.
     """
-    matched = match_channels(giver.channels, channels)
-    head = _judge_head(giver, outputs, overlap)
-    wanted = network.state_dict()
-    _check_norms(giver, wanted)
+    matched = match_channels(source.channels, channels)
+    head = _head_mismatch(source, outputs, overlap)
+    current = network.state_dict()
+    _check_norms(source, current)
     fitted: dict[str, Tensor] = {}
     adapted: dict[str, str] = {}
-    for name, tensor in wanted.items():
+    for name, tensor in current.items():
         if parts.of[name] == "head" and head is not None:
             continue
-        found, how = _fit(name, giver.weights.get(name), tensor, network, parts, matched, giver)
-        if found is None:
+        values, changes = _fit_tensor(name, tensor, network, parts, matched, source)
+        if values is None:
             continue
-        if not bool(torch.isfinite(found).all()):
-            raise ModelError(f"{giver.name} has values in {name} that are NaN or infinite; use another model")
-        fitted[name] = found.to(tensor.dtype).contiguous()
-        if how:
-            adapted[name] = how
+        if not bool(torch.isfinite(values).all()):
+            raise ModelError(f"{source.name} has values in {name} that are NaN or infinite; use another model")
+        fitted[name] = values.to(tensor.dtype).contiguous()
+        if changes:
+            adapted[name] = changes
     sizes = {name: weight.numel() for name, weight in network.named_parameters()}
     total = sum(sizes.values())
     changed = sum(n for name, n in sizes.items() if name in adapted)
-    begun = sum(n for name, n in sizes.items() if name in fitted)
+    loaded = sum(n for name, n in sizes.items() if name in fitted)
     report = TransferReport(
-        source=giver.name,
+        source=source.name,
         configuration=configuration,
         parameters=total,
-        loaded=(begun - changed) / total,
+        loaded=(loaded - changed) / total,
         adapted=changed / total,
-        random=(total - begun) / total,
-        channels={own: MEAN if n is None else giver.channels[n] for own, n in matched.items()},
+        random=(total - loaded) / total,
+        channels={channel: MEAN if n is None else source.channels[n] for channel, n in matched.items()},
         head=head or "loaded",
         adapted_tensors=adapted,
         random_tensors=tuple(name for name in sizes if name not in fitted),
-        unused_tensors=tuple(sorted(set(giver.weights) - set(wanted))),
+        unused_tensors=tuple(sorted(set(source.weights) - set(current))),
     )
     return AdaptedWeights(weights=fitted, report=report)
 
 
 def describe_report(report: TransferReport) -> str:
     """The report as a sentence for the log."""
-    channels = ", ".join(f"{own} from {'the mean of all' if of == MEAN else of}" for own, of in report.channels.items())
+    channels = ", ".join(f"{to} from {'the mean of all' if of == MEAN else of}" for to, of in report.channels.items())
     return (
-        f"{report.configuration} begins as {report.source}: {report.loaded:.1%} of {report.parameters} parameters "
+        f"{report.configuration}: weights of {report.source}: {report.loaded:.1%} of {report.parameters} parameters "
         f"loaded, {report.adapted:.1%} adapted, {report.random:.1%} random; channels: {channels}; head: {report.head}"
     )
 
 
 def check_share(report: TransferReport, least_share: float) -> None:
-    """Refuse a start that is mostly random.
+    """Refuse initial weights that are mostly random.
 
     Raises:
         ModelError: too few parameters are loaded or adapted.
@@ -132,64 +132,63 @@ def check_share(report: TransferReport, least_share: float) -> None:
     if share < least_share:
         first = join_names(report.random_tensors, limit=3)
         raise ModelError(
-            f"only {share:.1%} of the parameters of {report.configuration} can begin as in {report.source}, and at "
-            f"least {least_share:.0%} are asked for (random are {first}); it is a model of another network: use "
-            f"another one, or ask for less with --least-share"
+            f"{report.source} has weights for only {share:.1%} of the parameters of {report.configuration}, and "
+            f"{least_share:.0%} are required (random: {first}); use a model of the same network, or lower --least-share"
         )
 
 
-def _judge_head(giver: SourceModel, outputs: int, overlap: bool) -> str | None:
-    """Why the head begins at random; None where it can be taken."""
-    if giver.outputs is None:
+def _head_mismatch(source: SourceModel, outputs: int, overlap: bool) -> str | None:
+    """Reason for a random head; None where the source's can be loaded."""
+    if source.outputs is None:
         return "random: the source predicts no labels"
-    if giver.overlap != overlap:
+    if source.overlap != overlap:
         kinds = ("classes", "regions")
-        return f"random: the source predicts {kinds[giver.overlap]}, and {kinds[overlap]} are wanted"
-    if giver.outputs != outputs:
-        return f"random: the source has {giver.outputs} outputs, and {outputs} are wanted"
+        return f"random: the source predicts {kinds[source.overlap]}, the plan {kinds[overlap]}"
+    if source.outputs != outputs:
+        return f"random: the source has {source.outputs} outputs, the plan {outputs}"
     return None
 
 
-def _check_norms(giver: SourceModel, wanted: Mapping[str, Tensor]) -> None:
-    """Batch norm scales by statistics that other norms do not have: its weights mean something else."""
-    for name in wanted:
+def _check_norms(source: SourceModel, current: Mapping[str, Tensor]) -> None:
+    """Refuse batch norm in one network only: its weights belong to running statistics that other norms do not have."""
+    for name in current:
         stem, _, last = name.rpartition(".")
-        if last != "weight" or name not in giver.weights or giver.weights[name].ndim != 1:
+        if last != "weight" or name not in source.weights or source.weights[name].ndim != 1:
             continue
         statistics = f"{stem}.{STATISTICS}"
-        theirs, ours = statistics in giver.weights, statistics in wanted
-        if theirs != ours:
+        in_source, in_plan = statistics in source.weights, statistics in current
+        if in_source != in_plan:
             has = ("instance or group norm", "batch norm")
             raise ModelError(
-                f"{giver.name} has {has[theirs]} at {stem}, but the planned network has {has[ours]} there; weights "
-                f"learned with one do not fit the other: use a model of the same network"
+                f"{source.name} has {has[in_source]} at {stem}, but the planned network has {has[in_plan]}, which "
+                f"needs other weights; use a model of the same network"
             )
 
 
-def _fit(
+def _fit_tensor(
     name: str,
-    found: Tensor | None,
-    wanted: Tensor,
+    current: Tensor,
     network: nn.Module,
     parts: NetworkParts,
     matched: Mapping[str, int | None],
-    giver: SourceModel,
+    source: SourceModel,
 ) -> tuple[Tensor | None, str]:
-    """A tensor of the source in the shape that is wanted, and what was done to it; None where it does not fit."""
-    if found is None:
+    """A tensor of the source in the network's shape, and its changes; None where it does not fit."""
+    values = source.weights.get(name)
+    if values is None:
         return None, ""
-    how = []
+    changes = []
     axis = parts.inputs.get(name)
-    same = list(matched.values()) == list(range(len(giver.channels)))
-    if axis is not None and not same and found.ndim > axis and found.shape[axis] == len(giver.channels):
-        found = adapt_channels(found, matched, axis)
-        how.append("channels")
-    if found.shape != wanted.shape and wanted.ndim >= 4 and found.ndim >= 4:
-        before = found.shape[2:]
+    same_order = list(matched.values()) == list(range(len(source.channels)))
+    if axis is not None and not same_order and values.ndim > axis and values.shape[axis] == len(source.channels):
+        values = adapt_channels(values, matched, axis)
+        changes.append("channels")
+    if values.shape != current.shape and current.ndim >= 4 and values.ndim >= 4:
+        before = values.shape[2:]
         module = network.get_submodule(name.rpartition(".")[0])
-        fitted = fit_kernel(found, wanted.shape[2:], transposed=isinstance(module, TRANSPOSED))
+        fitted = fit_kernel(values, current.shape[2:], transposed=isinstance(module, TRANSPOSED))
         if fitted is None:
             return None, ""
-        found = fitted
-        how.append(f"kernel {'x'.join(map(str, before))} to {'x'.join(map(str, wanted.shape[2:]))}")
-    return (None, "") if found.shape != wanted.shape else (found, ", ".join(how))
+        values = fitted
+        changes.append(f"kernel {'x'.join(map(str, before))} to {'x'.join(map(str, current.shape[2:]))}")
+    return (None, "") if values.shape != current.shape else (values, ", ".join(changes))

@@ -21,8 +21,8 @@ import torch
 
 from autoseg.core.errors import ModelError
 
-_SCALAR = np.float32(0).__reduce__()[0]  # wherever this numpy keeps it
-# Both names of the function: checkpoints spell it as the numpy did that wrote them, 1 or 2.
+_SCALAR = np.float32(0).__reduce__()[0]  # its module depends on numpy's version
+# Both names of the function: of numpy 1 and 2, as the one that wrote the checkpoint.
 ALLOWED: tuple[Any, ...] = (
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
@@ -30,10 +30,25 @@ ALLOWED: tuple[Any, ...] = (
     *(type(np.dtype(name)) for name in ("float32", "float64")),
 )
 
+# Trainer classes of nnunetv2 2.8 that leave network and preprocessing as in the plans; nnUNetTrainerBN and the Primus
+# trainers do not.
+_VARIANTS = (
+    "", "Adam", "Adam1en3", "Adam3en4", "Adan", "Adan1en1", "Adan1en3", "Adan3en4", "AdanCosAnneal",
+    "Benchmark_5epochs", "Benchmark_5epochs_noDataLoading", "CELoss", "CELoss_5epochs", "CosAnneal", "DA5",
+    "DA5Segord0", "DA5_10epochs", "DA5ord0", "DiceCELoss_noSmooth", "DiceLoss", "DiceTopK10Loss", "NoDA",
+    "NoDeepSupervision", "NoMirroring", "Topk10Loss", "Topk10LossLS01", "VanillaAdam", "VanillaAdam1en3",
+    "VanillaAdam3en4", "_100epochs", "_10epochs", "_1epoch", "_2000epochs", "_2000epochs_NoMirroring", "_20epochs",
+    "_250epochs", "_250epochs_NoMirroring", "_4000epochs", "_4000epochs_NoMirroring", "_500epochs", "_50epochs",
+    "_5epochs", "_750epochs", "_8000epochs", "_8000epochs_NoMirroring", "_DASegOrd0", "_DASegOrd0_NoMirroring",
+    "_noDummy2DDA", "_onlyMirror01", "_onlyMirror01_1500ep", "_onlyMirror01_DA5", "_onlyMirror01_DASegOrd0",
+    "_probabilisticOversampling", "_probabilisticOversampling_010", "_probabilisticOversampling_033", "_warmup",
+)  # fmt: skip
+PLAIN_TRAINERS = frozenset(f"nnUNetTrainer{variant}" for variant in _VARIANTS)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint says.
+    """Content of a checkpoint.
 
     Attributes:
         where: its path, for messages.
@@ -67,9 +82,23 @@ def read_checkpoint(content: bytes, where: str) -> Checkpoint:
         raise ModelError(f"{where} does not name its configuration and trainer; it is not a checkpoint of nnU-Net v2")
     axes = found.get("inference_allowed_mirroring_axes") or ()
     if not isinstance(axes, list | tuple) or not all(type(axis) is int for axis in axes):
-        raise ModelError(f"{where} has inference_allowed_mirroring_axes {axes!r}, which are no axes")
+        raise ModelError(f"{where} has inference_allowed_mirroring_axes {axes!r}, which are not axes")
     return Checkpoint(
         where=where, weights=weights, configuration=configuration, trainer=trainer, mirror_axes=tuple(sorted(axes))
+    )
+
+
+def check_trainer(checkpoint: Checkpoint, *, any_trainer: bool) -> None:
+    """Refuse an unknown trainer, whose code may change the network, unless the user allows any.
+
+    Raises:
+        ModelError: it is unknown, and not any trainer is allowed.
+    """
+    if checkpoint.trainer in PLAIN_TRAINERS or any_trainer:
+        return
+    raise ModelError(
+        f"{checkpoint.where} was trained with {checkpoint.trainer}, whose code may have changed network or "
+        f"preprocessing; if it did not, import with --any-trainer"
     )
 
 
@@ -77,13 +106,13 @@ def _load(content: bytes, where: str) -> Any:
     _check_container(content, where)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(ALLOWED)):
-            warnings.simplefilter("ignore")  # of numpy, about its own former name
+            warnings.simplefilter("ignore")  # of numpy, about its own previous name
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|class|function) `?([\w.]+)`?", str(error))
         what = f" ({found[1]})" if found else ""
         raise ModelError(
-            f"{where} holds more than weights and numbers{what} and could run code when opened; it is not opened"
+            f"{where} holds more than weights and numbers{what}, which could run code; it is not opened"
         ) from error
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -91,12 +120,12 @@ def _load(content: bytes, where: str) -> Any:
 
 
 def _check_container(content: bytes, where: str) -> None:
-    """A checkpoint is a zip whose entries are stored as they are; one that grows when opened is not."""
+    """Refuse anything but a zip of uncompressed entries, which cannot grow when opened."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as container:
             entries = container.infolist()
     except zipfile.BadZipFile as error:
-        raise ModelError(f"{where} is not a checkpoint that torch wrote, or it is truncated; copy it again") from error
+        raise ModelError(f"{where} is not a torch checkpoint, or is truncated; copy it again") from error
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or sum(entry.file_size for entry in entries) > len(content):
-        raise ModelError(f"{where} grows when opened, as torch's own files never do; it is not opened")
+        raise ModelError(f"{where} grows when opened, as no file of torch does; it is not opened")

@@ -1,4 +1,4 @@
-"""A planned configuration made to fit the model that it begins with: network, spacing, normalisation."""
+"""Adapt a planned configuration to the model with its initial weights: network, spacing, normalisation."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from autoseg.planning.presets import find_preset
 from autoseg.planning.pricing import Cost, Step
 from autoseg.planning.training import weigh_heads
 from autoseg.transfer.kernels import match_channels
-from autoseg.transfer.origins import TransferSource
+from autoseg.transfer.sources import TransferSource
 
 WARMUP_SHARE = 0.05
-LARGEST_STRETCH = 2.0  # how far spacings may differ for the source's to be taken
+LARGEST_STRETCH = 2.0  # ratio of spacings up to which the source's is used
 LEAST_BATCH = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferConfiguration:
-    """A configuration that can begin with a model.
+    """A configuration that fits the weights of a model.
 
     Attributes:
         configuration: without ``transfer``.
-        reasons: field -> why it is what it is.
-        memory: what a step needs.
+        reasons: field -> reason of its value.
+        memory: of a training step.
     """
 
     configuration: Configuration
@@ -43,30 +43,30 @@ class TransferConfiguration:
     memory: MemoryFacts
 
 
-def fit_configuration(plan: Plan, base: str, origin: TransferSource, *, cost: Cost) -> TransferConfiguration:
-    """A planned configuration with the network of a model, and the spacing and normalisation that it learned with.
+def fit_configuration(plan: Plan, base: str, source: TransferSource, *, cost: Cost) -> TransferConfiguration:
+    """A planned configuration with the network of a model, and the spacing and normalisation of its training.
 
     Args:
         plan: of the dataset.
         base: name of the configuration.
-        origin: the model.
+        source: the model.
         cost: prices a step.
 
     Raises:
         PlanError: the network cannot be built for this dataset's patches.
         MemoryShortageError: it does not fit the budget.
     """
-    planned, name = plan.configurations[base], origin.giver.name
-    settings = fit_axes(origin.network, planned.network)
+    planned, name = plan.configurations[base], source.model.name
+    settings = fit_axes(source.network, planned.network)
     patch = planned.patch_size
-    if network_traits(settings.name).needs_patch_size and origin.patch_size and origin.dimensions == planned.dimensions:
-        patch = origin.patch_size
+    if network_traits(settings.name).needs_patch_size and source.patch_size and source.dimensions == planned.dimensions:
+        patch = source.patch_size
     divisor = network_traits(settings.name).divisor(settings)
     patch, tile = _round_up(patch, divisor), _round_up(planned.tiling.tile_size, divisor)
     if network_traits(settings.name).fixed_input_size or planned.tiling.tile_size == planned.patch_size:
         tile = patch
     network = fit_settings(settings, dimensions=planned.dimensions, patch=patch)
-    preprocessing, whys = _fit_preprocessing(planned.preprocessing, origin, plan.channels)
+    preprocessing, preprocessing_reasons = _fit_preprocessing(planned.preprocessing, source, plan.channels)
     heads = weigh_heads(len(network.features) - 1) if network.deep_supervision else ()
     optimiser = planned.optimiser
     warmup = max(optimiser.warmup_share, WARMUP_SHARE)
@@ -83,12 +83,12 @@ def fit_configuration(plan: Plan, base: str, origin: TransferSource, *, cost: Co
     fitted = Configuration.model_validate(fitted.model_dump())
     fitted, gigabytes = _fit_memory(fitted, plan, base, cost)
     reasons = {key.partition(".")[2]: why for key, why in plan.reasons.items() if key.partition(".")[0] == base}
-    reasons |= whys | {
+    reasons |= preprocessing_reasons | {
         "network": f"That of {name}, so that its weights fit ({network.name}, {len(network.features)} stages).",
         "patch_size": f"As {base}, in multiples of the network's strides {'x'.join(map(str, divisor))}.",
         "loss": f"As {base}; heads weighted {', '.join(f'{w:g}' for w in heads) or '1'}, finest first.",
         "tiling": f"As {base}, with tiles of {'x'.join(map(str, tile))} voxels.",
-        "optimiser": f"As {base}; the rate rises over the first {warmup:.0%}, so that what was learned is not lost.",
+        "optimiser": f"As {base}; the rate rises over the first {warmup:.0%}, so that learned weights are not lost.",
         "batch_size": f"{fitted.batch_size} samples; a step needs about {gigabytes:.2f} of {plan.memory_gb:g} GB.",
         "memory": f"A training step is predicted to need {gigabytes:.2f} GB of {plan.memory_gb:g} GB.",
     }
@@ -98,16 +98,16 @@ def fit_configuration(plan: Plan, base: str, origin: TransferSource, *, cost: Co
 
 
 def fit_axes(network: NetworkSettings, planned: NetworkSettings) -> NetworkSettings:
-    """A network's settings for another number of axes; the first axis is as planned, stage by stage, where it is new.
+    """A network's settings for another number of axes; an added first axis is as planned, stage by stage.
 
     Args:
         network: of the model.
-        planned: for the dataset, with the axes that are wanted.
+        planned: for the dataset, with the target's axes.
     """
-    have, want = len(network.kernels[0]), len(planned.kernels[0])
-    if have == want:
+    source_axes, planned_axes = len(network.kernels[0]), len(planned.kernels[0])
+    if source_axes == planned_axes:
         return network
-    if have > want:
+    if source_axes > planned_axes:
         kernels, strides = ([size[1:] for size in sizes] for sizes in (network.kernels, network.strides))
     else:
         last = len(planned.kernels) - 1
@@ -117,41 +117,43 @@ def fit_axes(network: NetworkSettings, planned: NetworkSettings) -> NetworkSetti
 
 
 def _fit_preprocessing(
-    planned: PreprocessingSettings, origin: TransferSource, channels: Sequence[str]
+    planned: PreprocessingSettings, source: TransferSource, channels: Sequence[str]
 ) -> tuple[PreprocessingSettings, dict[str, str]]:
-    """The dataset's preprocessing with the source's normalisation and spacing, and why."""
-    theirs, name = origin.preprocessing, origin.giver.name
+    """The dataset's preprocessing with the source's normalisation and spacing, and the reasons."""
+    theirs, name = source.preprocessing, source.model.name
     if theirs is None:
         return planned, {}
-    matched = match_channels(origin.giver.channels[: len(theirs.channels)], channels)
+    matched = match_channels(source.model.channels[: len(theirs.channels)], channels)
     schemes: list[ChannelNormalization] = [
         own if number is None else theirs.channels[number]
         for own, number in zip(planned.channels, matched.values(), strict=True)
     ]
     taken = ", ".join(own for own, number in matched.items() if number is not None)
-    whys = {"preprocessing.channels": f"{taken or 'No channel'} as in {name}, the others as planned for the dataset."}
+    reasons = {
+        "preprocessing.channels": f"{taken or 'No channel'} as in {name}, the others as planned for the dataset."
+    }
     spacing = planned.spacing
     if (planned.orientation, planned.axis_order) != (theirs.orientation, theirs.axis_order):
-        why = f"The dataset's own, because the axes of {name} are ordered otherwise."
+        reason = f"The dataset's own, because the axes of {name} are in another order."
     else:
         spacing = tuple(map(_nearer_spacing, planned.spacing, theirs.spacing))  # type: ignore[assignment]
-        why = (
-            f"That of {name} along every axis where it differs from the dataset's by no more than "
-            f"{LARGEST_STRETCH:g} times."
+        reason = (
+            f"That of {name} along every axis where it differs from the dataset's by at most a factor of "
+            f"{LARGEST_STRETCH:g}."
         )
-    whys["preprocessing.spacing"] = why
-    return planned.model_copy(update={"channels": tuple(schemes), "spacing": spacing}), whys
+    reasons["preprocessing.spacing"] = reason
+    return planned.model_copy(update={"channels": tuple(schemes), "spacing": spacing}), reasons
 
 
 def _nearer_spacing(own: float | None, theirs: float | None) -> float | None:
-    """The source's spacing along an axis, unless scans would have to be stretched too far for it."""
+    """The source's spacing along an axis, unless it differs too much from the dataset's."""
     if own is None or theirs is None:
         return own
     return theirs if max(own / theirs, theirs / own) <= LARGEST_STRETCH else own
 
 
 def _fit_memory(configuration: Configuration, plan: Plan, base: str, cost: Cost) -> tuple[Configuration, float]:
-    """The configuration in the plan's memory: fewer samples, then the same batch by slower ways."""
+    """The configuration in the plan's memory: fewer samples, then exact savings that cost time."""
     half = find_preset(plan.preset, plan.compat).step_gflop is None
     while True:
         training = configuration.training
@@ -180,7 +182,7 @@ def _fit_memory(configuration: Configuration, plan: Plan, base: str, cost: Cost)
         if cheaper is None:
             raise MemoryShortageError(
                 f"the network of the source needs about {gigabytes:.2g} GB to train, but the plan is for "
-                f"{plan.memory_gb:g} GB; plan with more --memory, or begin with a smaller model"
+                f"{plan.memory_gb:g} GB; raise --memory, or use a smaller model"
             )
         configuration, _ = cheaper
 

@@ -1,6 +1,6 @@
-"""nnU-Net's ``plans.json``: what it may hold for us to reproduce it exactly, checked value by value.
+"""nnU-Net's ``plans.json``: what it may hold for an exact reproduction, checked value by value.
 
-What shapes the result is closed: an unknown key or value is an error. What does not is passed over.
+Records that shape the result are closed: an unknown key or value is an error. Other keys are ignored.
 Source: nnU-Net, doi:10.1038/s41592-020-01008-z, and the files that nnunetv2 2.0 to 2.8 write.
 """
 
@@ -27,7 +27,7 @@ PerStageAndAxis = tuple[PositiveInt | PerStage, ...]
 
 
 class Open(Record):
-    """A record that passes over keys without meaning for a prediction."""
+    """A record that ignores keys without meaning for a prediction."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -75,7 +75,7 @@ class ArchitectureArguments(Record):
 
 
 class Architecture(Open):
-    """Which network, from a fixed table, and its arguments."""
+    """Network, from a fixed table, and its arguments."""
 
     network_class_name: str
     arch_kwargs: ArchitectureArguments

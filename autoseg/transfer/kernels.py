@@ -1,4 +1,4 @@
-"""One tensor of a trained network made to fit another: channels by name, kernels by what they answer."""
+"""Adapt one tensor of a trained network to another: channels by name, kernels by their response."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-# Names that mean exactly the same, in lower case and without blanks, hyphens and underscores.
-SAME = (
+# Synonyms, in lower case and without blanks, hyphens and underscores.
+SYNONYMS = (
     ("t1", "t1w"),
     ("t2", "t2w"),
     ("flair", "t2flair", "fluidattenuatedinversionrecovery"),
     ("pd", "pdw"),
     ("t1c", "t1ce", "t1gd", "t1contrast", "t1wgd"),
 )
-_MEANING = {name: names[0] for names in SAME for name in names}
+_CANONICAL = {name: names[0] for names in SYNONYMS for name in names}
 MEAN = "mean"
 
 
 def match_channels(source: Sequence[str], target: Sequence[str]) -> dict[str, int | None]:
     """Channel of the target -> the number of the source's channel of the same name, or None.
 
-    Case, blanks, hyphens and underscores do not count, and a few names mean the same (T1 and T1w).
+    Case, blanks, hyphens and underscores do not count, and a few names are synonyms (T1 and T1w).
     """
-    numbers = {_mean(name): number for number, name in reversed(list(enumerate(source)))}
-    return {name: numbers.get(_mean(name)) for name in target}
+    numbers = {_canonical(name): number for number, name in reversed(list(enumerate(source)))}
+    return {name: numbers.get(_canonical(name)) for name in target}
 
 
-def _mean(name: str) -> str:
+def _canonical(name: str) -> str:
     bare = name.casefold().replace(" ", "").replace("-", "").replace("_", "")
-    return _MEANING.get(bare, bare)
+    return _CANONICAL.get(bare, bare)
 
 
 def adapt_channels(kernel: Tensor, matched: Mapping[str, int | None], axis: int) -> Tensor:
-    """A kernel over the channels of another dataset.
+    """Adapt a kernel to the channels of another dataset.
 
-    A channel without a partner takes the mean of all the source's kernels, scaled by the source's channels over ours,
+    A channel without a match takes the mean of all the source's kernels, scaled by the source's channels over ours,
     so that the sum over channels of equal images keeps its size.
 
     Args:
@@ -51,28 +51,28 @@ def adapt_channels(kernel: Tensor, matched: Mapping[str, int | None], axis: int)
 
 
 def fit_kernel(kernel: Tensor, size: Sequence[int], *, transposed: bool) -> Tensor | None:
-    """A convolution's kernel on other axes or of another size; None where there is no sensible way.
+    """Adapt a convolution's kernel to other axes or another size; None where that is not possible.
 
-    A missing first axis is added (2D to 3D) or taken away. Along an axis, an input that does not change keeps its
-    answer: a kernel of one voxel is repeated and divided, and one that shall have one voxel is summed up; other sizes
+    A missing first axis is added (2D to 3D) or taken away. Along an axis, the response to a constant input
+    stays: a kernel of one voxel is repeated and divided, and one reduced to one voxel is summed up; other sizes
     are cut or padded with zeros around the centre. A transposed convolution gives each output voxel its own weight, so
     there a voxel is repeated without dividing, and the mean is taken.
 
     Args:
         kernel: (out,in,*size) float, or (in,out,*size) of a transposed convolution.
-        size: wanted, per spatial axis.
+        size: of the result, per spatial axis.
         transposed: of a transposed convolution whose stride is its size.
 
     Source: Carreira & Zisserman 2017, arXiv:1705.07750 (inflation).
     """
-    axes, wanted = kernel.ndim - 2, list(size)
-    if axes + 1 == len(wanted):
+    axes, target = kernel.ndim - 2, list(size)
+    if axes + 1 == len(target):
         kernel = kernel.unsqueeze(2)
-    elif axes == len(wanted) + 1:
-        wanted = [1, *wanted]
-    elif axes != len(wanted):
+    elif axes == len(target) + 1:
+        target = [1, *target]
+    elif axes != len(target):
         return None
-    for axis, n in enumerate(wanted, start=2):
+    for axis, n in enumerate(target, start=2):
         fitted = _fit_axis(kernel, axis, n, transposed=transposed)
         if fitted is None:
             return None

@@ -1,4 +1,4 @@
-"""Learning without labels: patches with some of their blocks taken out, and the loss of filling them in."""
+"""Masked-block pre-training without labels: patches with some blocks masked, and the reconstruction loss."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ MASKED_SHARE = 0.75
 _STREAM = 7_001  # keeps these random numbers apart from those of sampling
 
 
-class Source(Protocol):
-    """Gives the batch of a step, of which the labels are not looked at."""
+class BatchSource(Protocol):
+    """Source of the batch of a step; its labels are not used."""
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """(B,C,*patch) float32, and anything."""
 
 
 class MaskedBatches:
-    """Patches without some of their blocks; what belongs there comes as the target.
+    """Batches of patches with some blocks masked; the target holds the whole patch and the mask.
 
     The batch of a step depends on the seed and the step alone.
 
     Args:
-        source: gives patches.
+        source: of patches.
         block: voxels per axis of a block.
-        share: of the blocks that are taken out.
+        share: of masked blocks.
         seed: of the blocks.
 
     Source: He et al. 2022, arXiv:2111.06377; in volumes: Wald et al. 2024, arXiv:2410.23132.
     """
 
-    def __init__(self, source: Source, *, block: Sequence[int], share: float, seed: Sequence[int]) -> None:
+    def __init__(self, source: BatchSource, *, block: Sequence[int], share: float, seed: Sequence[int]) -> None:
         self.source, self.block, self.share, self.seed = source, block, share, seed
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ def choose_block(patch: Sequence[int]) -> tuple[int, ...]:
 
 
 def draw_mask(random: np.random.Generator, patch: Sequence[int], block: Sequence[int], share: float) -> np.ndarray:
-    """(*patch) bool, True in the blocks that are taken out: the share of them, rounded, at least one and never all.
+    """(*patch) bool, True in masked blocks: the share of all, rounded, at least one and never all.
 
     Raises:
         UsageError: the patch is a single block.
@@ -78,7 +78,7 @@ def draw_mask(random: np.random.Generator, patch: Sequence[int], block: Sequence
 
 
 def masked_loss(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
-    """Mean squared error of the masked voxels, over all channels; what was shown does not count.
+    """Mean squared error of the masked voxels, over all channels; visible voxels do not count.
 
     Args:
         outputs: finest first, of which only that counts: (B,C,*patch).
@@ -86,5 +86,5 @@ def masked_loss(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
 
     Source: He et al. 2022, arXiv:2111.06377, section 3.
     """
-    found, truth, mask = outputs[0].float(), target[:, :-1], target[:, -1:]
-    return ((found - truth) ** 2 * mask).sum() / (mask.sum() * truth.shape[1])
+    predicted, truth, mask = outputs[0].float(), target[:, :-1], target[:, -1:]
+    return ((predicted - truth) ** 2 * mask).sum() / (mask.sum() * truth.shape[1])

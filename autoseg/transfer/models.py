@@ -1,4 +1,4 @@
-"""Which models of nnU-Net a source holds, and each of them as a plan and the weights of its folds."""
+"""Models of nnU-Net in a folder or zip, each as a plan and the weights of its folds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from autoseg.core.errors import ModelError, UsageError
 from autoseg.core.records import Plan
 from autoseg.core.store import check_name
 from autoseg.model import planned_network
-from autoseg.transfer.checkpoint import Checkpoint, read_checkpoint
+from autoseg.transfer.checkpoint import Checkpoint, check_trainer, read_checkpoint
 from autoseg.transfer.documents import read_configuration, read_json, read_plans
-from autoseg.transfer.source import FOLD_FILE, ModelSource
-from autoseg.transfer.trainers import check_trainer
+from autoseg.transfer.model_files import FOLD_FILE, ModelFiles
 from autoseg.transfer.translation import own_name, translate_plan
 from autoseg.transfer.weights import fit_weights
 
@@ -27,23 +26,23 @@ FINAL = "checkpoint_final.pth"
 
 @dataclass(frozen=True, kw_only=True)
 class FoundModel:
-    """One model in a source, not read yet.
+    """One model, located but not read.
 
     Attributes:
         folder: inside the source.
-        configuration: nnU-Net's name, as its folder says.
+        configuration: nnU-Net's name, from its folder.
         folds: fold -> its checkpoint inside the source.
-        feeder: of a cascade, the model whose mask its network sees too; None otherwise.
+        previous_stage: of a cascade, the model whose mask is an input too; None otherwise.
     """
 
     folder: PurePosixPath
     configuration: str
     folds: Mapping[str, PurePosixPath]
-    feeder: FoundModel | None = None
+    previous_stage: FoundModel | None = None
 
     @property
     def name(self) -> str:
-        """Our name of the configuration."""
+        """autoseg's name of the configuration."""
         return own_name(self.configuration)
 
 
@@ -62,14 +61,14 @@ class ImportedFold:
     weights: Mapping[str, torch.Tensor]
 
 
-def find_models(source: ModelSource, configurations: Sequence[str] = ()) -> tuple[FoundModel, ...]:
+def find_models(source: ModelFiles, configurations: Sequence[str] = ()) -> tuple[FoundModel, ...]:
     """The models of a source, one per configuration.
 
     Args:
-        configurations: those that are wanted, by nnU-Net's names or ours; empty for all.
+        configurations: those to import, by nnU-Net's or autoseg's names; empty for all.
 
     Raises:
-        UsageError: there is no model, none of that configuration, or several that would get the same name.
+        UsageError: there is no model, none of that configuration, or several with the same name.
         ModelError: a model is incomplete.
     """
     homes = sorted({path.parent for path in source.sizes if path.name == "plans.json"})
@@ -81,10 +80,10 @@ def find_models(source: ModelSource, configurations: Sequence[str] = ()) -> tupl
         )
     found = [_find_model(source, home) for home in homes]
     names = {name for model in found for name in (model.configuration, model.name)}
-    for wanted in configurations:
-        if wanted not in names:
+    for requested in configurations:
+        if requested not in names:
             known = ", ".join(sorted({model.configuration for model in found}))
-            raise UsageError(f"{source.name} has no configuration '{wanted}'; there are: {known}")
+            raise UsageError(f"{source.name} has no configuration '{requested}'; choose from: {known}")
     chosen = [m for m in found if not configurations or {m.configuration, m.name} & set(configurations)]
     for model in chosen:
         same = [str(other.folder) for other in chosen if other.name == model.name]
@@ -93,22 +92,22 @@ def find_models(source: ModelSource, configurations: Sequence[str] = ()) -> tupl
                 f"{source.name} holds {len(same)} models of {model.configuration} ({', '.join(same)}); "
                 f"give the folder of one of them"
             )
-        _tell_unfinished(model)
-    return tuple(_find_feeder(source, model, found) for model in chosen)
+        _warn_unfinished(model)
+    return tuple(_add_previous_stage(source, model, found) for model in chosen)
 
 
 def read_folds(
-    source: ModelSource, model: FoundModel, *, dataset: str, any_trainer: bool, feeding: Plan | None = None
+    source: ModelFiles, model: FoundModel, *, dataset: str, any_trainer: bool, previous_plan: Plan | None = None
 ) -> Iterator[ImportedFold]:
     """Every fold of a model, one at a time: a checkpoint can be as large as the memory of a laptop.
 
     Args:
-        feeding: of a cascade, the plan of its feeder.
-        dataset: the model's name from now on.
+        previous_plan: of a cascade, the plan of its previous stage.
+        dataset: the imported model's name.
         any_trainer: also take a trainer that is not nnU-Net's own.
 
     Raises:
-        ModelError: it is damaged, could run code, or holds what we cannot reproduce.
+        ModelError: it is damaged, could run code, or cannot be reproduced.
     """
     where = Path(source.name) / model.folder
     plans = read_plans(source.read(model.folder / "plans.json"), str(where / "plans.json"))
@@ -120,27 +119,27 @@ def read_folds(
         check_trainer(checkpoint, any_trainer=any_trainer)
         configuration = read_configuration(plans, checkpoint.configuration, str(where / "plans.json"))
         plan = translate_plan(
-            plans, configuration, described, checkpoint, dataset=dataset, where=where, feeding=feeding
+            plans, configuration, described, checkpoint, dataset=dataset, where=where, previous_plan=previous_plan
         )
         if first is not None and plan != first:
             raise ModelError(
-                f"{checkpoint.where} was trained otherwise than the folds before it (trainer {checkpoint.trainer}, "
-                f"mirror axes {checkpoint.mirror_axes}); folds of one model must be alike: take it out of the folder"
+                f"{checkpoint.where} was trained differently from the previous folds (trainer {checkpoint.trainer}, "
+                f"mirror axes {checkpoint.mirror_axes}); remove it from the folder"
             )
         first = plan
         network = planned_network(plan, model.name, seed=0)
         yield ImportedFold(fold=fold, plan=plan, weights=fit_weights(checkpoint.weights, network, checkpoint.where))
 
 
-def _find_model(source: ModelSource, home: PurePosixPath) -> FoundModel:
-    """The model of a folder with all its checkpoints; nnU-Net names its folder, a person may have renamed it."""
+def _find_model(source: ModelFiles, home: PurePosixPath) -> FoundModel:
+    """The model of a folder with all its checkpoints; a renamed folder is identified by its checkpoint."""
     shown = home.name or Path(source.name).name
     missing = [name for name in ("plans.json", "dataset.json") if home / name not in source.sizes]
     if missing:
         raise ModelError(f"{Path(source.name) / home} lacks {' and '.join(missing)}; copy the whole model again")
     checkpoints = {str(path.parent.name).removeprefix("fold_"): path for path in _checkpoints(source, home)}
     if not checkpoints:
-        raise ModelError(f"{Path(source.name) / home} has no fold_*/{FINAL}; train a fold to its end, or copy it again")
+        raise ModelError(f"{Path(source.name) / home} has no fold_*/{FINAL}; finish training a fold, or copy it again")
     named = shown.split("__")
     if len(named) == 3:
         configuration = named[2]
@@ -151,39 +150,39 @@ def _find_model(source: ModelSource, home: PurePosixPath) -> FoundModel:
     return FoundModel(folder=home, configuration=configuration, folds=checkpoints)
 
 
-def _checkpoints(source: ModelSource, home: PurePosixPath) -> list[PurePosixPath]:
-    """Of each fold the final checkpoint, or the best one where there is no final one."""
-    own = [path for path in source.sizes if path.parent.parent == home and FOLD_FILE.search(str(path))]
+def _checkpoints(source: ModelFiles, home: PurePosixPath) -> list[PurePosixPath]:
+    """The final checkpoint of each fold, or the best one where there is no final one."""
+    paths = [path for path in source.sizes if path.parent.parent == home and FOLD_FILE.search(str(path))]
     # "best" sorts before "final", so the later entry of a fold replaces it; folds by number, "all" last.
-    return sorted(own, key=lambda path: (path.parent.name == "fold_all", len(path.parent.name), path))
+    return sorted(paths, key=lambda path: (path.parent.name == "fold_all", len(path.parent.name), path))
 
 
-def _find_feeder(source: ModelSource, model: FoundModel, found: Sequence[FoundModel]) -> FoundModel:
-    """The model, and if it is a cascade with the one that feeds it: the same trainer and plans, its previous stage."""
+def _add_previous_stage(source: ModelFiles, model: FoundModel, found: Sequence[FoundModel]) -> FoundModel:
+    """The model, and of a cascade also its previous stage: the model of the same trainer and plans."""
     where = str(Path(source.name) / model.folder / "plans.json")
     plans = read_plans(source.read(model.folder / "plans.json"), where)
     stage = read_configuration(plans, model.configuration, where).previous_stage
     if stage is None:
         return model
-    wanted = f"{model.folder.name.rpartition('__')[0]}__{stage}"
+    folder = f"{model.folder.name.rpartition('__')[0]}__{stage}"
     for other in found:
-        if other.configuration == stage and other.folder == model.folder.with_name(wanted):
-            return replace(model, feeder=other)
+        if other.configuration == stage and other.folder == model.folder.with_name(folder):
+            return replace(model, previous_stage=other)
     raise ModelError(
-        f"{Path(source.name) / model.folder} is a cascade, fed by {stage}, but {source.name} holds no {wanted} beside "
+        f"{Path(source.name) / model.folder} is a cascade on {stage}, but {source.name} holds no {folder} beside "
         f"it; give the folder above both or a zip with both, or choose another configuration with -c"
     )
 
 
-def _tell_unfinished(model: FoundModel) -> None:
+def _warn_unfinished(model: FoundModel) -> None:
     for fold, path in model.folds.items():
         if path.name != FINAL:
-            log.warning("%s: fold %s has no %s, so %s is taken", model.configuration, fold, FINAL, path.name)
+            log.warning("%s: fold %s has no %s; using %s", model.configuration, fold, FINAL, path.name)
 
 
 def _check_belongs(checkpoint: Checkpoint, model: FoundModel) -> None:
     if checkpoint.configuration != model.configuration:
         raise ModelError(
-            f"{checkpoint.where} is of configuration {checkpoint.configuration}, but its folder says "
-            f"{model.configuration}; put it where it belongs"
+            f"{checkpoint.where} is of configuration {checkpoint.configuration}, but its folder is that of "
+            f"{model.configuration}; move it to its own folder"
         )

@@ -1,4 +1,4 @@
-"""nnU-Net's plans, dataset and checkpoint -> our plan with one configuration, or one sentence on why it cannot be."""
+"""Translate nnU-Net's plans, dataset and checkpoint to a plan with one configuration, or refuse with a reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMES = {
     "RGBTo01Normalization": "rgb",
     "NoNormalization": "none",
 }
-# Planner class -> what it planned as, and for how many GB; a note in our plan, nothing depends on it.
+# Planner class -> preset and GB; for information only.
 PRESETS = {
     "nnUNetPlannerResEncM": ("residual_m", 8),
     "nnUNetPlannerResEncL": ("residual_l", 24),
@@ -35,7 +35,7 @@ NEVER_SEPARATE = 1e9  # a ratio of spacings that no scan has
 
 
 def own_name(configuration: str) -> str:
-    """Our name of a configuration of nnU-Net's."""
+    """autoseg's name of a configuration of nnU-Net."""
     return NAMES.get(configuration, configuration)
 
 
@@ -47,23 +47,23 @@ def translate_plan(
     *,
     dataset: str,
     where: Path,
-    feeding: Plan | None = None,
+    previous_plan: Plan | None = None,
 ) -> Plan:
-    """Our plan for a trained configuration of nnU-Net's.
+    """Plan for a trained configuration of nnU-Net.
 
-    What a prediction needs is as nnU-Net had it. What only a training needs (loss, augmentation, optimiser) stands in
-    nnU-Net's code and not in its files; it is set to nnU-Net's defaults.
+    Settings of prediction are nnU-Net's. Those of training alone (loss, augmentation, optimiser) are in nnU-Net's code
+    and not in its files; they are set to nnU-Net's defaults.
 
     Args:
         plans, configuration: of its ``plans.json``.
         described: its ``dataset.json``.
         checkpoint: of one fold.
-        dataset: the model's name from now on.
+        dataset: the imported model's name.
         where: its folder, for messages.
-        feeding: of a cascade, the plan of the model that feeds it.
+        previous_plan: of a cascade, the plan of its previous stage.
 
     Raises:
-        ModelError: it holds what we cannot reproduce.
+        ModelError: it cannot be reproduced.
     """
     name = own_name(checkpoint.configuration)
     channels, (labels, regions, ignore) = _read_dataset(described, where / "dataset.json")
@@ -73,10 +73,10 @@ def translate_plan(
     settings["network"] = network = _translate_network(configuration, where)
     settings["loss"]["deep_supervision_weights"] = weigh_heads(len(network["features"]) - 1)
     reasons, configurations = _explain(name, plans, checkpoint), {name: settings}
-    if feeding is not None:
-        _feed(settings, feeding, where)
-        reasons = {**feeding.reasons, **reasons}
-        configurations = {**feeding.model_dump(mode="json")["configurations"], **configurations}
+    if previous_plan is not None:
+        _add_cascade_input(settings, previous_plan, where)
+        reasons = {**previous_plan.reasons, **reasons}
+        configurations = {**previous_plan.model_dump(mode="json")["configurations"], **configurations}
     values = {
         "schema": 1,
         "dataset": dataset,
@@ -92,7 +92,7 @@ def translate_plan(
         "configurations": configurations,
     }
     try:
-        return parse_record(Plan, json.dumps(values), path=where, advice="it does not fit together; copy it again")
+        return parse_record(Plan, json.dumps(values), path=where, advice="it is inconsistent; copy it again")
     except PlanError as error:
         raise ModelError(str(error)) from error
 
@@ -100,7 +100,7 @@ def translate_plan(
 def _translate_training(
     configuration: ForeignConfiguration, mirrored: Sequence[int], *, overlap: bool
 ) -> dict[str, Any]:
-    """All but preprocessing and network: what the files say of it, and nnU-Net's defaults."""
+    """All but preprocessing and network: from the files, else nnU-Net's defaults."""
     patch = configuration.patch_size
     augmentation, _ = plan_augmentation(patch, Mirroring(axes=tuple(mirrored), reason=""))
     return {
@@ -119,17 +119,17 @@ def _translate_training(
     }
 
 
-def _feed(settings: dict[str, Any], feeding: Plan, where: Path) -> None:
-    """Let another configuration's mask stand beside the scan.
+def _add_cascade_input(settings: dict[str, Any], previous_plan: Plan, where: Path) -> None:
+    """Add the previous stage's mask as an input.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z; the probabilities are those of its trainer.
     """
-    if feeding.regions:
+    if previous_plan.regions:
         raise ModelError(
-            f"{where} is a cascade of overlapping regions, whose network sees a mask of every label where ours would "
-            f"see one of every region; choose another configuration with -c"
+            f"{where} is a cascade of overlapping regions, whose network sees a mask of every label, where autoseg's "
+            f"sees one of every region; choose another configuration with -c"
         )
-    settings["cascade_from"] = feeding.recommended
+    settings["cascade_from"] = previous_plan.recommended
     settings["augmentation"] |= {"mask_shape_probability": 0.4, "mask_removal_probability": 0.2}
 
 
@@ -167,7 +167,7 @@ def _translate_preprocessing(
     ratios = {_coarse_ratio(each) for each in (data, label, probability)}
     if len(ratios) > 1 or (data.is_seg, label.is_seg, probability.is_seg) != (False, True, False):
         raise ModelError(
-            f"{where / 'plans.json'} resamples images, labels and probabilities each in its own way, "
+            f"{where / 'plans.json'} resamples images, labels and probabilities differently, "
             f"which autoseg cannot reproduce"
         )
     spacing: Sequence[float | None] = configuration.spacing
@@ -196,14 +196,14 @@ def _translate_normalization(
     if len(schemes) != channels or len(masked) != channels:
         raise ModelError(
             f"{where / 'plans.json'} normalises {len(schemes)} channels, but its dataset.json names {channels}; "
-            f"they do not belong together"
+            f"copy the whole model again"
         )
     made = []
     for number, (scheme, inside) in enumerate(zip(schemes, masked, strict=True)):
         if scheme not in SCHEMES:
             raise ModelError(
-                f"{where / 'plans.json'} has the normalisation {scheme}, which autoseg does not have; "
-                f"it has: {', '.join(SCHEMES)}"
+                f"{where / 'plans.json'} has the normalisation {scheme}, which autoseg does not support; "
+                f"supported: {', '.join(SCHEMES)}"
             )
         kind = SCHEMES[scheme]
         settings: dict[str, Any] = {"scheme": kind, "inside_mask": inside and kind == "zscore"}
@@ -227,8 +227,8 @@ def _translate_network(configuration: ForeignConfiguration, where: Path) -> dict
     if kind is None:
         known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in NETWORKS))
         raise ModelError(
-            f"{where / 'plans.json'} has the network {architecture.network_class_name}, which autoseg does not have; "
-            f"it has: {known}"
+            f"{where / 'plans.json'} has the network {architecture.network_class_name}, which autoseg does not "
+            f"support; supported: {known}"
         )
     axes = len(configuration.patch_size)
     if not (stages.conv_op.endswith(f"{axes}d") and stages.norm_op.endswith(f"{axes}d")):

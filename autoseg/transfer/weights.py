@@ -1,4 +1,4 @@
-"""Foreign weights into a network of ours, by name, each tensor used once and none left over."""
+"""Map the weights of an nnU-Net checkpoint to a network of autoseg by name: each tensor used once, none left over."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import nn
 from autoseg.core.errors import ModelError
 from autoseg.core.text import join_names
 
-# nnU-Net's networks hold some modules under several names: the encoder again inside the decoder, and each layer of a
-# block both alone and in the list that is called. Ours hold each once.
-_TWINS = (
+# nnU-Net's networks hold some modules under several names: the encoder also inside the decoder, and each layer of a
+# block both alone and in the list that is called. Networks here hold each once.
+_ALIASES = (
     ("decoder.encoder.", "encoder."),
     (".conv.", ".all_modules.0."),
     (".norm.", ".all_modules.1."),
@@ -20,7 +20,7 @@ _TWINS = (
 
 
 def fit_weights(weights: Mapping[str, torch.Tensor], network: nn.Module, where: str) -> dict[str, torch.Tensor]:
-    """The weights under the names of our network.
+    """The weights under the names of autoseg's network.
 
     Args:
         weights: parameter name -> tensor of any float type.
@@ -33,31 +33,31 @@ def fit_weights(weights: Mapping[str, torch.Tensor], network: nn.Module, where: 
     Raises:
         ModelError: a tensor is missing, left over, of another shape, or not finite.
     """
-    wanted = network.state_dict()
-    left_over = sorted(set(weights) - set(wanted))
-    foreign = [name for name in left_over if not _is_twin(name, weights)]
-    missing = sorted(set(wanted) - set(weights))
+    current = network.state_dict()
+    left_over = sorted(set(weights) - set(current))
+    foreign = [name for name in left_over if not _is_alias(name, weights)]
+    missing = sorted(set(current) - set(weights))
     for problem, names in (("lacks", missing), ("has, beyond the network in its plans,", foreign)):
         if names:
             raise ModelError(
                 f"{where} {problem} {len(names)} tensors ({join_names(names, limit=1)}), so its trainer "
-                f"made another network than its plans say; it cannot be imported"
+                f"changed the network of its plans; it cannot be imported"
             )
-    for name, tensor in wanted.items():
-        found = weights[name]
-        if found.shape != tensor.shape:
+    for name, tensor in current.items():
+        values = weights[name]
+        if values.shape != tensor.shape:
             raise ModelError(
-                f"{where} has {name} of shape {tuple(found.shape)}, but its plans and labels make it "
-                f"{tuple(tensor.shape)}; they do not belong together"
+                f"{where} has {name} of shape {tuple(values.shape)}, but its plans and labels make it "
+                f"{tuple(tensor.shape)}; copy the whole model again"
             )
-        if not bool(torch.isfinite(found).all()):
-            raise ModelError(f"{where} has values in {name} that are NaN or infinite; its training had failed")
-    return {name: weights[name].to(torch.float32) for name in wanted}
+        if not bool(torch.isfinite(values).all()):
+            raise ModelError(f"{where} has values in {name} that are NaN or infinite; use another model")
+    return {name: weights[name].to(torch.float32) for name in current}
 
 
-def _is_twin(name: str, weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the tensor is only another name of one that the network has."""
-    own = name
-    for theirs, ours in _TWINS:
-        own = own.replace(theirs, ours)
-    return own != name and own in weights and torch.equal(weights[own], weights[name])
+def _is_alias(name: str, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the tensor is another name of one that the network has."""
+    canonical = name
+    for theirs, ours in _ALIASES:
+        canonical = canonical.replace(theirs, ours)
+    return canonical != name and canonical in weights and torch.equal(weights[canonical], weights[name])

@@ -104,7 +104,7 @@ def test_more_channels_begin_with_the_mean_kernel_and_more_classes_at_random(tmp
     planned = settings(8, tmp_path / "rat.pt")
     net = build(planned, channels=2, outputs=3)
     before = net.bottleneck4.seq[2].weight.clone()
-    assert load_initial_weights(net, planned).endswith("the others at random")
+    assert load_initial_weights(net, planned).endswith("the others are random")
     torch.testing.assert_close(net.conv1.weight[:, :1], weights["conv1.weight"] / 2)
     torch.testing.assert_close(net.conv1.weight.sum(1), weights["conv1.weight"].sum(1))
     assert torch.equal(net.bottleneck4.seq[2].weight, before)

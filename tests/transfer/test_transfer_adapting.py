@@ -33,26 +33,26 @@ def give(network, channels, outputs, **changes):
     )  # fmt: skip
 
 
-def adapt(giver, network, channels, outputs=2, overlap=False):
+def adapt(source, network, channels, outputs=2, overlap=False):
     built, parts = make(network, len(channels), outputs)
     return adapt_weights(
-        giver, built, parts, configuration="3d_transfer", channels=channels, outputs=outputs, overlap=overlap
+        source, built, parts, configuration="3d_transfer", channels=channels, outputs=outputs, overlap=overlap
     )
 
 
 def test_the_same_network_is_loaded_to_the_last_parameter():
-    giver = give(settings(), ("T1", "FLAIR"), 2)
-    found = adapt(giver, settings(), ("t1w", "flair"))
+    source = give(settings(), ("T1", "FLAIR"), 2)
+    found = adapt(source, settings(), ("t1w", "flair"))
     assert (found.report.loaded, found.report.adapted, found.report.random) == (1, 0, 0)
-    assert all(torch.equal(found.weights[name], tensor) for name, tensor in giver.weights.items())
+    assert all(torch.equal(found.weights[name], tensor) for name, tensor in source.weights.items())
     assert found.report.channels == {"t1w": "T1", "flair": "FLAIR"}
 
 
 def test_channels_in_another_order_are_adapted_in_the_first_convolution_alone():
-    giver = give(settings(), ("T1", "FLAIR"), 2)
-    found = adapt(giver, settings(), ("FLAIR", "T1"))
+    source = give(settings(), ("T1", "FLAIR"), 2)
+    found = adapt(source, settings(), ("FLAIR", "T1"))
     (first,) = found.report.adapted_tensors
-    assert torch.equal(found.weights[first], giver.weights[first].flip(1))
+    assert torch.equal(found.weights[first], source.weights[first].flip(1))
 
 
 def test_a_head_of_other_classes_begins_at_random():
@@ -60,7 +60,7 @@ def test_a_head_of_other_classes_begins_at_random():
     assert set(found.report.random_tensors) == {
         "decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias",
     }  # fmt: skip
-    assert found.report.head == "random: the source has 3 outputs, and 2 are wanted"
+    assert found.report.head == "random: the source has 3 outputs, the plan 2"
     assert not set(found.report.random_tensors) & set(found.weights)
 
 
@@ -78,18 +78,18 @@ def test_slices_inflate_to_volumes_whose_shares_add_up():
 
 
 def test_batch_norm_does_not_go_into_instance_norm():
-    giver = give(settings(), ("T1",), 2)
+    source = give(settings(), ("T1",), 2)
     name = "encoder.stages.0.0.convs.0.all_modules.1"
-    weights = {**giver.weights, f"{name}.running_mean": torch.zeros(4), f"{name}.running_var": torch.ones(4)}
+    weights = {**source.weights, f"{name}.running_mean": torch.zeros(4), f"{name}.running_var": torch.ones(4)}
     with pytest.raises(ModelError, match=f"source has batch norm at {name}, but the planned network has instance or"):
         adapt(give(settings(), ("T1",), 2, weights=weights), settings(), ("T1",))
 
 
 def test_weights_that_are_not_finite_are_refused():
-    giver = give(settings(), ("T1",), 2)
-    next(iter(giver.weights.values()))[0] = torch.nan
+    source = give(settings(), ("T1",), 2)
+    next(iter(source.weights.values()))[0] = torch.nan
     with pytest.raises(ModelError, match=r"values in encoder.*NaN or infinite"):
-        adapt(giver, settings(), ("T1",))
+        adapt(source, settings(), ("T1",))
 
 
 def test_a_mostly_random_start_is_refused_with_its_share():

@@ -147,7 +147,7 @@ def test_several_configurations_are_imported_or_chosen(tmp_path, bring, pack):
     assert subfolders(tmp_path / "root" / "autoseg_results" / "Lesions") == ("2d", "3d")
     code, err = bring(archive, "-c", "3d_lowres")
     assert code == 2
-    assert "has no configuration '3d_lowres'; there are: 2d, 3d_fullres" in err
+    assert "has no configuration '3d_lowres'; choose from: 2d, 3d_fullres" in err
 
 
 def test_a_configuration_that_inherits(tmp_path, bring):
@@ -173,7 +173,7 @@ def test_the_best_checkpoint_is_taken_only_where_there_is_no_final_one_and_said(
     (home / "fold_1" / "checkpoint_final.pth").unlink()
     code, err = bring(home)
     assert code == 0
-    assert "fold 1 has no checkpoint_final.pth, so checkpoint_best.pth is taken" in err
+    assert "fold 1 has no checkpoint_final.pth; using checkpoint_best.pth" in err
     assert "fold 0" not in err
     first, second = open_imported(tmp_path).networks
     assert torch.equal(second.state_dict()["decoder.seg_layers.0.bias"], best.decoder.seg_layers[0].bias)
@@ -188,7 +188,7 @@ def test_a_model_that_is_there_stays_unless_told(tmp_path, bring):
     write_model(tmp_path, folds=(7, 0))
     code, err = bring(home)
     assert (code, weights.read_bytes()) == (2, before)
-    assert "exists already; import under another name with -d, or put the new model in its place with --replace" in err
+    assert "exists already; import under another name with -d, or replace it with --replace" in err
     assert bring(home, "--replace")[0] == 0
     assert weights.read_bytes() != before
     assert [path.name for path in weights.parents[2].iterdir()] == ["3d"]

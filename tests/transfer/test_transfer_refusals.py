@@ -77,11 +77,11 @@ TORCH_RESAMPLING = {"resampling_fn_data": "resample_torch_fornnunet"}
         (change_arguments(n_blocks_per_stage=[1, 1]), "blocks per stage that unet does not have"),
         (change_configuration(**TORCH_RESAMPLING), "'resampling_fn_data' 'resample_torch_fornnunet'"),
         (change_configuration(preprocessor_name="MyPreprocessor"), "'preprocessor_name' 'MyPreprocessor'"),
-        (change_configuration(previous_stage="3d_lowres"), "is a cascade, fed by 3d_lowres, but"),
-        (change_configuration(normalization_schemes=["A", "B"]), "normalisation A, which autoseg does not have"),
+        (change_configuration(previous_stage="3d_lowres"), "is a cascade on 3d_lowres, but"),
+        (change_configuration(normalization_schemes=["A", "B"]), "normalisation A, which autoseg does not support"),
         (change_configuration(use_mask_for_norm=[True]), "normalises 2 channels"),
         (change_resampling("data", order_z=1), "'resampling_fn_data_kwargs.order_z' '1'"),
-        (change_resampling("seg", force_separate_z=False), "each in its own way"),
+        (change_resampling("seg", force_separate_z=False), "resamples images, labels and probabilities differently"),
         (change_resampling("probabilities", order=3), "'configurations.3d.preprocessing.probability_order'"),
         ({**make_plans(), "image_reader_writer": "Tiff3DIO"}, "'image_reader_writer' 'Tiff3DIO'"),
         ({**make_plans(), "label_manager": "MyLabels"}, "'label_manager' 'MyLabels'"),
@@ -101,7 +101,7 @@ def test_an_unknown_network(tmp_path, refused):
     plans["configurations"]["3d_fullres"]["architecture"]["network_class_name"] = "os.system"
     home = write_model(tmp_path)
     (home / "plans.json").write_text(json.dumps(plans))
-    assert "has the network os.system, which autoseg does not have; it has: PlainConvUNet" in refused(home)
+    assert "has the network os.system, which autoseg does not support; supported: PlainConvUNet" in refused(home)
 
 
 def test_a_cascade_of_regions(tmp_path, refused):
@@ -124,7 +124,7 @@ def test_a_trainer_that_nobody_here_knows(tmp_path, refused, bring):
 def test_a_checkpoint_that_would_run_code_is_not_opened(tmp_path, refused, where):
     victim = tmp_path / "victim"
     home = write_model(tmp_path, **{where: {"x": Hostile(victim)}})
-    assert "holds more than weights and numbers (io.open) and could run code when opened" in refused(home)
+    assert "holds more than weights and numbers (io.open), which could run code" in refused(home)
     assert not victim.exists()
 
 
@@ -137,7 +137,7 @@ def test_a_checkpoint_of_another_program(tmp_path, refused):
 def test_a_truncated_checkpoint(tmp_path, refused):
     path = write_model(tmp_path) / "fold_0" / "checkpoint_final.pth"
     path.write_bytes(path.read_bytes()[:-3000])
-    assert f"{path} is not a checkpoint that torch wrote, or it is truncated; copy it again" in refused(path.parents[1])
+    assert f"{path} is not a torch checkpoint, or is truncated; copy it again" in refused(path.parents[1])
 
 
 def test_a_checkpoint_that_grows_when_opened(tmp_path, refused):
@@ -147,7 +147,7 @@ def test_a_checkpoint_that_grows_when_opened(tmp_path, refused):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries:
             archive.writestr(name, content)
-    assert "grows when opened, as torch's own files never do; it is not opened" in refused(path.parents[1])
+    assert "grows when opened, as no file of torch does; it is not opened" in refused(path.parents[1])
 
 
 def test_weights_of_another_network(tmp_path, refused):
@@ -158,11 +158,14 @@ def test_weights_of_another_network(tmp_path, refused):
     # Without the second names of a tensor, which would differ from it.
     bare = {k: v for k, v in weights.items() if ".conv." not in k and not k.startswith("decoder.encoder.")}
     cases = [
-        ({k: v for k, v in weights.items() if k != name}, f"lacks 1 tensors ({name}), so its trainer made another"),
+        (
+            {k: v for k, v in weights.items() if k != name},
+            f"lacks 1 tensors ({name}), so its trainer changed the network",
+        ),
         ({**weights, "extra.weight": torch.ones(1)}, "has, beyond the network in its plans, 1 tensors (extra.weight)"),
         ({**weights, name.replace("all_modules.0", "conv"): torch.zeros(1)}, "convs.0.conv.weight)"),
         ({**bare, name: weights[name] * np.nan}, f"has values in {name} that are NaN or infinite"),
-        (make_network(make_plans(), outputs=5).state_dict(), "they do not belong together"),
+        (make_network(make_plans(), outputs=5).state_dict(), "; copy the whole model again"),
     ]
     for changed, clause in cases:
         torch.save(make_checkpoint(make_plans(), make_network(make_plans()), network_weights=changed), path)
@@ -173,7 +176,7 @@ def test_folds_that_were_trained_otherwise(tmp_path, refused):
     home = write_model(tmp_path, folds=(0, 1))
     other = make_checkpoint(make_plans(), make_network(make_plans()), inference_allowed_mirroring_axes=(0,))
     torch.save(other, home / "fold_1" / "checkpoint_final.pth")
-    assert "was trained otherwise than the folds before it" in refused(home)
+    assert "was trained differently from the previous folds" in refused(home)
 
 
 def test_a_checkpoint_in_the_wrong_folder(tmp_path, refused):
@@ -182,7 +185,7 @@ def test_a_checkpoint_in_the_wrong_folder(tmp_path, refused):
     plans["configurations"] |= make_plans(2)["configurations"]
     (home / "plans.json").write_text(json.dumps(plans))
     home = home.rename(home.with_name("nnUNetTrainer__nnUNetPlans__2d"))
-    assert "is of configuration 3d_fullres, but its folder says 2d; put it where it belongs" in refused(home)
+    assert "is of configuration 3d_fullres, but its folder is that of 2d; move it to its own folder" in refused(home)
 
 
 def test_what_is_missing_is_named(tmp_path, refused):
@@ -224,7 +227,7 @@ def test_two_models_of_one_configuration(tmp_path, refused):
 @pytest.mark.parametrize("name", ["../../evil.txt", "/etc/evil", "C:/evil", "a\\..\\evil", "a/../../evil"])
 def test_a_zip_that_leads_out_of_its_folder(tmp_path, refused, pack, name):
     archive = pack(write_model(tmp_path).parent, (name, "x"))
-    assert f"holds the path '{name}', which leads out of it; it is not opened" in refused(archive)
+    assert f"holds the path '{name}', which leads outside; it is not opened" in refused(archive)
 
 
 def test_a_zip_with_a_link(tmp_path, refused, pack):
@@ -243,9 +246,9 @@ def test_files_that_are_too_large_or_too_many(tmp_path, refused, pack, monkeypat
     home = write_model(tmp_path)
     archive = pack(home.parent)
     monkeypatch.setattr(source_file, "MOST_ENTRIES", 2)
-    assert "holds 3 files, more than any export of a model" in refused(archive)
+    assert "holds 3 files, too many for an exported model" in refused(archive)
     monkeypatch.setattr(source_file, "MOST_TEXT_BYTES", 1000)
-    assert "of any honest one" in refused(home)
+    assert "has 0 MB, more than 0 MB; it is not opened" in refused(home)
 
 
 def test_a_zip_that_holds_a_file_twice_or_is_damaged(tmp_path, refused, pack):

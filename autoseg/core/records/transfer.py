@@ -1,4 +1,4 @@
-"""Weights that a training begins with: where they come from, what became of them, and how they may move."""
+"""Records of transfer learning: settings of initial weights, the report on them, and pre-training."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class TransferSettings(Record):
     """Transfer settings of a configuration that starts from another model's weights.
 
     Attributes:
-        source: the model that they come from, as it was named.
-        weights: file of the starting weights, in ``transfer`` of the dataset's preprocessed folder.
+        source: model of the weights, as given by the user.
+        weights: file of the initial weights, in ``transfer`` of the dataset's preprocessed folder.
         digest: SHA-256 of that file.
         mode: ``full`` trains everything; ``partial`` all but the encoder; ``head`` only what gives the logits;
-            ``gradual`` all but the encoder first, and everything from ``unfreeze_share`` on. What is not trained keeps
-            its weights, and its norms their statistics.
+            ``gradual`` all but the encoder first, and everything from ``unfreeze_share`` on. Frozen parts keep their
+            weights, and their norms the running statistics.
         encoder_learning_rate_factor: of the learning rate, for the encoder while it is trained.
         unfreeze_share: of ``gradual``; share of the training after which the encoder is trained, too.
-        least_share: of the parameters that must begin as in the source, loaded or adapted.
+        least_share: of the parameters that must be loaded or adapted from the source.
     """
 
     source: str
@@ -40,15 +40,15 @@ class TransferReport(Record):
 
     Attributes:
         schema_version: format version (``schema`` on disk).
-        source: the model, as it was named.
-        configuration: that begins with it.
-        parameters: how many the network has.
+        source: model of the weights, as given by the user.
+        configuration: with these initial weights.
+        parameters: number in the network.
         loaded, adapted, random: shares of them: as in the source; changed to fit; drawn from the seed.
         channels: channel of the dataset -> the source's channel that it takes, or ``mean`` of all of them.
-        head: why the head begins as in the source, or at random.
-        adapted_tensors: name -> what was done to it.
+        head: ``loaded``, or the reason for a random head.
+        adapted_tensors: name -> changes.
         random_tensors: names.
-        unused_tensors: names of the source's tensors that have no place here.
+        unused_tensors: names of the source's tensors without a counterpart.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -70,12 +70,12 @@ class Pretraining(Record):
 
     Attributes:
         schema_version: format version (``schema`` on disk).
-        dataset, configuration: whose plan the network has.
-        task: ``masked_blocks``: show a patch without some of its blocks, and ask for them.
+        dataset, configuration: of the network's plan.
+        task: ``masked_blocks``: reconstruct masked blocks of a patch.
         masked_share: of the blocks of a patch.
         block: voxels per axis of a block.
         identity: hash of the network, its input and the task; another one cannot resume from here.
-        labelled, unlabelled: cases that it was shown.
+        labelled, unlabelled: numbers of training cases.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
