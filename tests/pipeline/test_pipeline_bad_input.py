@@ -403,7 +403,7 @@ def test_several_models_are_listed(run, trained, scans, tmp_path):
 def test_a_fold_that_is_not_trained(run, trained, scans, tmp_path):
     code, _, err = run("predict", "-i", scans, "-o", tmp_path / "masks", "-f", 3, "--root", trained)
     assert code == 2
-    assert "no trained fold 3; trained are: 0" in err
+    assert "no trained fold 3; choose from: 0" in err
 
 
 def test_a_model_folder_without_folds(run, trained, scans, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transfer_models import DESCRIBED, make_checkpoint, make_network, make_plans, write_model
 
-from autoseg.transfer import source as source_file
+from autoseg.transfer import model_files
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_weights_of_another_network(tmp_path, refused):
     cases = [
         (
             {k: v for k, v in weights.items() if k != name},
-            f"lacks 1 tensors ({name}), so its trainer changed the network",
+            f"lacks 1 tensors ({name}), so its trainer changed",
         ),
         ({**weights, "extra.weight": torch.ones(1)}, "has, beyond the network in its plans, 1 tensors (extra.weight)"),
         ({**weights, name.replace("all_modules.0", "conv"): torch.zeros(1)}, "convs.0.conv.weight)"),
@@ -245,9 +245,9 @@ def test_a_zip_that_is_a_bomb(tmp_path, refused, pack):
 def test_files_that_are_too_large_or_too_many(tmp_path, refused, pack, monkeypatch):
     home = write_model(tmp_path)
     archive = pack(home.parent)
-    monkeypatch.setattr(source_file, "MOST_ENTRIES", 2)
+    monkeypatch.setattr(model_files, "MOST_ENTRIES", 2)
     assert "holds 3 files, too many for an exported model" in refused(archive)
-    monkeypatch.setattr(source_file, "MOST_TEXT_BYTES", 1000)
+    monkeypatch.setattr(model_files, "MOST_TEXT_BYTES", 1000)
     assert "has 0 MB, more than 0 MB; it is not opened" in refused(home)
 
 
