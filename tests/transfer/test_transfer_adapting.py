@@ -96,7 +96,7 @@ def test_a_mostly_random_start_is_refused_with_its_share():
     report = adapt(give(settings(features=(4, 16)), ("T1",), 2), settings(), ("T1",)).report
     assert report.loaded < 0.5
     with pytest.raises(
-        ModelError, match=rf"only {report.loaded:.1%} of the parameters of 3d_transfer .* --least-share"
+        ModelError, match=rf"only {report.loaded:.1%} of the parameters of 3d_transfer, .* --least-share"
     ):
         check_share(report, 0.5)
     check_share(report, report.loaded)

@@ -212,7 +212,7 @@ def test_a_broken_or_strange_dataset_json(tmp_path, refused):
 def test_no_model_at_all(tmp_path, refused):
     (tmp_path / "empty").mkdir()
     assert "holds no model of nnU-Net v2" in refused(tmp_path / "empty")
-    assert "does not exist; give the folder of an nnU-Net model" in refused(tmp_path / "nowhere")
+    assert "does not exist; give the folder or the exported zip of an nnU-Net model" in refused(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("hello")
     assert "is neither a folder nor a zip file" in refused(tmp_path / "notes.txt")
 
