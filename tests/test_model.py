@@ -174,7 +174,7 @@ def test_a_disk_that_refuses_a_copy_is_said(source, tmp_path, monkeypatch):
 def test_a_cascade_opens_with_its_source(source, tmp_path):
     folder = tmp_path / "3d_cascade"
     save_fold(folder, "0", planned())
-    with pytest.raises(ModelError, match="is a cascade, but holds no model '3d_lowres' that feeds it"):
+    with pytest.raises(ModelError, match="is a cascade, but lacks its first stage '3d_lowres'"):
         load_model(folder, None, CPU)
     copy_model(source, folder / "3d_lowres")
     model = load_model(folder, None, CPU)

@@ -199,7 +199,7 @@ def test_a_model_that_lost_its_source_says_so_and_training_brings_it_back(run, c
     argv = ("predict", "-i", scans, "-o", tmp_path / "masks", "-c", "3d_cascade", "--root", cascade_root)
     code, _, err = run(*argv)
     assert code == 2
-    assert "is a cascade, but holds no model '3d_lowres' that feeds it" in err
+    assert "is a cascade, but lacks its first stage '3d_lowres'" in err
     assert run("train", *CASCADE, "-f", 0, "--root", cascade_root)[0] == 0
     assert run(*argv)[0] == 0
 
