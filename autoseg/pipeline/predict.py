@@ -21,7 +21,7 @@ from autoseg.datasets import find_scans, read_image
 from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.options import PredictOptions
 from autoseg.pipeline.prediction_report import report_case, write_tables
-from autoseg.prediction.adapting import adapt_model
+from autoseg.prediction.adapting import adapt_ensemble
 from autoseg.prediction.engine_choice import tune_model
 from autoseg.prediction.engines import check_engine
 from autoseg.prediction.ensembles import Ensemble, load_ensemble
@@ -124,8 +124,7 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
     options, target = work.options, choose_device(work.device)
     use_cores(share=work.parts[-1][1])
     loaded = load_ensemble(work.folder, work.folds, target)
-    members = (adapt_model(member, target, step=options.step, mirror=options.mirror) for member in loaded.members)
-    ensemble = replace(loaded, members=tuple(members))
+    ensemble = adapt_ensemble(loaded, target, step=options.step, mirror=options.mirror)
     channels = ensemble.plan.channels
     found, failed = find_scans(work.scans, channels)
     if not found and not failed:

@@ -1,12 +1,12 @@
 """Networks over a whole scan: tiles, flips, folds, and the mean of their logits, back on the scan's own grid."""
 
+from autoseg.prediction.arrays import predict_array, predict_scan
 from autoseg.prediction.case import (
     add_prior,
     case_rows,
     mask_restorer,
     predict_mask,
     predict_probabilities,
-    predict_scan,
     prepare_scan,
 )
 from autoseg.prediction.sliding import predict_logits, predict_rows
@@ -17,6 +17,7 @@ __all__ = [
     "case_rows",
     "gaussian_weight",
     "mask_restorer",
+    "predict_array",
     "predict_logits",
     "predict_mask",
     "predict_probabilities",

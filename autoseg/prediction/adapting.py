@@ -1,4 +1,4 @@
-"""How a prediction is to be done, and what that makes of a model."""
+"""Tiles and mirror images of a prediction: as planned, or as requested."""
 
 from __future__ import annotations
 
@@ -9,22 +9,31 @@ import torch
 
 from autoseg.core.errors import UsageError
 from autoseg.model import Model
+from autoseg.prediction.ensembles import Ensemble
 
 log = logging.getLogger(__name__)
 
 
-def adapt_model(model: Model, device: torch.device, *, step: float | None = None, mirror: bool | None = None) -> Model:
-    """The model, and its source, with these tiles and mirror images.
+def adapt_ensemble(
+    ensemble: Ensemble, device: torch.device, *, step: float | None = None, mirror: bool | None = None
+) -> Ensemble:
+    """The ensemble with the requested tiles and mirror images.
 
     Args:
-        model: as planned.
-        device: that predicts.
-        step: distance between tiles as a share of the tile; None as planned.
+        ensemble: as it was trained.
+        device: where it will predict.
+        step: distance between tiles as a fraction of the tile; None as planned.
         mirror: average over mirror images; None as planned on a GPU, and on a CPU if the plan was made for one.
 
     Raises:
-        UsageError: mirroring is asked for, but the network was trained without.
+        UsageError: mirroring is requested, but a network was trained without.
     """
+    members = tuple(adapt_model(member, device, step=step, mirror=mirror) for member in ensemble.members)
+    return replace(ensemble, members=members)
+
+
+def adapt_model(model: Model, device: torch.device, *, step: float | None = None, mirror: bool | None = None) -> Model:
+    """``adapt_ensemble`` for one model and the source of its cascade."""
     configuration = model.configuration
     tiling = configuration.tiling.model_copy(
         update={
@@ -44,15 +53,15 @@ def _choose_mirror_axes(model: Model, mirror: bool | None, device: torch.device)
         if not (planned or trained):
             raise UsageError(
                 f"--mirror: {model.name} was trained without mirroring (augmentation.mirror_axes in its plan is "
-                f"empty), so a mirrored scan means nothing to it; leave --mirror out"
+                f"empty); omit --mirror"
             )
         return planned or trained
     if not planned or device.type != "cpu" or model.plan.preset == "pocket":
         return planned  # the preset for laptops mirrors only what a laptop can afford
     flips = 2 ** len(planned)
     log.info(
-        "on a CPU tiles of %s are not mirrored: the mean of all %d mirror images, as planned, takes %d times as long "
-        "for what is usually a small gain in accuracy; --mirror asks for it",
+        "no mirroring of %s on a CPU: the planned mean of %d mirror images takes %d times as long, usually for a small "
+        "gain; use --mirror to get it",
         model.name,
         flips,
         flips,

@@ -22,20 +22,6 @@ from autoseg.preprocessing import LogitRestorer, prepare_case, prepare_label
 CERTAIN = 10.0  # logit of background, and minus that of all else, where no network was asked; e^20 times as likely
 
 
-def predict_scan(model: Model, case_id: str, image: Image, device: torch.device) -> Label:
-    """The mask of a scan; in a cascade its source's mask comes first, and is brought to the cascade's grid.
-
-    Args:
-        model: on ``device``.
-        case_id: the case.
-        image: (C,Z,Y,X) float32 on the scan's own grid, the channels of the model's plan.
-
-    Returns:
-        On the scan's own grid.
-    """
-    return predict_mask(model, add_prior(model, prepare_scan(model, case_id, image), device), device)
-
-
 def prepare_scan(model: Model, case_id: str, image: Image) -> tuple[PreparedCase, ...]:
     """A scan as the model's networks see it, and after that as each source's networks do, the nearest source first."""
     own = prepare_case(case_id, image, None, model.configuration.preprocessing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -39,6 +40,11 @@ class Ensemble:
     postprocessing: Mapping[str, PostProcessing] = field(default_factory=dict)
     temperature: float = 1.0
 
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        """A single model, whose mask stays as it is."""
+        return cls(name=model.name, members=(model,))
+
     @property
     def plan(self) -> Plan:
         """Channels, labels and regions, which all members share."""
@@ -62,8 +68,7 @@ def load_ensemble(folder: Path, folds: Sequence[str] | None, device: torch.devic
         ModelError: as ``load_model``; or members are missing, or differ in channels or labels.
     """
     if not (folder / BEST_RECORD).exists():
-        model = load_model(folder, folds, device)
-        return Ensemble(name=model.name, members=(model,))
+        return Ensemble.of(load_model(folder, folds, device))
     again = "copy the whole folder again, or delete it and run autoseg_run again"
     best = read_record(BestModel, folder / BEST_RECORD, advice=again)
     missing = [name for name in best.members if not (folder / name).is_dir()]

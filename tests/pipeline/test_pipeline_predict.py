@@ -92,7 +92,7 @@ def test_overlapped_cases_give_what_one_after_the_other_gives(model, alone, scan
     assert not any(outcome.failure for outcome in outcomes)
     for case in cases:
         mask, probabilities = written[case.id]
-        expected = predict_scan(model, case.id, read(case), CPU)
+        expected = predict_scan(alone, case.id, read(case), CPU)
         assert np.array_equal(mask.voxels, expected.voxels)
         assert mask.grid == expected.grid
         assert probabilities.shape == (2, *mask.voxels.shape)
@@ -224,8 +224,8 @@ def test_mirroring_is_dropped_on_a_cpu_unless_the_plan_was_made_for_one(model, c
         assert axes("pocket", (), True) == model.configuration.augmentation.mirror_axes != ()
         assert not caplog.messages
         assert axes("standard", (0, 2), None) == ()
-    assert "the mean of all 4 mirror images, as planned, takes 4 times as long" in caplog.text
-    assert "--mirror asks for it" in caplog.text
+    assert "the planned mean of 4 mirror images takes 4 times as long" in caplog.text
+    assert "use --mirror to get it" in caplog.text
 
 
 def test_mirroring_that_training_never_saw_is_refused(model):
