@@ -10,6 +10,7 @@ import numpy as np
 from autoseg.core.geometry import Box
 from autoseg.metrics import METRICS
 from autoseg.reporting.canvas import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, make_figure, render_png
+from autoseg.reporting.outlines import trace_outline
 from autoseg.reporting.slices import Slices, cut_slices, find_field
 
 if TYPE_CHECKING:
@@ -138,16 +139,11 @@ def _show_outcome(axis: Axes, outcome: np.ndarray, pixel: tuple[float, float]) -
 
 
 def _outline(axis: Axes, mask: np.ndarray, pixel: tuple[float, float], colour: str) -> None:
-    """The edges between voxels inside and outside; a single voxel is a square of its true size."""
+    """Along the edges of the pixels; a single one is a square of its true size."""
     from matplotlib.collections import LineCollection
 
-    padded = np.pad(mask, 1)
-    rows, columns = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
-    level = [((x, y), (x + 1, y)) for y, x in zip(rows, columns, strict=True)]
-    rows, columns = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
-    upright = [((x, y), (x, y + 1)) for y, x in zip(rows, columns, strict=True)]
-    edges = np.array(level + upright, dtype=float).reshape(-1, 2, 2) * (pixel[1], pixel[0])
-    axis.add_collection(LineCollection(list(edges), colors=colour, linewidths=0.9, capstyle="round"), autolim=False)
+    paths = [np.vstack([path, path[:1]]) * (pixel[1], pixel[0]) for path in trace_outline(mask)]
+    axis.add_collection(LineCollection(paths, colors=colour, linewidths=0.9, capstyle="round"), autolim=False)
 
 
 def _magnify(axis: Axes, field: Box, pixel: tuple[float, float]) -> None:

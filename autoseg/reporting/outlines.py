@@ -2,68 +2,52 @@
 
 from __future__ import annotations
 
+import contourpy
 import numpy as np
 
-Corner = tuple[int, int]
+from autoseg.core.geometry import bounding_box, box_slices
 
 
-def trace_outline(mask: np.ndarray) -> list[list[Corner]]:
+def trace_outline(mask: np.ndarray) -> list[np.ndarray]:
     """Closed paths around every part of a mask and around its holes.
+
+    A contour of the mask itself would cut every corner, and halve a single pixel. So contourpy gets a flat grid of
+    twice the resolution, from which the centres of all other pixels are masked out: what it fills is the mask.
 
     Args:
         mask: (H,W) bool.
 
     Returns:
-        Corners (column, row) where a path turns; the last is joined to the first. The mask lies to the right of the
-        way, so holes run the other way round.
+        Per path (n,2) int, the corners (column, row) where it turns; the last is joined to the first. Holes run the
+        other way round.
     """
-    follow = _join_edges(np.pad(mask, 1))
+    if not mask.any():
+        return []
+    box = bounding_box(mask)
+    inside = mask[box_slices(box)]
+    outside = np.zeros([2 * size + 1 for size in inside.shape], bool)
+    outside[1::2, 1::2] = ~inside
+    flat = np.ma.masked_array(np.zeros(outside.shape), outside)
+    kind = contourpy.FillType.OuterOffset
+    contours = contourpy.contour_generator(z=flat, corner_mask=False, fill_type=kind)
     paths = []
-    while follow:
-        start = next(iter(follow))
-        corner, came, path = start, (0, 0), []
-        while True:
-            step = _choose(follow[corner], came)
-            follow[corner].remove(step)
-            if not follow[corner]:
-                del follow[corner]
-            if step != came:
-                path.append(corner)
-            corner, came = (corner[0] + step[0], corner[1] + step[1]), step
-            if corner == start:
-                break
-        paths.append(path)
+    for points, offsets in zip(*contours.filled(-1, 1), strict=True):
+        for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            closed = points[start : stop - 1]  # the last point is the first again
+            steps = np.roll(closed, -1, axis=0) - closed
+            corners = closed[(steps != np.roll(steps, 1, axis=0)).any(axis=1)]
+            paths.append((corners / 2).astype(int) + (box[1][0], box[0][0]))
     return paths
 
 
-def render_path(paths: list[list[Corner]]) -> str:
+def render_path(paths: list[np.ndarray]) -> str:
     """The outlines as the data of one SVG path."""
     parts = []
     for path in paths:
-        (first, row), words = path[0], []
-        words.append(f"M{first} {row}")
-        for column, following in path[1:]:
-            words.append(f"H{column}" if following == row else f"V{following}")
-            row = following
+        (column, row), *others = path.tolist()
+        words = [f"M{column} {row}"]
+        for x, y in others:
+            words.append(f"H{x}" if y == row else f"V{y}")
+            row = y
         parts.append(f"{''.join(words)}Z")
     return "".join(parts)
-
-
-def _join_edges(padded: np.ndarray) -> dict[Corner, list[Corner]]:
-    """Corner -> the steps that lead from it along an edge, with the mask to the right of the way."""
-    follow: dict[Corner, list[Corner]] = {}
-    here, above, left = padded[1:, 1:], padded[:-1, 1:], padded[1:, :-1]
-    for edges, start, step in (
-        (here & ~above, (0, 0), (1, 0)),  # along a top edge to the right
-        (above & ~here, (1, 0), (-1, 0)),  # along a bottom edge to the left
-        (here & ~left, (0, 1), (0, -1)),  # up a left edge
-        (left & ~here, (0, 0), (0, 1)),  # down a right edge
-    ):
-        for row, column in zip(*(index.tolist() for index in np.nonzero(edges)), strict=True):
-            follow.setdefault((column + start[0], row + start[1]), []).append(step)
-    return follow
-
-
-def _choose(steps: list[Corner], came: Corner) -> Corner:
-    """Where two pixels touch by a corner, the turn to the right keeps them apart."""
-    return next((step for step in steps if step == (-came[1], came[0])), steps[0])
