@@ -22,13 +22,12 @@ from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.options import PredictOptions
 from autoseg.pipeline.prediction_report import report_case, write_tables
 from autoseg.prediction.adapting import adapt_ensemble
-from autoseg.prediction.engine_choice import tune_model
-from autoseg.prediction.engines import check_engine
+from autoseg.prediction.engines import check_engine, tune_model
 from autoseg.prediction.ensembles import Ensemble, load_ensemble
 from autoseg.prediction.model_choice import choose_model, choose_part, describe_expected
-from autoseg.prediction.overlapping import Prepared, predict_cases
-from autoseg.prediction.records import MaskPlace, MaskRecord, ensemble_key
-from autoseg.prediction.review import write_doubt, write_doubts
+from autoseg.prediction.overlapping import PreparedScan, predict_cases
+from autoseg.prediction.records import CaseFiles, MaskRecord, ensemble_key
+from autoseg.prediction.review import write_case_review, write_review_list
 from autoseg.preparation import source_key
 
 log = logging.getLogger(__name__)
@@ -94,7 +93,7 @@ def predict(store: Store, options: PredictOptions, *, progress: Progress = no_pr
     if options.report and done.masks:
         write_tables(output, done.masks, set(done.failures))
     if options.doubt and done.masks:
-        write_doubts(output, done.masks, set(done.failures))
+        write_review_list(output, done.masks, set(done.failures))
     if done.failures:
         failures = dict(sorted(done.failures.items()))
         raise CasesError(failures, of=len(done.masks) + len(failures), doing="predicting")
@@ -138,25 +137,26 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
     def read(case: Case) -> Image:
         return read_image(case.id, case.channels, channels, resample_channels=options.resample_channels)
 
-    def hear(case: Case, mask: Label, probabilities: np.ndarray, voices: list[np.ndarray]) -> None:
-        place, made = MaskPlace.of(work.output, case), records[case.id]
-        place.clear()
-        write_doubt(place, case.id, mask, probabilities, voices, ensemble.plan.outputs, made)
+    def review(case: Case, mask: Label, probabilities: np.ndarray, network_masks: list[np.ndarray]) -> None:
+        files = CaseFiles.of(work.output, case)
+        files.remove_all_but_mask()
+        outputs, record = ensemble.plan.outputs, records[case.id]
+        write_case_review(files, case.id, mask, probabilities, network_masks, outputs, record)
 
     def write(case: Case, mask: Label, probabilities: np.ndarray | None) -> None:
-        place = MaskPlace.of(work.output, case)
+        files = CaseFiles.of(work.output, case)
         if not options.doubt:
-            place.clear()
+            files.remove_all_but_mask()
         if probabilities is not None and options.probabilities:
-            _write_probabilities(place.probabilities, probabilities, ensemble)
-        write_voxels(place.mask, mask.voxels, mask.grid, like=case.channels[0].path)
+            _write_probabilities(files.probabilities, probabilities, ensemble)
+        write_voxels(files.mask, mask.voxels, mask.grid, like=case.channels[0].path)
         if probabilities is not None and options.report:
-            report_case(place, case.id, read(case), mask, probabilities, ensemble.plan, records[case.id])
-        place.close(records[case.id])
+            report_case(files, case.id, read(case), mask, probabilities, ensemble.plan, records[case.id])
+        files.write_record(records[case.id])
 
     progress(0, len(todo), "predicting")
 
-    def tune(ensemble: Ensemble, prepared: Prepared) -> Ensemble:
+    def tune(ensemble: Ensemble, prepared: PreparedScan) -> Ensemble:
         pairs = zip(ensemble.members, prepared, strict=True)
         tuned = [tune_model(member, scan, options.engine, target, cases=len(todo)) for member, scan in pairs]
         return replace(ensemble, members=tuple(tuned))
@@ -168,14 +168,14 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
         read=read,
         write=write,
         tune=tune,
-        hear=hear if options.doubt else None,
-        probabilities=options.probabilities or options.report,
+        review=review if options.doubt else None,
+        keep_probabilities=options.probabilities or options.report,
     )
     with closing(outcomes):
         for number, (case, outcome) in enumerate(zip(todo, outcomes, strict=True), start=1):
             progress(number, len(todo), f"predicting, {case.id} done")
             if outcome.failure is None:
-                done.masks.append(MaskPlace.of(work.output, case).mask)
+                done.masks.append(CaseFiles.of(work.output, case).mask)
             else:
                 log.warning("%s", outcome.failure)
                 done.failures[case.id] = outcome.failure
@@ -190,16 +190,16 @@ def _choose_todo(
     records: dict[str, MaskRecord] = {}
     others = 0
     for case in cases:
-        place = MaskPlace.of(work.output, case)
+        files = CaseFiles.of(work.output, case)
         try:
             record = MaskRecord(model=key, name=ensemble.name, scan=source_key(case))
-            if place.is_made(
-                record, probabilities=work.options.probabilities, report=work.options.report, doubt=work.options.doubt
+            if files.are_complete(
+                record, probabilities=work.options.probabilities, report=work.options.report, review=work.options.doubt
             ):
-                done.masks.append(place.mask)
+                done.masks.append(files.mask)
                 continue
-            former = place.read()
-            others += former is not None and former.model != key
+            previous = files.read_record()
+            others += previous is not None and previous.model != key
         except AutosegError as error:
             done.failures[case.id] = str(error)
             continue

@@ -11,7 +11,7 @@ import numpy as np
 from autoseg.core.geometry import nearest_axes, turn
 from autoseg.core.records import CaseLesions, Image, Label, Plan
 from autoseg.core.store import read_record, write_bytes, write_record, write_text
-from autoseg.prediction.records import RECORDS, MaskPlace, MaskRecord
+from autoseg.prediction.records import RECORDS, CaseFiles, MaskRecord
 from autoseg.reporting import describe_lesions, draw_case, list_lesions, render_case_table, render_lesion_table
 
 log = logging.getLogger(__name__)
@@ -20,12 +20,12 @@ CASE_TABLE, LESION_TABLE = "lesions_per_case.csv", "lesions.csv"
 
 
 def report_case(
-    place: MaskPlace, case_id: str, image: Image, mask: Label, probabilities: np.ndarray, plan: Plan, made: MaskRecord
+    files: CaseFiles, case_id: str, image: Image, mask: Label, probabilities: np.ndarray, plan: Plan, made: MaskRecord
 ) -> None:
     """Write a case's lesions and its picture.
 
     Args:
-        place: of its files.
+        files: of the case.
         case_id: the case.
         image: the scan, (C,Z,Y,X) on its own grid.
         mask: on the same grid.
@@ -44,8 +44,8 @@ def report_case(
         title=case_id,
         lines=describe_lesions(labels),
     )
-    write_bytes(place.overlay, picture)
-    write_record(place.lesions, CaseLesions(case=case_id, model=made.model, labels=labels))
+    write_bytes(files.overlay, picture)
+    write_record(files.lesions, CaseLesions(case=case_id, model=made.model, labels=labels))
 
 
 def list_targets(plan: Plan) -> dict[str, tuple[int, tuple[int, ...]]]:
@@ -74,7 +74,7 @@ def write_tables(output: Path, masks: Sequence[Path], failed: Collection[str]) -
     again = "delete it and run the same command again"
     paths = sorted((output / RECORDS).glob("*.lesions.json"))
     found = {path: read_record(CaseLesions, path, advice=again) for path in paths}
-    own = {found[path].model for mask in masks if (path := MaskPlace.of_mask(mask).lesions) in found}
+    own = {found[path].model for mask in masks if (path := CaseFiles.of_mask(mask).lesions) in found}
     cases = sorted(
         (case for case in found.values() if case.model in own and case.case not in failed), key=lambda case: case.case
     )

@@ -97,10 +97,10 @@ def predict_scan(ensemble: Ensemble | Model, case_id: str, image: Image, device:
         MemoryShortageError: as ``case_rows``.
     """
     ensemble = ensemble if isinstance(ensemble, Ensemble) else Ensemble.of(ensemble)
-    averager = EnsembleAverager(ensemble, image.grid, keep=False)
+    averager = EnsembleAverager(ensemble, image.grid, keep_probabilities=False)
     for member in ensemble.members:
         case = add_prior(member, prepare_scan(member, case_id, image), device)
-        restorer = mask_restorer(member, case.placement, probabilities=ensemble.needs_probabilities)
+        restorer = mask_restorer(member, case.placement, probabilities=averager.needs_probabilities)
         for rows in case_rows(member, case, device):
             restorer.add(rows)
         averager.add(restorer)

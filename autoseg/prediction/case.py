@@ -1,4 +1,4 @@
-"""One case through a model, and back onto the scan's own grid."""
+"""One case through one model: preprocess, predict, restore on the scan's own grid."""
 
 from __future__ import annotations
 
@@ -15,38 +15,44 @@ from autoseg.core.masks import stack_inputs
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Image, Label, Outputs, Placement, PreparedCase
 from autoseg.model import Model
-from autoseg.prediction.memory import SHARE, free_bytes
+from autoseg.prediction.memory import MAX_FREE_SHARE, free_bytes
 from autoseg.prediction.sliding import predict_rows
 from autoseg.preprocessing import LogitRestorer, prepare_case, prepare_label
 
-CERTAIN = 10.0  # logit of background, and minus that of all else, where no network was asked; e^20 times as likely
+CERTAIN = 10.0  # logit of background outside the head, and minus that of all others: e^20 times as likely
 
 
 def prepare_scan(model: Model, case_id: str, image: Image) -> tuple[PreparedCase, ...]:
-    """A scan as the model's networks see it, and after that as each source's networks do, the nearest source first."""
-    own = prepare_case(case_id, image, None, model.configuration.preprocessing)
-    return (own,) if model.source is None else (own, *prepare_scan(model.source, case_id, image))
+    """Preprocess a scan for the model, and after that for each source of its cascade, the nearest first.
+
+    Args:
+        model: its configuration says how.
+        case_id: for messages.
+        image: (C,Z,Y,X) float32, scanner units.
+    """
+    case = prepare_case(case_id, image, None, model.configuration.preprocessing)
+    return (case,) if model.source is None else (case, *prepare_scan(model.source, case_id, image))
 
 
 def add_prior(model: Model, prepared: tuple[PreparedCase, ...], device: torch.device) -> PreparedCase:
-    """The model's own case of ``prepare_scan``, in a cascade with the mask that its source predicts of it.
+    """The first case of ``prepare_scan``, in a cascade with the mask that the source predicts.
 
     Raises:
         MemoryShortageError: as ``case_rows``.
     """
-    own, *others = prepared
+    case, *source_cases = prepared
     if model.source is None:
-        return own
-    mask = predict_mask(model.source, add_prior(model.source, tuple(others), device), device)
-    return replace(own, prior=prepare_label(mask, own.placement, model.configuration.preprocessing))
+        return case
+    mask = predict_mask(model.source, add_prior(model.source, tuple(source_cases), device), device)
+    return replace(case, prior=prepare_label(mask, case.placement, model.configuration.preprocessing))
 
 
 def predict_mask(model: Model, case: PreparedCase, device: torch.device, *, progress: Progress = no_progress) -> Label:
-    """The mask of a preprocessed case, on the scan's own grid.
+    """Mask of a preprocessed case on the scan's own grid.
 
     Args:
         model: on ``device``.
-        case: preprocessed as the model's configuration says; with a prior when it is a cascade.
+        case: preprocessed for the model; in a cascade with the prior.
 
     Raises:
         MemoryShortageError: as ``case_rows``.
@@ -58,7 +64,7 @@ def predict_mask(model: Model, case: PreparedCase, device: torch.device, *, prog
 
 
 def predict_probabilities(model: Model, case: PreparedCase, device: torch.device) -> tuple[Label, np.ndarray]:
-    """As ``predict_mask``, and beside the mask the probabilities: (K,Z,Y,X) float16 on the scan's own grid.
+    """Mask as ``predict_mask``, and probabilities (K,Z,Y,X) float16, both on the scan's own grid.
 
     Raises:
         MemoryShortageError: as ``case_rows`` and ``mask_restorer``.
@@ -67,14 +73,14 @@ def predict_probabilities(model: Model, case: PreparedCase, device: torch.device
     for rows in case_rows(model, case, device):
         restorer.add(rows)
     mask = restorer.finish()
-    assert restorer.probabilities is not None  # asked for above
+    assert restorer.probabilities is not None  # requested above
     return mask, restorer.probabilities
 
 
 def case_rows(
     model: Model, case: PreparedCase, device: torch.device, *, progress: Progress = no_progress
 ) -> Iterator[np.ndarray]:
-    """Mean logits of a preprocessed case, row by row as they become final.
+    """Mean logits of a preprocessed case, row by row as soon as they are final.
 
     Args:
         model, case: as for ``predict_mask``.
@@ -83,7 +89,7 @@ def case_rows(
         (K,n,Y,X) float32, the next n rows of the first axis of the preprocessed grid.
 
     Raises:
-        MemoryShortageError: the device or the machine has too little memory; the message says what helps.
+        MemoryShortageError: too little free memory; the message names a remedy.
     """
     tiling, outputs, gpu = model.configuration.tiling, model.plan.outputs, device.type == "cuda"
     try:
@@ -93,7 +99,7 @@ def case_rows(
             tiling,
             outputs=len(outputs.values),
             device=device,
-            # A half type that training on a GPU was given would take a CPU hundreds of times as long.
+            # A CPU would be hundreds of times slower in the half precision of a training on a GPU.
             precision=choose_precision(model.configuration.training, device) if gpu else torch.float32,
             background=background_logits(outputs),
             progress=progress,
@@ -102,17 +108,15 @@ def case_rows(
         if not is_memory_shortage(error):
             raise
         tile = "x".join(map(str, tiling.tile_size))
-        advice = (
-            "close other programs on it (nvidia-smi shows them) or use --device cpu" if gpu else "close other programs"
-        )
+        advice = "close other programs on it (see nvidia-smi), use --device cpu" if gpu else "close other programs"
         raise MemoryShortageError(
             f"case {case.id}: {device} has too little free memory for a tile of {tile} voxels with {model.name}; "
-            f"{advice}, or predict with a configuration of smaller patches"
+            f"{advice}, or use a configuration with smaller patches"
         ) from error
 
 
 def mask_restorer(model: Model, placement: Placement, *, probabilities: bool = False) -> LogitRestorer:
-    """What paints a case's mask from its logits; with ``probabilities`` it keeps these, too, as float16.
+    """Restorer of a case's mask from its logits; with ``probabilities`` it keeps those as float16, too.
 
     Raises:
         MemoryShortageError: the probabilities do not fit into the machine's memory.
@@ -120,10 +124,10 @@ def mask_restorer(model: Model, placement: Placement, *, probabilities: bool = F
     outputs, half = model.plan.outputs, np.dtype(np.float16)
     needed = len(outputs.values) * math.prod(placement.grid.shape) * half.itemsize if probabilities else 0
     free = free_bytes(torch.device("cpu"))
-    if needed > SHARE * free:
+    if needed > MAX_FREE_SHARE * free:
         raise MemoryShortageError(
             f"probabilities of {len(outputs.values)} classes or regions on the scan's grid need {needed / 1e9:.1f} GB "
-            f"of memory, and {free / 1e9:.1f} GB are free; close other programs, or leave --probabilities out"
+            f"of memory, but {free / 1e9:.1f} GB are free; close other programs, or omit --probabilities"
         )
     return LogitRestorer(
         placement,
@@ -135,5 +139,5 @@ def mask_restorer(model: Model, placement: Placement, *, probabilities: bool = F
 
 
 def background_logits(outputs: Outputs) -> tuple[float, ...]:
-    """Logits of a voxel outside the head: background for certain."""
+    """Logits of a voxel outside the head: certainly background."""
     return tuple(CERTAIN if value == 0 and not outputs.overlap else -CERTAIN for value in outputs.values)

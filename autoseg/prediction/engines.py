@@ -1,37 +1,45 @@
-"""How networks are computed fastest on this CPU: tried on a tile of the first scan, and said."""
+"""Engines that compute networks on a CPU: the fastest equal one, tried on a tile of the first scan."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from autoseg.core.errors import UsageError
+from autoseg.core.masks import stack_inputs
+from autoseg.core.records import PreparedCase
 from autoseg.core.timing import is_faster, shortest_s
+from autoseg.model import Model
 from autoseg.prediction.openvino_network import OpenvinoNetwork, is_installed
+from autoseg.prediction.sliding import count_calls, middle_tile
+
+log = logging.getLogger(__name__)
 
 Engine = Literal["torch", "openvino", "auto"]
 
-TRIAL_CALLS = 10  # about what all trials take, in calls of a network
-TRIAL_SHARE = 0.1  # of a prediction that trials may take where nobody asked for them
-LARGEST_DIFFERENCE = 1e-3  # of the range of the logits
-AGREEMENT = 0.999  # share of voxels that are decided alike
+TRIAL_CALLS = 10  # of a network: what all trials take, roughly
+MAX_TRIAL_SHARE = 0.1  # of a prediction, unless an engine was requested
+MAX_DIFFERENCE = 1e-3  # of the range of the logits
+MIN_AGREEMENT = 0.999  # fraction of voxels with the same class
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """Networks under the same contract as before, and one clause on how they are computed and why."""
+class EngineChoice:
+    """Networks under the same contract as before, and a clause on their engine and the reason for it."""
 
     networks: tuple[nn.Module, ...]
     reason: str
 
 
 def check_engine(engine: Engine, device: torch.device) -> None:
-    """Whether an engine that was asked for can be had at all.
+    """Refuse an engine that this machine cannot run.
 
     Raises:
         UsageError: OpenVINO is not installed, or the device is a GPU.
@@ -39,9 +47,32 @@ def check_engine(engine: Engine, device: torch.device) -> None:
     if engine != "openvino":
         return
     if device.type != "cpu":
-        raise UsageError("--engine openvino computes on a CPU; add --device cpu, or leave --engine out")
+        raise UsageError("--engine openvino runs on a CPU; add --device cpu, or omit --engine")
     if not is_installed():
-        raise UsageError("--engine openvino needs the package openvino; install it with: pip install autoseg[openvino]")
+        raise UsageError("--engine openvino needs the package openvino; run: pip install autoseg[openvino]")
+
+
+def tune_model(
+    model: Model, prepared: tuple[PreparedCase, ...], engine: Engine, device: torch.device, *, cases: int
+) -> Model:
+    """The model, and the source of its cascade, with the fastest engine; on a GPU unchanged.
+
+    Args:
+        prepared: a scan, as ``prepare_scan`` returns it.
+        engine: as requested.
+        cases: still to be predicted.
+    """
+    if device.type != "cpu":
+        return model
+    case, *source_cases = prepared
+    source = model.source and tune_model(model.source, tuple(source_cases), engine, device, cases=cases)
+    tiling = model.configuration.tiling
+    prior = np.zeros(case.image.shape[1:], np.uint8)  # a cascade's mask is not known yet; an empty one serves here
+    tile = middle_tile(stack_inputs(case.image, prior, model.mask_values), tiling)
+    calls = cases * count_calls(case.image.shape[1:], tiling, networks=len(model.networks))
+    choice = choose_engine(model.networks, torch.from_numpy(tile)[None], engine=engine, calls=calls)
+    log.info("%s is computed by %s", model.name, choice.reason)
+    return replace(model, networks=choice.networks, source=source)
 
 
 def choose_engine(
@@ -51,87 +82,93 @@ def choose_engine(
     engine: Engine,
     calls: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> Choice:
-    """The fastest way to compute networks on this CPU that gives the same logits but for rounding.
+) -> EngineChoice:
+    """The fastest engine on this CPU whose logits equal torch's up to rounding.
 
     Args:
         networks: in evaluation mode, on the CPU.
         tile: (1,C,*tile) float32, of a scan.
-        engine: ``openvino`` where it passes, ``torch``, or ``auto``: the faster, where trying is worth its time.
-        calls: of a network, that are still to come.
+        engine: ``openvino`` where it passes, ``torch``, or ``auto``: the faster one, if a trial is worth its time.
+        calls: of a network, still to come.
         clock: seconds.
     """
-    if engine != "openvino" and calls * TRIAL_SHARE < TRIAL_CALLS:
-        return Choice(networks=tuple(networks), reason=f"torch, as {calls} tiles are too few to try others")
-    seconds = _time(networks[0], tile, clock)
-    found = _try_openvino(networks, tile, seconds, clock) if engine != "torch" else "openvino is not wanted"
-    if isinstance(found, Choice):
-        return found
-    chosen, how = _try_layout(networks, tile, seconds, clock)
-    return Choice(networks=chosen, reason=f"torch{how}: {found}")
+    if engine != "openvino" and calls * MAX_TRIAL_SHARE < TRIAL_CALLS:
+        return EngineChoice(networks=tuple(networks), reason=f"torch ({calls} tiles are too few to try other engines)")
+    torch_s = _time(networks[0], tile, clock)
+    if engine == "torch":
+        rejected = "as requested"
+    else:
+        outcome = _try_openvino(networks, tile, torch_s, clock)
+        if isinstance(outcome, EngineChoice):
+            return outcome
+        rejected = outcome
+    chosen, layout = _try_layout(networks, tile, torch_s, clock)
+    return EngineChoice(networks=chosen, reason=f"torch{layout} ({rejected})")
 
 
 def _try_openvino(
     networks: Sequence[nn.Module],
     tile: torch.Tensor,
-    seconds: float,
+    torch_s: float,
     clock: Callable[[], float],
-) -> Choice | str:
-    """Converted networks, or why it is not them.
+) -> EngineChoice | str:
+    """Converted networks, or the reason against them.
 
     Args:
         networks, tile, clock: as for ``choose_engine``.
-        seconds: of a call of the first network by torch.
+        torch_s: seconds of a call of the first network by torch.
     """
     if not is_installed():
         return "openvino is not installed"
     try:
         converted = [OpenvinoNetwork(network, tile) for network in networks]
-        theirs = _time(converted[0], tile, clock)
-        differs = _compare(networks, converted, tile)
+        openvino_s = _time(converted[0], tile, clock)
+        difference = _describe_difference(networks, converted, tile)
     except RuntimeError as error:
-        return f"openvino cannot compute this network ({str(error).strip().splitlines()[-1]})"
-    said = f"{theirs:.3g} s a tile, torch {seconds:.3g} s"
-    if differs or not is_faster(theirs, seconds):
-        return differs or f"openvino is not faster ({said})"
-    return Choice(networks=tuple(converted), reason=f"openvino: {said}, and the same logits but for rounding")
+        return f"openvino cannot compute this network: {str(error).strip().splitlines()[-1]}"
+    times = f"{openvino_s:.3g} s per tile, torch {torch_s:.3g} s"
+    if difference or not is_faster(openvino_s, torch_s):
+        return difference or f"openvino is not faster: {times}"
+    return EngineChoice(networks=tuple(converted), reason=f"openvino ({times}; equal logits up to rounding)")
 
 
-def _compare(networks: Sequence[nn.Module], converted: Sequence[nn.Module], tile: torch.Tensor) -> str:
-    """Why converted networks cannot take the place of their originals; empty where they can."""
-    for network, other in zip(networks, converted, strict=True):
-        wanted = _call(network, tile)
-        found = _call(other, tile)
-        difference = float((found - wanted).abs().max() / (wanted.max() - wanted.min()).clamp(min=1e-6))
-        agreeing = (found.argmax(1) == wanted.argmax(1)).float().mean(), ((found > 0) == (wanted > 0)).float().mean()
-        same = float(min(agreeing))  # of classes and of regions
-        if not (difference <= LARGEST_DIFFERENCE and same >= AGREEMENT):
+def _describe_difference(networks: Sequence[nn.Module], converted: Sequence[nn.Module], tile: torch.Tensor) -> str:
+    """How converted networks differ from their originals; empty if by rounding only."""
+    for network, conversion in zip(networks, converted, strict=True):
+        expected = _call(network, tile)
+        logits = _call(conversion, tile)
+        difference = float((logits - expected).abs().max() / (expected.max() - expected.min()).clamp(min=1e-6))
+        same_class = (logits.argmax(1) == expected.argmax(1)).float().mean()
+        same_region = ((logits > 0) == (expected > 0)).float().mean()
+        agreement = float(min(same_class, same_region))
+        if not (difference <= MAX_DIFFERENCE and agreement >= MIN_AGREEMENT):
             return (
-                f"openvino gives other logits: up to {difference:.2g} of their range apart, and {100 * same:.3f} % of "
-                f"the voxels decided alike"
+                f"openvino's logits differ by up to {difference:.2g} of their range, and {100 * agreement:.3f} % of "
+                f"the voxels get the same class"
             )
     return ""
 
 
 def _try_layout(
-    networks: Sequence[nn.Module], tile: torch.Tensor, seconds: float, clock: Callable[[], float]
+    networks: Sequence[nn.Module], tile: torch.Tensor, torch_s: float, clock: Callable[[], float]
 ) -> tuple[tuple[nn.Module, ...], str]:
     """Channels last in memory, then half the threads; each where it is faster."""
-    chosen, how = tuple(networks), ""
+    chosen, description = tuple(networks), ""
     layout = torch.channels_last if tile.ndim == 4 else torch.channels_last_3d
-    other = _ChannelsLast(networks[0], layout)
-    theirs = _time(other, tile, clock)
-    if is_faster(theirs, seconds):
-        chosen, how, seconds = tuple(_ChannelsLast(network, layout) for network in networks), ", channels last", theirs
+    trial = _ChannelsLast(networks[0], layout)
+    trial_s = _time(trial, tile, clock)
+    if is_faster(trial_s, torch_s):
+        chosen = tuple(_ChannelsLast(network, layout) for network in networks)
+        description, torch_s = ", channels last", trial_s
     else:
         networks[0].to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     threads = torch.get_num_threads()
-    if threads >= 4:  # two logical cores may share one that computes
+    if threads >= 4:  # two logical cores may share one arithmetic unit
         torch.set_num_threads(threads // 2)
-        if is_faster(_time(chosen[0], tile, clock), seconds):
-            return chosen, f"{how}, {threads // 2} threads"
+        if is_faster(_time(chosen[0], tile, clock), torch_s):
+            return chosen, f"{description}, {threads // 2} threads"
         torch.set_num_threads(threads)
-    return chosen, how
+    return chosen, description
 
 
 def _time(network: nn.Module, tile: torch.Tensor, clock: Callable[[], float]) -> float:
@@ -146,7 +183,7 @@ def _call(network: nn.Module, tile: torch.Tensor) -> torch.Tensor:
 
 
 class _ChannelsLast(nn.Module):
-    """A network whose weights and inputs hold the channels of a voxel side by side."""
+    """A network whose weights and inputs store the channels of a voxel side by side."""
 
     def __init__(self, network: nn.Module, layout: torch.memory_format) -> None:
         super().__init__()

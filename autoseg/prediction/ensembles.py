@@ -1,4 +1,4 @@
-"""Models whose probabilities are averaged, and what becomes of their mean: a calibrated, finished mask."""
+"""Ensembles: several models' probabilities averaged, then calibrated and post-processed."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from autoseg.model import Model, have_same_channels, load_model
 from autoseg.preprocessing import LogitRestorer
 
 BEST_RECORD = "best.json"
-SLAB = 16  # rows that are averaged at once
+SLAB = 16  # rows averaged at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """One model, or several, with what is done to their mask.
+    """One model or several, with the post-processing of their mask.
 
     Attributes:
-        name: for people, ``<dataset>/<configuration>`` or ``<dataset>/best``.
-        members: models; they agree on channels and outputs.
-        postprocessing: label or region -> what is done to its mask.
-        temperature: of the mean probabilities.
+        name: for messages, ``<dataset>/<configuration>`` or ``<dataset>/best``.
+        members: models with the same channels and outputs.
+        postprocessing: label or region -> its setting.
+        temperature: by which the logits of the mean probabilities are divided.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Ensemble:
 
     @classmethod
     def of(cls, model: Model) -> Self:
-        """A single model, whose mask stays as it is."""
+        """A single model without post-processing."""
         return cls(name=model.name, members=(model,))
 
     @property
@@ -52,7 +52,7 @@ class Ensemble:
 
     @property
     def needs_probabilities(self) -> bool:
-        """Whether the mask is made from probabilities; that of a model by itself is made from logits."""
+        """Whether the mask is made from probabilities; a single model's is made from its logits."""
         return len(self.members) > 1 or bool(self.postprocessing)
 
 
@@ -61,8 +61,8 @@ def load_ensemble(folder: Path, folds: Sequence[str] | None, device: torch.devic
 
     Args:
         folder: ``autoseg_results/<dataset>/<configuration>``, or one that holds ``best.json``.
-        folds: of every member; None for all that are trained.
-        device: where networks are computed.
+        folds: of every member; None for all trained ones.
+        device: of the networks.
 
     Raises:
         ModelError: as ``load_model``; or members are missing, or differ in channels or labels.
@@ -73,7 +73,7 @@ def load_ensemble(folder: Path, folds: Sequence[str] | None, device: torch.devic
     best = read_record(BestModel, folder / BEST_RECORD, advice=again)
     missing = [name for name in best.members if not (folder / name).is_dir()]
     if missing or not best.members:
-        raise ModelError(f"{folder} holds no model '{(missing or ['?'])[0]}', a member of the best; {again}")
+        raise ModelError(f"{folder} lacks the model '{(missing or ['?'])[0]}', a member of the ensemble; {again}")
     members = tuple(
         replace(load_model(folder / name, folds, device), name=f"{best.dataset}/{name}") for name in best.members
     )
@@ -82,7 +82,9 @@ def load_ensemble(folder: Path, folds: Sequence[str] | None, device: torch.devic
             raise ModelError(f"members of {folder} differ in channels, labels or regions; {again}")
     unknown = [name for name in best.postprocessing if name not in members[0].plan.outputs.names]
     if unknown:
-        raise ModelError(f"{folder / BEST_RECORD} finishes '{unknown[0]}', which is no label of its model; {again}")
+        raise ModelError(
+            f"{folder / BEST_RECORD} post-processes '{unknown[0]}', which is not a label of its model; {again}"
+        )
     return Ensemble(
         name=f"{best.dataset}/best",
         members=members,
@@ -92,51 +94,56 @@ def load_ensemble(folder: Path, folds: Sequence[str] | None, device: torch.devic
 
 
 class EnsembleAverager:
-    """Takes what each member makes of a scan, one after the other, and gives the mask.
+    """Running mean of the members' probabilities of one scan, and the mask that follows from it.
 
     No more than two members' probabilities are in memory at once.
 
     Args:
-        ensemble: whose members come.
+        ensemble: its members are added in any order.
         grid: of the scan.
-        keep: give the probabilities, too.
+        keep_probabilities: return them beside the mask.
 
     Attributes:
-        voices: (Z,Y,X) bool each, the foreground of the masks of single networks, if they are heard.
+        network_masks: (Z,Y,X) bool each, the foreground that each single network predicts, as far as they were added.
     """
 
-    def __init__(self, ensemble: Ensemble, grid: Grid, *, keep: bool) -> None:
-        self.ensemble, self.grid, self.keep = ensemble, grid, keep
+    def __init__(self, ensemble: Ensemble, grid: Grid, *, keep_probabilities: bool) -> None:
+        self.ensemble, self.grid, self.keep_probabilities = ensemble, grid, keep_probabilities
         self.mask: Label | None = None
         self.mean: np.ndarray | None = None
         self.count = 0
-        self.voices: list[np.ndarray] = []
+        self.network_masks: list[np.ndarray] = []
 
-    def hear(self, restorer: LogitRestorer) -> None:
-        """A single network's logits, all rows given: the foreground of its own mask is kept in ``voices``."""
-        self.voices.append(restorer.finish().voxels > 0)
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether a member's probabilities are used beside its mask."""
+        return self.keep_probabilities or self.ensemble.needs_probabilities
+
+    def add_single_network(self, restorer: LogitRestorer) -> None:
+        """Add the foreground of one network's own mask to ``network_masks``; ``restorer`` has all its rows."""
+        self.network_masks.append(restorer.finish().voxels > 0)
 
     def add(self, restorer: LogitRestorer) -> None:
-        """A member's logits, all rows given; it has probabilities if those are needed or kept."""
+        """Add a member; ``restorer`` has all its rows, and its probabilities if ``needs_probabilities``."""
         self.count += 1
-        mask, shares = restorer.finish(), restorer.probabilities
+        mask, probabilities = restorer.finish(), restorer.probabilities
         restorer.probabilities = None
         if not self.ensemble.needs_probabilities:
             self.mask = mask
-        if self.mean is None or shares is None:
-            self.mean = shares
+        if self.mean is None or probabilities is None:
+            self.mean = probabilities
             return
         for start in range(0, self.grid.shape[0], SLAB):
             rows = (slice(None), slice(start, start + SLAB))
             mean = self.mean[rows].astype(np.float32)
-            mean += (shares[rows] - mean) / self.count
+            mean += (probabilities[rows] - mean) / self.count
             self.mean[rows] = mean
 
     def finish(self) -> tuple[Label, np.ndarray | None]:
         """The mask on the scan's own grid, and (K,Z,Y,X) float16 calibrated probabilities if they are kept."""
-        assert self.count == len(self.ensemble.members)  # whoever gives members gives all of them
-        mask = self.mask or self._finish_mask()
-        if not self.keep or self.mean is None:
+        assert self.count == len(self.ensemble.members)  # all members have been added
+        mask = self.mask or self._postprocessed_mask()
+        if not self.keep_probabilities or self.mean is None:
             return mask, None
         if self.ensemble.temperature != 1:
             for start in range(0, self.grid.shape[0], SLAB):
@@ -144,8 +151,8 @@ class EnsembleAverager:
                 self.mean[rows] = self._temper(self.mean[rows])
         return mask, self.mean
 
-    def _finish_mask(self) -> Label:
-        assert self.mean is not None  # without probabilities the mask is the member's own
+    def _postprocessed_mask(self) -> Label:
+        assert self.mean is not None  # without probabilities the mask is the single member's
         outputs = self.ensemble.plan.outputs
         boxed = BoxedProbabilities.of(self.mean, overlap=outputs.overlap)
         voxels = np.zeros(self.grid.shape, np.uint8 if max(outputs.values) < 256 else np.int16)
@@ -158,5 +165,5 @@ class EnsembleAverager:
             )
         return Label(voxels=voxels, grid=self.grid)
 
-    def _temper(self, shares: np.ndarray) -> np.ndarray:
-        return temper(shares, self.ensemble.temperature, overlap=self.ensemble.plan.outputs.overlap)
+    def _temper(self, probabilities: np.ndarray) -> np.ndarray:
+        return temper(probabilities, self.ensemble.temperature, overlap=self.ensemble.plan.outputs.overlap)

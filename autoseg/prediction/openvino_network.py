@@ -1,4 +1,4 @@
-"""A trained network as OpenVINO computes it on a CPU; the only file that knows OpenVINO."""
+"""OpenVINO on a CPU; the only file that imports it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def is_installed() -> bool:
 
 
 class OpenvinoNetwork(nn.Module):
-    """The finest logits of a network, computed by OpenVINO in float32; under the contract of a network.
+    """A network whose finest logits OpenVINO computes in float32; called like the original.
 
-    It is converted by OpenVINO's front end itself: its ``convert_model`` would report the use of it over the internet.
+    It is converted by OpenVINO's front end directly, because ``convert_model`` sends telemetry over the internet.
 
     Args:
         network: in evaluation mode, on the CPU.
-        example: (1,C,*tile) float32; its axes but for the first are those of every later input.
+        example: (1,C,*tile) float32; later inputs differ in the first axis only.
 
     Raises:
-        RuntimeError: OpenVINO cannot compute a layer of it.
+        RuntimeError: OpenVINO does not support one of its layers.
     """
 
     def __init__(self, network: nn.Module, example: torch.Tensor) -> None:
@@ -33,16 +33,16 @@ class OpenvinoNetwork(nn.Module):
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of shapes that are taken as fixed, which they are
+            warnings.simplefilter("ignore")  # shapes become constants, as intended
             traced = torch.jit.trace(_Finest(network), example, check_trace=False)
         frontend = FrontEndManager().load_by_framework("pytorch")
-        # With weights of its own, the graph outlives everything that it was made from, in whatever order that goes.
+        # With its own copy of the weights the graph outlives the trace, in any order of deletion.
         decoder = TorchScriptPythonDecoder(traced, shared_memory=False)
         try:
             self.graph = frontend.convert(frontend.load(decoder))
-        except OpConversionFailure as error:  # which is no RuntimeError
+        except OpConversionFailure as error:  # not a RuntimeError
             raise RuntimeError(str(error)) from error
-        self.compiled: dict[tuple[int, ...], object] = {}  # by shape: fixed shapes are faster than open ones
+        self.compiled: dict[tuple[int, ...], object] = {}  # by shape: fixed shapes are faster than dynamic ones
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """(B,C,*tile) float32 on the CPU -> a list of one, (B,K,*tile) float32."""
@@ -57,7 +57,7 @@ class OpenvinoNetwork(nn.Module):
 
         self.graph.reshape(list(shape))
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # half types would change results beyond rounding
+            "INFERENCE_PRECISION_HINT": "f32",  # half precision would change results beyond rounding
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }

@@ -1,4 +1,4 @@
-"""What made a mask, beside the masks: one small file per mask, so that several commands can share a folder."""
+"""Files of each predicted case, and the record of what made its mask, so that several commands can share a folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OVERLAYS = "overlays"
 
 
 class MaskRecord(Record):
-    """What made a mask, so that a second run continues.
+    """Origin of a mask, so that the same command resumes.
 
     Attributes:
         model: key of the model's weights and plan, and of tiles and mirroring.
@@ -31,24 +31,24 @@ class MaskRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskPlace:
-    """Where a case's mask, its probabilities, its record, its lesions, its picture and its doubts lie."""
+class CaseFiles:
+    """Paths of a case's mask, probabilities, record, lesions, picture and review."""
 
     mask: Path
     probabilities: Path
     record: Path
     lesions: Path
     overlay: Path
-    doubt: Path
+    review: Path
 
     @classmethod
-    def of(cls, output: Path, case: Case) -> MaskPlace:
-        """In an output folder; the mask has the scan's own file ending."""
+    def of(cls, output: Path, case: Case) -> CaseFiles:
+        """In an output folder; the mask gets the scan's own file ending."""
         ending = file_ending(case.channels[0].path) or ".nii.gz"
         return cls.of_mask(output / f"{case.id}{'.nii.gz' if ending == '.nii' else ending}")
 
     @classmethod
-    def of_mask(cls, mask: Path) -> MaskPlace:
+    def of_mask(cls, mask: Path) -> CaseFiles:
         """Beside a mask."""
         output, name = mask.parent, strip_ending(mask)
         return cls(
@@ -57,43 +57,43 @@ class MaskPlace:
             record=output / RECORDS / f"{mask.name}.json",
             lesions=output / RECORDS / f"{mask.name}.lesions.json",
             overlay=output / OVERLAYS / f"{name}.png",
-            doubt=output / RECORDS / f"{mask.name}.doubt.json",
+            review=output / RECORDS / f"{mask.name}.doubt.json",
         )
 
-    def read(self) -> MaskRecord | None:
-        """The record, or None without one that can be read."""
+    def read_record(self) -> MaskRecord | None:
+        """The mask's record; None if it is missing or unreadable."""
         try:
             return read_record(MaskRecord, self.record, advice="")
         except PlanError:
             return None
 
-    def is_made(self, record: MaskRecord, *, probabilities: bool, report: bool, doubt: bool) -> bool:
-        """Whether everything is there and was made as this record says."""
-        wanted = [self.mask]
-        wanted += [self.probabilities] if probabilities else []
-        wanted += [self.lesions, self.overlay] if report else []
-        wanted += [self.doubt] if doubt else []
-        return all(path.exists() for path in wanted) and self.read() == record
+    def are_complete(self, record: MaskRecord, *, probabilities: bool, report: bool, review: bool) -> bool:
+        """Whether all requested files exist and were made as the record says."""
+        requested = [self.mask]
+        requested += [self.probabilities] if probabilities else []
+        requested += [self.lesions, self.overlay] if report else []
+        requested += [self.review] if review else []
+        return all(path.exists() for path in requested) and self.read_record() == record
 
-    def clear(self) -> None:
-        """Before a mask is made anew: what is killed before its end must not look like the former one.
+    def remove_all_but_mask(self) -> None:
+        """Remove what belongs to the previous mask: a killed run must not leave it beside a new one.
 
         Raises:
             StorageError: the disk refuses.
         """
         try:
-            for path in (self.record, self.probabilities, self.lesions, self.overlay, self.doubt):
+            for path in (self.record, self.probabilities, self.lesions, self.overlay, self.review):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(explain_write_error(path, error)) from error
 
-    def close(self, record: MaskRecord) -> None:
-        """After the mask is written."""
+    def write_record(self, record: MaskRecord) -> None:
+        """Declare the mask complete; the last file to be written."""
         write_record(self.record, record)
 
 
 def ensemble_key(ensemble: Ensemble, folder: Path) -> str:
-    """A hash of all members' keys, and of what is done to their mask; of a model by itself its own key."""
+    """Hash of all members' keys, post-processing and temperature; for a single model its own key."""
     if not (folder / BEST_RECORD).exists():
         return model_key(ensemble.members[0], folder)
     keys = [model_key(member, folder / member.name.rpartition("/")[2]) for member in ensemble.members]
@@ -101,7 +101,7 @@ def ensemble_key(ensemble: Ensemble, folder: Path) -> str:
 
 
 def model_key(model: Model, folder: Path) -> str:
-    """A hash of the plan, the weights' sizes and times, and the tiles; of a cascade, also of its source's."""
+    """Hash of the plan, the weights' sizes and times, and the tiles; for a cascade also of its source's."""
     weights = [fold_folder(folder, fold) / WEIGHTS for fold in model.folds]
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
     own = (model.plan, model.folds, stats, model.configuration.tiling)

@@ -1,4 +1,4 @@
-"""``autoseg_predict --doubt``: which masks a person should look at, from how much the networks' own masks differ."""
+"""``autoseg_predict --doubt``: list the masks that need a review, by the disagreement of the networks' own masks."""
 
 from __future__ import annotations
 
@@ -13,70 +13,69 @@ from autoseg.core.geometry import bounding_box, box_slices
 from autoseg.core.records import CaseDoubt, Doubts, Label, Outputs
 from autoseg.core.store import read_record, write_record
 from autoseg.evaluation.review import doubt_case, rank_doubts
-from autoseg.prediction.records import RECORDS, MaskPlace, MaskRecord
+from autoseg.prediction.records import RECORDS, CaseFiles, MaskRecord
 
 log = logging.getLogger(__name__)
 
-LIST = "doubts.json"
-TOLD = 5  # in the log
+REVIEW_LIST = "doubts.json"
+MAX_LOGGED = 5
 
 
-def write_doubt(
-    place: MaskPlace,
+def write_case_review(
+    files: CaseFiles,
     case_id: str,
     mask: Label,
     probabilities: np.ndarray,
-    voices: Sequence[np.ndarray],
+    network_masks: Sequence[np.ndarray],
     outputs: Outputs,
-    made: MaskRecord,
+    record: MaskRecord,
 ) -> None:
-    """Write what is doubtful about a mask.
+    """Write what is uncertain about a mask.
 
     Args:
-        place: of the case's files.
+        files: of the case.
         case_id: the case.
-        mask: finished.
+        mask: (Z,Y,X) post-processed.
         probabilities: (K,Z,Y,X) float16 on the mask's grid.
-        voices: (Z,Y,X) bool each, the foreground of the mask that each network gives by itself.
+        network_masks: (Z,Y,X) bool each, the foreground that each network predicts alone.
         outputs: of the plan.
-        made: the mask's record.
+        record: of the mask.
     """
     boxed = BoxedProbabilities.of(probabilities, overlap=outputs.overlap)
-    there = np.logical_or.reduce([mask.voxels > 0, *voices])
-    box = join_boxes([boxed.box, *([bounding_box(there)] if there.any() else [])], there.shape)
-    shares, inside = boxed.within(box), box_slices(box)
+    foreground = np.logical_or.reduce([mask.voxels > 0, *network_masks])
+    box = join_boxes([boxed.box, *([bounding_box(foreground)] if foreground.any() else [])], foreground.shape)
+    inside, cropped = box_slices(box), boxed.within(box)
     doubt = doubt_case(
         case_id,
-        shares.max(axis=0) if outputs.overlap else 1 - shares[0],
+        cropped.max(axis=0) if outputs.overlap else 1 - cropped[0],
         mask.voxels[inside] > 0,
-        [voice[inside] for voice in voices],
+        [network_mask[inside] for network_mask in network_masks],
         grid=mask.grid,
         box=box,
     )
-    write_record(place.doubt, CaseDoubt(model=made.model, networks=len(voices), doubt=doubt))
+    write_record(files.review, CaseDoubt(model=record.model, networks=len(network_masks), doubt=doubt))
 
 
-def write_doubts(output: Path, masks: Sequence[Path], failed: Collection[str]) -> None:
-    """Write the list of cases worth a look, from all that the model of these masks has in the folder.
+def write_review_list(output: Path, masks: Sequence[Path], failed: Collection[str]) -> None:
+    """Write the list of cases for review, from all cases that the model of these masks has in the folder.
 
     Other commands may have made some of them (``--part``).
 
     Args:
         output: the folder of the masks.
-        masks: that are there.
-        failed: cases to leave out, whatever is left of an earlier run.
+        masks: the finished ones.
+        failed: cases to skip, even if files of an earlier run remain.
 
     Raises:
         PlanError: a record is damaged.
     """
-    again = "delete it and run the same command again"
-    found = {
-        path: read_record(CaseDoubt, path, advice=again) for path in sorted((output / RECORDS).glob("*.doubt.json"))
-    }
-    own = {found[path].model for mask in masks if (path := MaskPlace.of_mask(mask).doubt) in found}
-    doubts = [case.doubt for case in found.values() if case.model in own and case.doubt.case not in failed]
+    advice = "delete it and run the same command again"
+    paths = sorted((output / RECORDS).glob("*.doubt.json"))
+    reviews = {path: read_record(CaseDoubt, path, advice=advice) for path in paths}
+    models = {reviews[path].model for mask in masks if (path := CaseFiles.of_mask(mask).review) in reviews}
+    doubts = [case.doubt for case in reviews.values() if case.model in models and case.doubt.case not in failed]
     ranked = rank_doubts(doubts)
-    write_record(output / LIST, Doubts(cases=len(doubts), doubts=ranked))
-    log.info("%d of %d cases are worth a look; %s says why", len(ranked), len(doubts), output / LIST)
-    for doubt in ranked[:TOLD]:
+    write_record(output / REVIEW_LIST, Doubts(cases=len(doubts), doubts=ranked))
+    log.info("%d of %d cases for review; see %s", len(ranked), len(doubts), output / REVIEW_LIST)
+    for doubt in ranked[:MAX_LOGGED]:
         log.info("%s: %s", doubt.case, doubt.reason)

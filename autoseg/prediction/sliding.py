@@ -12,13 +12,13 @@ import torch
 
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import TilingSettings
-from autoseg.prediction.memory import choose_place, free_bytes, images_per_call, window_bytes
+from autoseg.prediction.memory import choose_sum_device, free_bytes, images_per_call, window_bytes
 from autoseg.prediction.tiles import gaussian_weight, is_featureless, mirror_combinations, tile_starts
 
 Network = Callable[[torch.Tensor], list[torch.Tensor]]
 Start = tuple[int, int, int]
 
-ROWS = 16  # that are given at once
+ROWS = 16  # yielded at once
 
 
 def predict_logits(
@@ -61,9 +61,9 @@ def predict_rows(
     background: Sequence[float] | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[np.ndarray]:
-    """Mean logits over folds, flips and tiles, given as soon as no later tile can change them.
+    """Mean logits over folds, flips and tiles, each row yielded as soon as no later tile can change it.
 
-    Sums are kept for the rows that tiles at one height cover, so memory grows with classes times these rows, not
+    Sums are kept only for the rows that tiles of one level cover, so memory grows with classes times these rows, not
     with classes times the volume.
 
     A tile of two axes slides within slices of the first axis. A volume smaller than the tile is padded with zeros,
@@ -76,23 +76,23 @@ def predict_rows(
         image: (C,Z,Y,X) float, preprocessed.
         tiling: tile size, step, Gaussian width and mirror axes.
         outputs: channels K of the networks' logits.
-        precision: of the networks' arithmetic; sums are float32.
-        background: K logits. Tiles that hold nothing of the head are then left out, and voxels that no other tile
-            covers get these. No voxel of the head, nor one beside it, is touched by that. None leaves no tile out.
-        progress: called with (tiles done, tiles, what).
+        precision: of the networks; sums are float32.
+        background: K logits. Tiles without any of the head are skipped, and voxels that no other tile covers get
+            these logits; the head and the voxels beside it are not affected. None: no tile is skipped.
+        progress: called with (tiles done, tiles, "tiles").
 
     Yields:
         (K,n,Y,X) float32 on the CPU, the next n rows of the first axis.
 
     Raises:
-        MemoryShortageError: the sums fit nowhere.
+        MemoryShortageError: the sums fit neither on the device nor on the CPU.
     """
     frame = _Frame.around(image, tiling)
-    levels = [frame.choose(image, level, leave_out=background is not None) for level in frame.levels]
+    levels = [frame.select(image, level, skip_constant=background is not None) for level in frame.levels]
     total, done = sum(len(level.starts) for level in levels), 0
     calls = _Calls(networks, tiling.mirror_axes, device, precision, (len(image), *tiling.tile_size))
     window = _Window(outputs, frame, len(image), device, calls.image_bytes, background)
-    voxels = torch.from_numpy(frame.pad(image)).to(window.place)
+    voxels = torch.from_numpy(frame.pad(image)).to(window.device)
     for level in levels:
         window.move_to(level.first)
         remaining = level.starts
@@ -103,11 +103,11 @@ def predict_rows(
             window.add(group, logits.unsqueeze(2) if frame.flat else logits)
             done += len(group)
             progress(done, total, "tiles")
-        yield from window.take(level.stop)
+        yield from window.pop_rows(level.stop)
 
 
 def middle_tile(image: np.ndarray, tiling: TilingSettings) -> np.ndarray:
-    """(C,*tile) float32, the tile in the middle of an image, as a network sees it."""
+    """The tile in the middle of an image, (C,*tile) float32, as the network gets it."""
     frame = _Frame.around(image, tiling)
     start = [(p - t) // 2 for p, t in zip(frame.padded, frame.tile, strict=True)]
     tile = np.ascontiguousarray(frame.pad(image)[(slice(None), *frame.box(start))])
@@ -115,11 +115,11 @@ def middle_tile(image: np.ndarray, tiling: TilingSettings) -> np.ndarray:
 
 
 def count_calls(shape: Sequence[int], tiling: TilingSettings, *, networks: int) -> int:
-    """How many tiles go through a network for one case, mirror images and folds included.
+    """Forward passes of one tile that a case needs, mirror images and folds included.
 
     Args:
         shape: (Z,Y,X) of the preprocessed image.
-        networks: folds.
+        networks: how many are averaged.
     """
     frame = _Frame.around(np.broadcast_to(np.float32(0), (1, *shape)), tiling)
     tiles = sum(len(level.starts) for level in frame.levels)
@@ -128,7 +128,7 @@ def count_calls(shape: Sequence[int], tiling: TilingSettings, *, networks: int) 
 
 @dataclass(frozen=True, kw_only=True)
 class _Level:
-    """Tiles at one height (or slices, for tiles of two axes): after them, the rows below ``stop`` are final."""
+    """Tiles of one height (or slices, for tiles of two axes); after them the rows below ``stop`` are final."""
 
     first: int
     stop: int
@@ -137,7 +137,7 @@ class _Level:
 
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """Where tiles lie in the padded volume, and the image in that."""
+    """Positions of the tiles in the padded volume, and of the image in it."""
 
     flat: bool
     tile: Start
@@ -176,20 +176,20 @@ class _Frame:
         width = [(s.start, p - s.stop) for s, p in zip(self.inside, self.padded, strict=True)]
         return np.pad(np.asarray(image, np.float32), [(0, 0), *width])
 
-    def choose(self, image: np.ndarray, level: _Level, *, leave_out: bool) -> _Level:
-        """The level without tiles that hold nothing of the head; padding is no part of the image."""
-        if not leave_out:
+    def select(self, image: np.ndarray, level: _Level, *, skip_constant: bool) -> _Level:
+        """The level without its tiles that show none of the head; padding does not count."""
+        if not skip_constant:
             return level
         offsets = [s.start for s in self.inside]
-        kept = [
+        starts = [
             start
             for start in level.starts
             if not is_featureless(image, [s - o for s, o in zip(start, offsets, strict=True)], self.tile)
         ]
-        return _Level(first=level.first, stop=level.stop, starts=kept)
+        return _Level(first=level.first, stop=level.stop, starts=starts)
 
     def box(self, start: Sequence[int], *, first: int = 0) -> tuple[slice, ...]:
-        """A tile's voxels, in the volume or in a window that begins with row ``first``."""
+        """A tile's voxels in the volume, or in a window that begins with row ``first``."""
         z, y, x = start
         corner = (z - first, y, x)
         return tuple(slice(s, s + t) for s, t in zip(corner, self.tile, strict=True))
@@ -211,55 +211,55 @@ class _Window:
         shape = (frame.height, *frame.padded[1:])
         needed = window_bytes(outputs, inputs, shape, frame.padded)
         free = {kind.type: free_bytes(kind) for kind in (torch.device("cpu"), device)}
-        self.place = choose_place(needed, device, free, reserve=reserve)
-        self.total = torch.zeros((outputs, *shape), device=self.place)
-        self.counted = torch.zeros(shape, device=self.place)
-        self.weight = torch.from_numpy(gaussian_weight(frame.tile, frame.sigma).copy()).to(self.place)
+        self.device = choose_sum_device(needed, device, free, reserve=reserve)
+        self.total = torch.zeros((outputs, *shape), device=self.device)
+        self.weights = torch.zeros(shape, device=self.device)
+        self.weight = torch.from_numpy(gaussian_weight(frame.tile, frame.sigma).copy()).to(self.device)
         self.first = 0
 
     @torch.inference_mode()
     def move_to(self, first: int) -> None:
-        """Let the window begin with a later row; rows above have been taken."""
-        by = first - self.first
+        """Let the window begin with a later row; the rows above it have been yielded."""
+        shift = first - self.first
         self.first = first
-        if by:
-            for sums in (*self.total, self.counted):  # one by one: no second copy of all
-                kept = sums[by:].clone()
-                sums[: len(kept)] = kept
-                sums[len(kept) :] = 0
+        if shift:
+            for sums in (*self.total, self.weights):  # one by one: no second copy of all
+                remaining = sums[shift:].clone()
+                sums[: len(remaining)] = remaining
+                sums[len(remaining) :] = 0
 
     @torch.inference_mode()
     def add(self, starts: Sequence[Start], logits: torch.Tensor) -> None:
-        """Weighted logits (B,K,*tile) of tiles at these places."""
-        for start, tile_logits in zip(starts, logits.to(self.place), strict=True):
+        """Add the weighted logits (B,K,*tile) of tiles at these positions."""
+        for start, tile_logits in zip(starts, logits.to(self.device), strict=True):
             box = self.frame.box(start, first=self.first)
-            self.total[(slice(None), *box)].addcmul_(tile_logits, self.weight)  # without a product in between
-            self.counted[box] += self.weight
+            self.total[(slice(None), *box)].addcmul_(tile_logits, self.weight)  # no temporary product
+            self.weights[box] += self.weight
 
     @torch.inference_mode()
-    def take(self, stop: int) -> Iterator[np.ndarray]:
-        """The means of the rows up to ``stop``, a few at a time, without the padding."""
+    def pop_rows(self, stop: int) -> Iterator[np.ndarray]:
+        """Mean logits of the rows up to ``stop``, a few at a time, without the padding."""
         rows, *plane = self.frame.inside
         first, last = max(self.first, rows.start), min(stop, rows.stop)
         for begin in range(first, last, ROWS):
             box = (slice(begin - self.first, min(begin + ROWS, last) - self.first), *plane)
-            total, counted = self.total[(slice(None), *box)], self.counted[box]
+            total, weights = self.total[(slice(None), *box)], self.weights[box]
             if self.background is None:
-                yield (total / counted).cpu().numpy()
+                yield (total / weights).cpu().numpy()
                 continue
-            covered = counted > 0
-            mean = total / torch.where(covered, counted, 1)
+            covered = weights > 0
+            mean = total / torch.where(covered, weights, 1)
             for channel, value in zip(mean, self.background, strict=True):
                 channel[~covered] = value
             yield mean.cpu().numpy()
 
 
 class _Calls:
-    """Tiles through all folds and flips, as many at once as helps and memory allows.
+    """Forward passes of tiles through all folds and flips, batched as far as it is faster and fits.
 
     Attributes:
         images: tiles times flips per call.
-        image_bytes: what one of them takes on a GPU; 0 on a CPU, where it is not measured.
+        image_bytes: memory of one of them on a GPU; 0 on a CPU, where it is not measured.
     """
 
     def __init__(
@@ -279,11 +279,11 @@ class _Calls:
 
     @torch.inference_mode()
     def mean_logits(self, tiles: torch.Tensor) -> torch.Tensor:
-        """(B,C,*tile) -> (B,K,*tile) float32, over all folds and flips."""
-        together = max(1, self.images // len(tiles))
+        """Mean over all folds and flips: (B,C,*tile) -> (B,K,*tile) float32."""
+        flips_per_call = max(1, self.images // len(tiles))
         total: torch.Tensor | None = None
-        for begin in range(0, len(self.flips), together):
-            dims = [tuple(axis + 2 for axis in axes) for axes in self.flips[begin : begin + together]]
+        for begin in range(0, len(self.flips), flips_per_call):
+            dims = [tuple(axis + 2 for axis in axes) for axes in self.flips[begin : begin + flips_per_call]]
             batch = [tiles.flip(flipped) if flipped else tiles for flipped in dims]
             inputs = torch.cat(batch) if len(batch) > 1 else batch[0]
             for network in self.networks:
@@ -292,13 +292,13 @@ class _Calls:
                 for flipped, part in zip(dims, outputs.float().split(len(tiles)), strict=True):
                     logits = part.flip(flipped) if flipped else part
                     total = logits if total is None else total + logits
-        assert total is not None  # at least one network and the unflipped tile
+        assert total is not None  # there is at least one network, and the tile without flips
         count = len(self.networks) * len(self.flips)
         return total if count == 1 else total / count
 
     @torch.inference_mode()
     def _measure(self, shape: tuple[int, ...]) -> int:
-        """Bytes that one tile takes on its way through a network on a GPU; in the same way as all others."""
+        """Peak bytes of one tile's forward pass on a GPU, measured in the way all tiles are computed."""
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):

@@ -24,7 +24,7 @@ def trace_outline(mask: np.ndarray) -> list[np.ndarray]:
     if not mask.any():
         return []
     box = bounding_box(mask)
-    inside = mask[box_slices(box)]
+    inside, origin = mask[box_slices(box)], np.array([box[1][0], box[0][0]])
     outside = np.zeros([2 * size + 1 for size in inside.shape], bool)
     outside[1::2, 1::2] = ~inside
     flat = np.ma.masked_array(np.zeros(outside.shape), outside)
@@ -36,7 +36,7 @@ def trace_outline(mask: np.ndarray) -> list[np.ndarray]:
             closed = points[start : stop - 1]  # the last point is the first again
             steps = np.roll(closed, -1, axis=0) - closed
             corners = closed[(steps != np.roll(steps, 1, axis=0)).any(axis=1)]
-            paths.append((corners / 2).astype(int) + (box[1][0], box[0][0]))
+            paths.append((corners / 2).astype(int) + origin)
     return paths
 
 

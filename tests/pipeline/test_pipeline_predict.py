@@ -85,7 +85,7 @@ def test_overlapped_cases_give_what_one_after_the_other_gives(model, alone, scan
             CPU,
             read=read,
             write=lambda case, mask, probabilities: written.update({case.id: (mask, probabilities)}),
-            probabilities=True,
+            keep_probabilities=True,
         )
     )
     assert [outcome.name for outcome in outcomes] == list(written) == [case.id for case in cases]
@@ -183,7 +183,10 @@ def test_what_does_not_fit_is_not_read_ahead(model, alone, scans, monkeypatch):
     grid = 12 * 20 * 16
     finer = 2.0 / np.prod(list(model.configuration.preprocessing.spacing))
     needed = 4 * overlapping.COPIES * 2 * grid * max(1.0, finer)
-    for free, fits in ((needed * 1.01 / overlapping.SHARE, True), (needed * 0.99 / overlapping.SHARE, False)):
+    for free, fits in (
+        (needed * 1.01 / overlapping.MAX_FREE_SHARE, True),
+        (needed * 0.99 / overlapping.MAX_FREE_SHARE, False),
+    ):
         monkeypatch.setattr(overlapping, "free_bytes", lambda device, free=free: free)
         assert overlapping._fits(alone, cases[0]) is fits
     read = lambda case: read_image(case.id, case.channels, model.plan.channels)  # noqa: E731

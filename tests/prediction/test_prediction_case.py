@@ -141,5 +141,5 @@ def test_probabilities_that_do_not_fit_are_refused_before_anything_is_computed(m
     needed = 2 * np.prod(SHAPE) * 2
     monkeypatch.setattr(cases, "free_bytes", lambda device: needed)  # only four fifths of it may be taken
     mask_restorer(model, prepared.placement)
-    with pytest.raises(MemoryShortageError, match="leave --probabilities out"):
+    with pytest.raises(MemoryShortageError, match="omit --probabilities"):
         mask_restorer(model, prepared.placement, probabilities=True)

@@ -1,4 +1,4 @@
-"""How networks are computed: the faster way that gives the same, and a reason for it."""
+"""Engines: the fastest one with equal logits, and the reason for it."""
 
 import importlib.util
 
@@ -55,7 +55,7 @@ def test_nothing_is_tried_where_there_is_little_to_compute():
     network = unet(3)
     choice = choose_engine([network], tile(3), engine="auto", calls=99, clock=Clock())  # an empty clock cannot be read
     assert choice.networks == (network,)
-    assert choice.reason == "torch, as 99 tiles are too few to try others"
+    assert choice.reason == "torch (99 tiles are too few to try other engines)"
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -66,14 +66,14 @@ def test_channels_last_is_taken_where_it_is_faster_and_gives_the_same(dimensions
         choice = choose_engine([network], x[:1], engine="auto", calls=1000, clock=Clock(9, 2, 9, 1))
         assert torch.allclose(choice.networks[0](x)[0], expected, atol=1e-5)
     assert choice.networks[0] is not network
-    assert choice.reason == "torch, channels last: openvino is not installed"
+    assert choice.reason == "torch, channels last (openvino is not installed)"
 
 
 def test_what_is_not_faster_is_not_taken(without_openvino):
     network = unet(3)
     choice = choose_engine([network], tile(3), engine="auto", calls=1000, clock=Clock(9, 2, 9, 1.99))
     assert choice.networks == (network,)
-    assert choice.reason == "torch: openvino is not installed"
+    assert choice.reason == "torch (openvino is not installed)"
 
 
 def test_half_the_threads_are_taken_where_that_is_faster(monkeypatch, without_openvino):
@@ -81,9 +81,9 @@ def test_half_the_threads_are_taken_where_that_is_faster(monkeypatch, without_op
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     faster = choose_engine([unet(3)], tile(3), engine="torch", calls=1000, clock=Clock(2, 2, 2, 2, 1, 1))
-    assert (asked, faster.reason) == ([4], "torch, 4 threads: openvino is not wanted")
+    assert (asked, faster.reason) == ([4], "torch, 4 threads (as requested)")
     slower = choose_engine([unet(3)], tile(3), engine="torch", calls=1000, clock=Clock(2, 2, 2, 2, 3, 3))
-    assert (asked, slower.reason) == ([4, 4, 8], "torch: openvino is not wanted")
+    assert (asked, slower.reason) == ([4, 4, 8], "torch (as requested)")
 
 
 def test_an_engine_that_cannot_be_had_is_an_error(without_openvino):
@@ -91,7 +91,7 @@ def test_an_engine_that_cannot_be_had_is_an_error(without_openvino):
     check_engine("torch", torch.device("cuda"))
     with pytest.raises(UsageError, match=r"pip install autoseg\[openvino\]"):
         check_engine("openvino", CPU)
-    with pytest.raises(UsageError, match="--engine openvino computes on a CPU"):
+    with pytest.raises(UsageError, match="--engine openvino runs on a CPU"):
         check_engine("openvino", torch.device("cuda"))
 
 
@@ -114,7 +114,7 @@ def test_openvino_is_taken_for_every_fold_where_it_is_faster():
     networks, x = [unet(3), unet(3)], tile(3)
     choice = choose_engine(networks, x, engine="openvino", calls=1, clock=Clock(9, 2, 9, 1))
     assert [type(network) for network in choice.networks] == [OpenvinoNetwork] * 2
-    assert choice.reason == "openvino: 1 s a tile, torch 2 s, and the same logits but for rounding"
+    assert choice.reason == "openvino (1 s per tile, torch 2 s; equal logits up to rounding)"
 
 
 @needs_openvino
@@ -122,7 +122,7 @@ def test_openvino_that_is_slower_is_not_taken():
     network = unet(3)
     choice = choose_engine([network], tile(3), engine="openvino", calls=1, clock=Clock(9, 2, 9, 4, 9, 4))
     assert choice.networks == (network,)
-    assert choice.reason == "torch: openvino is not faster (4 s a tile, torch 2 s)"
+    assert choice.reason == "torch (openvino is not faster: 4 s per tile, torch 2 s)"
 
 
 @needs_openvino
@@ -136,7 +136,7 @@ def test_openvino_that_gives_something_else_is_not_taken(monkeypatch):
     monkeypatch.setattr(engines, "OpenvinoNetwork", Wrong)
     choice = choose_engine([network], tile(3), engine="openvino", calls=1, clock=Clock(9, 2, 9, 1, 9, 4))
     assert choice.networks == (network,)
-    assert "openvino gives other logits: up to" in choice.reason
+    assert "openvino's logits differ by up to" in choice.reason
 
 
 @needs_openvino

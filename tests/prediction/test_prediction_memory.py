@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from autoseg.core.errors import MemoryShortageError
-from autoseg.prediction.memory import choose_place, free_bytes, images_per_call, window_bytes
+from autoseg.prediction.memory import choose_sum_device, free_bytes, images_per_call, window_bytes
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -16,14 +16,14 @@ def test_bytes_of_sums_and_image():
 
 def test_sums_lie_on_the_gpu_where_they_fit_beside_a_call():
     free = {"cuda": 1000, "cpu": 5000}
-    assert choose_place(600, GPU, free, reserve=200) == GPU
-    assert choose_place(601, GPU, free, reserve=200) == CPU
-    assert choose_place(600, CPU, free, reserve=0) == CPU
+    assert choose_sum_device(600, GPU, free, reserve=200) == GPU
+    assert choose_sum_device(601, GPU, free, reserve=200) == CPU
+    assert choose_sum_device(600, CPU, free, reserve=0) == CPU
 
 
 def test_too_little_memory_is_said_before_anything_is_computed():
     with pytest.raises(MemoryShortageError, match=r"needs 9.0 GB of memory on the network's grid, and 8.0 GB are free"):
-        choose_place(9 * 10**9, GPU, {"cuda": 10**9, "cpu": 8 * 10**9}, reserve=0)
+        choose_sum_device(9 * 10**9, GPU, {"cuda": 10**9, "cpu": 8 * 10**9}, reserve=0)
 
 
 def test_images_per_call():
