@@ -22,7 +22,7 @@ def test_sums_lie_on_the_gpu_where_they_fit_beside_a_call():
 
 
 def test_too_little_memory_is_said_before_anything_is_computed():
-    with pytest.raises(MemoryShortageError, match=r"needs 9.0 GB of memory on the network's grid, and 8.0 GB are free"):
+    with pytest.raises(MemoryShortageError, match=r"needs 9.0 GB of memory on the network's grid, but 8.0 GB are free"):
         choose_sum_device(9 * 10**9, GPU, {"cuda": 10**9, "cpu": 8 * 10**9}, reserve=0)
 
 
