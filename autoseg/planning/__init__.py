@@ -1,7 +1,7 @@
 """Fingerprint and budget -> plan: every value with its reason, the folds, and a page that explains them. No torch."""
 
 from autoseg.planning.explain import explain_plan
-from autoseg.planning.fitting import relieve
+from autoseg.planning.fitting import reduce_memory
 from autoseg.planning.folds import (
     check_sites,
     describe_rule,
@@ -29,6 +29,6 @@ __all__ = [
     "make_plan",
     "price_step",
     "read_folds_content",
-    "relieve",
+    "reduce_memory",
     "weigh_classes",
 ]

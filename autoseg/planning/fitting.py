@@ -1,8 +1,13 @@
-"""Rule 16: what a training step really needs and, where that is too much, what is given up, in which order.
+"""Rule 16: the memory of a training step and, where the budget does not hold it, the sacrifices in their order.
 
-nnU-Net never asks this: its budget is a number of convolution outputs. Here every configuration, of any network, is
-priced in bytes. One that is too dear gives up, in this order and no more than it must: samples of the batch, filters,
-speed (stages computed twice), samples at once (the batch in parts), and last the patch.
+nnU-Net's budget is a number of convolution outputs. Here every configuration, of any network, is priced in bytes.
+One that is too expensive gives up as little as possible, in this order:
+
+16a. samples of the batch, down to the preset's reference batch;
+16b. filters: fewer filters lose less than a smaller patch does;
+16c. speed: activation checkpointing, which is exact;
+16d. speed again: gradient accumulation, which needs the memory of one part of the batch;
+16e. the patch, last of all: it decides how much of its surroundings the network sees.
 """
 
 from __future__ import annotations
@@ -14,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from autoseg.core.errors import MemoryShortageError
 from autoseg.core.records import Configuration, NetworkSettings
-from autoseg.planning.patch import Fit, Task, explain_network, shorten
+from autoseg.planning.patch import PatchPlan, PatchProblem, explain_network, shorten
 from autoseg.planning.presets import MIN_BATCH, Preset
 from autoseg.planning.pricing import DEVICE_GB, Cost, Price, Step
-from autoseg.planning.spacing import join
+from autoseg.planning.text import join, join_words
 from autoseg.planning.topology import NO_LIMIT, Topology, describe_network, plan_topology
 
 if TYPE_CHECKING:
@@ -26,84 +31,84 @@ if TYPE_CHECKING:
 WIDTHS = (1.0, 0.75, 0.5)  # shares of the preset's filters; narrower networks lose more than a slower step costs
 GFLOP_TOLERANCE = 1.05
 
-
 Describe = Callable[[Topology, int], NetworkSettings]
 
 
-def settle(task: Task, fit: Fit, preset: Preset, *, budget_gb: float, cost: Cost) -> Fit:
-    """What the rules chose, priced, and made cheaper where the budget does not hold it.
+def fit_to_memory(
+    problem: PatchProblem, rules: PatchPlan, preset: Preset, *, budget_gb: float, cost: Cost
+) -> PatchPlan:
+    """Price what the rules chose and, where the budget does not hold it, make it cheaper.
 
     Args:
-        task: what the patch was planned for; its channels are those of the network.
-        fit: what rules 5-8 chose.
-        preset: one with ``keeps_budget`` False (nnU-Net's rules) is priced and left as it is.
+        problem: inputs to patch planning; the channels are those of the network.
+        rules: what rules 5-8 chose.
+        preset: one with ``keeps_budget`` False (nnU-Net's rules) is priced and left unchanged.
         budget_gb: what training may use.
         cost: prices a step.
 
     Raises:
-        MemoryShortageError: not even the cheapest fits.
+        MemoryShortageError: even the cheapest trial exceeds the budget.
     """
 
     def describe(topology: Topology, width: int) -> NetworkSettings:
         return describe_network(preset, topology, width)
 
-    search = _Search(task, preset, budget_gb, cost, describe)
-    planned = _Trial(topology=fit.topology, width=preset.base_features, batch=fit.batch)
-    return search.settle(planned, fit)
+    search = MemoryFit(problem, preset, budget_gb, cost, describe)
+    return search.plan(Trial(topology=rules.topology, width=preset.base_features, batch=rules.batch), rules)
 
 
-def plan_variant(task: Task, fit: Fit, name: str, preset: Preset, *, budget_gb: float, cost: Cost) -> Fit:
-    """Another network for the patch and batch that were chosen, so that the two can be compared; cheaper if it must.
+def plan_variant(
+    problem: PatchProblem, rules: PatchPlan, network_name: str, preset: Preset, *, budget_gb: float, cost: Cost
+) -> PatchPlan:
+    """Plan another network on the patch and batch of the rules, so that the two compare; cheaper where it must be.
 
     Args:
-        task, fit, preset, budget_gb, cost: as for ``settle``.
-        name: in the NETWORKS table.
+        problem, rules, preset, budget_gb, cost: as for ``fit_to_memory``.
+        network_name: in the NETWORKS table.
 
     Raises:
         UsageError: there is no such network, or its package is not installed.
         PlanError: it cannot be built for this patch; the message says why.
-        MemoryShortageError: not even the cheapest fits.
+        MemoryShortageError: even the cheapest trial exceeds the budget.
     """
     from autoseg.networks import fit_settings, network_traits
 
-    traits = network_traits(name)
+    traits = network_traits(network_name)
     encoder_blocks, decoder_blocks = traits.usual_blocks
-    own = replace(preset, network=name, encoder_blocks=encoder_blocks, decoder_blocks=decoder_blocks)
-    axes = len(task.shape)
+    preset = replace(preset, network=network_name, encoder_blocks=encoder_blocks, decoder_blocks=decoder_blocks)
+    axes = len(problem.shape)
     most = NO_LIMIT if traits.most_halvings is None else traits.most_halvings
-    limits = [min(pools, most) for pools in fit.topology.pools]  # more halvings would pad the patch further
 
     def describe(topology: Topology, width: int) -> NetworkSettings:
-        settings = describe_network(own, topology, width)
+        settings = describe_network(preset, topology, width)
         usual = {
             "features": traits.usual_features(settings.features),
             "strides": traits.usual_strides(settings.strides),
         }
         return fit_settings(settings.model_copy(update=usual), dimensions=axes, patch=topology.patch)
 
-    fixed = _fix_topology(describe_network(own, fit.topology, own.base_features), traits, axes)
-    search = _Search(
-        task,
-        own,
+    search = MemoryFit(
+        problem,
+        preset,
         budget_gb,
         cost,
         describe,
-        limits=limits,
-        fixed=fixed,
-        in_parts=not traits.normalises_batch,
+        limits=[min(steps, most) for steps in rules.topology.pooling_steps],  # more would pad the patch further
+        fixed=_fix_topology(describe_network(preset, rules.topology, preset.base_features), traits, axes),
+        accumulates=not traits.normalises_batch,
         checkpoints=traits.supports_checkpointing,
     )
-    planned = _Trial(topology=search.limit(fit.topology), width=own.base_features, batch=fit.batch)
+    trial = Trial(topology=search.limit(rules.topology), width=preset.base_features, batch=rules.batch)
     if preset.step_gflop is not None:
-        planned = search.lighten(planned, preset.step_gflop * GFLOP_TOLERANCE)
-    return search.settle(planned, fit)
+        trial = search.reduce_compute(trial, preset.step_gflop * GFLOP_TOLERANCE)
+    return search.plan(trial, rules)
 
 
-def relieve(configuration: Configuration) -> tuple[Configuration, str] | None:
-    """The same training in less memory, one sacrifice further, and what it is; None where there is none left.
+def reduce_memory(configuration: Configuration) -> tuple[Configuration, str] | None:
+    """The same training in less memory, one step further, and the change in words; None when there is none left.
 
-    Only what leaves the weights and the batches as they are, so that a training under way can go on: first stages
-    that are computed twice, then batches in more parts.
+    Takes the exact sacrifices only (16c, 16d), which leave weights and batches unchanged, so that a training under way
+    can resume: first activation checkpointing, then gradient accumulation in more parts.
     """
     from autoseg.networks import network_traits, normalises_batch
 
@@ -111,24 +116,23 @@ def relieve(configuration: Configuration) -> tuple[Configuration, str] | None:
     traits = network_traits(network.name)
     if traits.supports_checkpointing and not network.options.get("checkpointing", False):
         slower = network.model_copy(update={"options": {**network.options, "checkpointing": True}})
-        return configuration.model_copy(update={"network": slower}), "stages are computed twice (checkpointing)"
-    more = range(training.accumulation + 1, configuration.batch_size + 1)
-    parts = next((n for n in more if configuration.batch_size % n == 0), None)
-    if parts is None or normalises_batch(network, traits):  # which parts would change
+        return configuration.model_copy(update={"network": slower}), "activation checkpointing"
+    parts = _next_parts(configuration.batch_size, training.accumulation)
+    if parts is None or normalises_batch(network, traits):  # whose statistics would change with the parts
         return None
     divided = training.model_copy(update={"accumulation": parts})
-    return configuration.model_copy(update={"training": divided}), f"batches go through in {parts} parts (accumulation)"
+    return configuration.model_copy(update={"training": divided}), f"gradient accumulation in {parts} parts"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Trial:
-    """A way to train.
+class Trial:
+    """One way to train.
 
     Attributes:
         topology: with the patch.
         width: features of the finest stage of a plain U-Net.
         batch: samples per step.
-        checkpointing: stages are computed twice.
+        checkpointing: stages keep their inputs only and are computed again in the backward pass.
         accumulation: parts of a batch.
     """
 
@@ -139,21 +143,21 @@ class _Trial:
     accumulation: int = 1
 
 
-class _Search:
-    """The cheapest sacrifice that fits; every price is asked for once.
+class MemoryFit:
+    """Search for the smallest sacrifice that fits; each trial is priced once.
 
     Args:
-        task, preset, budget_gb, cost: as for ``settle``.
+        problem, preset, budget_gb, cost: as for ``fit_to_memory``.
         describe: topology and width -> settings.
         limits: the most halvings per axis.
-        fixed: the topology of a network that has no other, whatever the patch; its width is no choice either.
-        in_parts: batches may go through in parts; they may not where samples are scaled by all of their batch.
-        checkpoints: stages may be computed twice.
+        fixed: topology of a network that has no other, whatever the patch; its width is fixed as well.
+        accumulates: gradients may be accumulated; they may not where samples are normalised by their batch.
+        checkpoints: the network supports activation checkpointing.
     """
 
     def __init__(
         self,
-        task: Task,
+        problem: PatchProblem,
         preset: Preset,
         budget_gb: float,
         cost: Cost,
@@ -161,123 +165,65 @@ class _Search:
         *,
         limits: list[int] | None = None,
         fixed: Topology | None = None,
-        in_parts: bool = True,
+        accumulates: bool = True,
         checkpoints: bool = True,
     ) -> None:
-        self.task, self.preset, self.budget_gb, self.cost, self.describe = task, preset, budget_gb, cost, describe
-        self.limits, self.fixed, self.in_parts, self.checkpoints = limits, fixed, in_parts, checkpoints
-        self.prices: dict[_Trial, Price] = {}
+        self.problem, self.preset, self.budget_gb, self.cost = problem, preset, budget_gb, cost
+        self.describe, self.limits, self.fixed = describe, limits, fixed
+        self.accumulates, self.checkpoints = accumulates, checkpoints
+        self.least_batch = preset.reference_batch[len(problem.shape) - 2]
+        self.prices: dict[Trial, Price] = {}
 
-    def settle(self, planned: _Trial, fit: Fit) -> Fit:
-        """The planned trial or a cheaper one, as a fit with its reasons."""
-        chosen = planned if not self.preset.keeps_budget or self.fits(planned) else self.cheapen(planned)
+    def plan(self, trial: Trial, rules: PatchPlan) -> PatchPlan:
+        """The trial, or the first cheaper one that the budget holds, as a patch plan with its reasons.
+
+        Raises:
+            MemoryShortageError: there is none.
+        """
+        chosen = self.fit(trial) if self.preset.keeps_budget else trial
         price = self.price(chosen)
         return replace(
-            fit,
+            rules,
             topology=chosen.topology,
             batch=chosen.batch,
             network=self.settings(chosen),
             gflop=price.forward_gflop,
             accumulation=chosen.accumulation,
             predicted_gb=round(price.gigabytes, 2),
-            reasons={**fit.reasons, **self.explain(planned, chosen, fit)},
+            reasons={**rules.reasons, **self.explain(trial, chosen, rules)},
         )
 
-    def settings(self, trial: _Trial) -> NetworkSettings:
-        """The network of a trial."""
-        settings = self.describe(trial.topology, trial.width)
-        if not trial.checkpointing:
-            return settings
-        return settings.model_copy(update={"options": {**settings.options, "checkpointing": True}})
+    def fit(self, planned: Trial) -> Trial:
+        """The first candidate that the budget holds, with as many samples as it then holds."""
+        for trial in self.candidates(planned):
+            batch = self.largest_batch(trial)
+            if batch:
+                return replace(trial, batch=batch)
+        raise MemoryShortageError(
+            f"the cheapest {len(self.problem.shape)}D {self.preset.network} needs about "
+            f"{self.price(trial).gigabytes:.2g} GB to train, but the budget is {self.budget_gb:g} GB; give more memory"
+        )
 
-    def price(self, trial: _Trial) -> Price:
-        """What a step of the trial needs."""
-        if trial not in self.prices:
-            self.prices[trial] = self.cost(
-                Step(
-                    network=self.settings(trial),
-                    input_channels=self.task.input_channels,
-                    output_channels=self.task.output_channels,
-                    patch=trial.topology.patch,
-                    batch=trial.batch // trial.accumulation,
-                    optimiser=self.preset.optimiser.name,
-                    half=self.preset.step_gflop is None,  # the presets with a limit are those for a CPU
-                    averaged=self.preset.training.ema_decay > 0,
-                    accumulated=trial.accumulation > 1,
-                )
-            )
-        return self.prices[trial]
+    def candidates(self, trial: Trial) -> Iterator[Trial]:
+        """The planned trial, then each with one sacrifice more; ``largest_batch`` is the first sacrifice, of each."""
+        yield trial
+        for sacrifice in (self.narrow, self.checkpoint, self.accumulate, self.shorten):
+            while (cheaper := sacrifice(trial)) is not None:
+                trial = cheaper
+                yield trial
 
-    def fits(self, trial: _Trial) -> bool:
-        """Whether the budget holds it."""
-        return self.price(trial).gigabytes <= self.budget_gb
-
-    def limit(self, topology: Topology) -> Topology:
-        """The topology again, with no axis halved more often than this network allows; or its own, a little larger."""
-        if self.fixed is not None:
-            sizes = zip(topology.patch, self.fixed.divisors, strict=True)
-            return replace(self.fixed, patch=tuple(math.ceil(n / divisor) * divisor for n, divisor in sizes))
-        return topology if self.limits is None else plan_topology(self.task.spacing, topology.patch, self.limits)
-
-    def lighten(self, trial: _Trial, limit_gflop: float) -> _Trial:
-        """Narrower, then on a smaller patch, until a step of the smallest batch is quick enough for a CPU."""
-        for width in self.widths():
-            lighter = replace(trial, width=width, batch=MIN_BATCH)
-            if self.price(lighter).step_gflop <= limit_gflop:
-                break
-        while self.price(lighter).step_gflop > limit_gflop:
-            smaller = self.shorten(lighter)
-            if smaller is None:  # it is slow, but it is what was asked for
-                break
-            lighter = smaller
+    def reduce_compute(self, trial: Trial, limit_gflop: float) -> Trial:
+        """Fewer filters, then a smaller patch, until a step of the smallest batch is fast enough on a CPU."""
+        lighter = replace(trial, batch=MIN_BATCH)
+        for sacrifice in (self.narrow, self.shorten):  # where both are used up, it is slow, but as requested
+            while self.price(lighter).step_gflop > limit_gflop and (cheaper := sacrifice(lighter)) is not None:
+                lighter = cheaper
         per_sample = self.price(lighter).step_gflop / MIN_BATCH
         return replace(lighter, batch=max(MIN_BATCH, min(trial.batch, int(limit_gflop / per_sample))))
 
-    def cheapen(self, planned: _Trial) -> _Trial:
-        """The first of the sacrifices, in their order, that the budget holds.
-
-        Raises:
-            MemoryShortageError: none does.
-        """
-        least = min(planned.batch, self.preset.reference_batch[len(self.task.shape) - 2])
-        for trial in self.rungs(planned):
-            batch = self.largest_batch(trial, least)
-            if batch:
-                return replace(trial, batch=batch)
-        # 16d. In parts, a batch needs the memory of one part; two samples are then taken one by one.
-        trial = replace(trial, batch=least)
-        for parts in (n for n in range(2, least + 1) if self.in_parts and least % n == 0):
-            trial = replace(trial, accumulation=parts)
-            if self.fits(trial):
-                return trial
-        # 16e. Last of all the patch: it decides what the network can see.
-        while not self.fits(trial):
-            smaller = self.shorten(trial)
-            if smaller is None:
-                raise MemoryShortageError(
-                    f"the cheapest {len(self.task.shape)}D {self.preset.network} needs about "
-                    f"{self.price(trial).gigabytes:.2g} GB to train, but the budget is {self.budget_gb:g} GB; "
-                    f"give more memory"
-                )
-            trial = smaller
-        return trial
-
-    def rungs(self, planned: _Trial) -> Iterator[_Trial]:
-        """16a-16c: as planned (with a smaller batch), with fewer filters, and then with every stage computed twice."""
-        for width in self.widths():
-            yield (trial := replace(planned, width=width))
-        if self.checkpoints:
-            yield replace(trial, checkpointing=True)
-
-    def widths(self) -> list[int]:
-        """Filters of the finest stage, in multiples of 4."""
-        if self.fixed is not None:
-            return [self.preset.base_features]
-        return [max(4, round(self.preset.base_features * share / 4) * 4) for share in WIDTHS]
-
-    def largest_batch(self, trial: _Trial, least: int) -> int:
-        """The most samples, from ``least`` to the trial's own, that fit; 0 where not even the least do."""
-        most = trial.batch
+    def largest_batch(self, trial: Trial) -> int:
+        """16a. The most samples, from the least batch to the trial's own, that fit; 0 where none do."""
+        most, least = trial.batch, min(trial.batch, self.least_batch)
         if self.fits(trial):
             return most
         if most == least or not self.fits(replace(trial, batch=least)):
@@ -289,79 +235,133 @@ class _Search:
             batch -= 1
         return batch
 
-    def shorten(self, trial: _Trial) -> _Trial | None:
-        """The trial on a patch one step smaller, or None where it cannot be."""
-        if self.fixed is not None:
-            return self.shorten_fixed(trial)
-        smaller, _ = shorten(self.task, trial.topology, self.preset.least_edge)
-        return None if smaller is None else replace(trial, topology=self.limit(smaller))
+    def narrow(self, trial: Trial) -> Trial | None:
+        """16b. The next smaller share of the preset's filters, in multiples of 4."""
+        widths = (max(4, round(self.preset.base_features * share / 4) * 4) for share in WIDTHS)
+        narrower = next((width for width in widths if width < trial.width), None)
+        return None if narrower is None or self.fixed is not None else replace(trial, width=narrower)
 
-    def shorten_fixed(self, trial: _Trial) -> _Trial | None:
-        """The trial with the axis that is longest against the median case shortened by what its halvings divide."""
-        patch, divisors = list(trial.topology.patch), trial.topology.divisors
-        axis = max(range(len(patch)), key=lambda a: (patch[a] > 2 * divisors[a], patch[a] / self.task.shape[a]))
+    def checkpoint(self, trial: Trial) -> Trial | None:
+        """16c. Activation checkpointing."""
+        return replace(trial, checkpointing=True) if self.checkpoints and not trial.checkpointing else None
+
+    def accumulate(self, trial: Trial) -> Trial | None:
+        """16d. Gradient accumulation over more parts of the least batch."""
+        batch = min(trial.batch, self.least_batch)
+        parts = _next_parts(batch, trial.accumulation) if self.accumulates else None
+        return None if parts is None else replace(trial, batch=batch, accumulation=parts)
+
+    def shorten(self, trial: Trial) -> Trial | None:
+        """16e. A patch one step smaller, with the least batch."""
+        batch, topology = min(trial.batch, self.least_batch), trial.topology
+        if self.fixed is None:
+            smaller, _ = shorten(self.problem, topology, self.preset.least_edge)
+            return None if smaller is None else replace(trial, batch=batch, topology=self.limit(smaller))
+        # A fixed topology: the axis that is longest against the median case loses what its halvings divide.
+        patch, divisors = list(topology.patch), topology.divisors
+        axis = max(range(len(patch)), key=lambda a: (patch[a] > 2 * divisors[a], patch[a] / self.problem.shape[a]))
         if patch[axis] <= 2 * divisors[axis]:  # a single voxel of the coarsest stage would have no neighbours
             return None
         patch[axis] -= divisors[axis]
-        return replace(trial, topology=replace(trial.topology, patch=tuple(patch)))
+        return replace(trial, batch=batch, topology=replace(topology, patch=tuple(patch)))
 
-    def explain(self, planned: _Trial, chosen: _Trial, fit: Fit) -> dict[str, str]:
-        """Why the memory is what it is, and what the other reasons must say now."""
-        price, network = self.price(chosen), self.settings(chosen)
-        parts = (
-            f"weights, gradients and optimiser {price.weights / 1e9:.2f}, activations {price.activations / 1e9:.2f}, "
-            f"the device itself {DEVICE_GB:g}"
-        )
-        why = f"A training step is predicted to need {price.gigabytes:.2f} GB of {self.budget_gb:g} GB ({parts})"
-        given_up = list(_list_sacrifices(planned, chosen))
-        if given_up:
-            before = self.price(planned).gigabytes
-            why += f"; as planned first it needed {before:.2f} GB, so it has {', '.join(given_up)}"
-        elif price.gigabytes > self.budget_gb:
-            why += "; that is more than the budget, which nnU-Net's rules do not measure"
-        share = chosen.width / self.preset.base_features
-        reasons = {"memory": f"{why}."}
-        reasons["network"] = explain_network(self.task, chosen.topology, network, share=share)
+    def settings(self, trial: Trial) -> NetworkSettings:
+        """The network of a trial."""
+        settings = self.describe(trial.topology, trial.width)
+        if not trial.checkpointing:
+            return settings
+        return settings.model_copy(update={"options": {**settings.options, "checkpointing": True}})
+
+    def price(self, trial: Trial) -> Price:
+        """The price of a trial's step."""
+        if trial not in self.prices:
+            self.prices[trial] = self.cost(
+                Step(
+                    network=self.settings(trial),
+                    input_channels=self.problem.input_channels,
+                    output_channels=self.problem.output_channels,
+                    patch=trial.topology.patch,
+                    batch=trial.batch // trial.accumulation,
+                    optimiser=self.preset.optimiser.name,
+                    half=self.preset.for_gpu,
+                    averaged=self.preset.training.ema_decay > 0,
+                    accumulated=trial.accumulation > 1,
+                )
+            )
+        return self.prices[trial]
+
+    def fits(self, trial: Trial) -> bool:
+        """Whether the budget holds it."""
+        return self.price(trial).gigabytes <= self.budget_gb
+
+    def limit(self, topology: Topology) -> Topology:
+        """The topology with no more halvings than this network allows; or its fixed one, the patch padded to it."""
         if self.fixed is not None:
-            halvings = ", ".join(map(str, chosen.topology.pools))
+            sizes = zip(topology.patch, self.fixed.divisors, strict=True)
+            return replace(self.fixed, patch=tuple(math.ceil(n / divisor) * divisor for n, divisor in sizes))
+        return topology if self.limits is None else plan_topology(self.problem.spacing, topology.patch, self.limits)
+
+    def explain(self, planned: Trial, chosen: Trial, rules: PatchPlan) -> dict[str, str]:
+        """Reasons of the memory, the network and, where they changed, of the patch and the batch."""
+        price, network = self.price(chosen), self.settings(chosen)
+        patch, first_patch = join(chosen.topology.patch), join(rules.topology.patch)
+        memory = (
+            f"A training step is predicted to need {price.gigabytes:.2f} GB of the {self.budget_gb:g} GB: weights, "
+            f"gradients and optimiser state {price.weights / 1e9:.2f} GB, activations {price.activations / 1e9:.2f} "
+            f"GB, device overhead {DEVICE_GB:g} GB."
+        )
+        sacrifices = list(_list_sacrifices(planned, chosen))
+        if sacrifices:
+            before = self.price(planned).gigabytes
+            memory += f" The first plan needed {before:.2f} GB, so this one uses {join_words(sacrifices)}."
+        elif price.gigabytes > self.budget_gb:
+            memory += " That exceeds the budget, which nnU-Net's rules do not measure in bytes."
+        share = chosen.width / self.preset.base_features
+        reasons = {"memory": memory, "network": explain_network(self.problem, chosen.topology, network, share=share)}
+        if self.fixed is not None:
+            halvings = join(chosen.topology.pooling_steps)
             reasons["network"] = (
-                f"{network.name} on the encoder {network.options['encoder']}, which halves the axes {halvings} times; "
-                f"the plan has no say in its stages and features."
+                f"{network.name} on the encoder {network.options['encoder']}, which fixes stages and features and "
+                f"halves the axes {halvings} times."
             )
-        if math.prod(chosen.topology.patch) > math.prod(fit.topology.patch):
+        if math.prod(chosen.topology.patch) > math.prod(rules.topology.patch):
             reasons["patch_size"] = (
-                f"{join(chosen.topology.patch)} voxels: {join(fit.topology.patch)}, which the rules chose, made "
-                f"multiples of {join(chosen.topology.divisors)}, as {network.name} needs."
+                f"{patch} voxels: the {first_patch} of the rules, padded to multiples of "
+                f"{join(chosen.topology.divisors)}, as {network.name} requires."
             )
-        elif chosen.topology.patch != fit.topology.patch:
+        elif chosen.topology.patch != rules.topology.patch:
             reasons["patch_size"] = (
-                f"{join(chosen.topology.patch)} voxels: {join(fit.topology.patch)}, which the rules chose, is too dear "
-                f"for {network.name}."
+                f"{patch} voxels instead of the {first_patch} of the rules, which is too expensive for {network.name}."
             )
-        if chosen.batch < fit.batch:
+        if chosen.batch < rules.batch:
             reasons["batch_size"] = (
-                f"{chosen.batch} samples instead of the {fit.batch} that the rules chose, because of the cost of a "
-                f"step ({price.gigabytes:.2f} GB, {price.step_gflop:.3g} GFLOP)."
+                f"{chosen.batch} samples instead of the {rules.batch} of the rules, to limit the cost of a step "
+                f"({price.gigabytes:.2f} GB, {price.step_gflop:.3g} GFLOP)."
             )
         return reasons
 
 
+def _next_parts(batch: int, parts: int) -> int | None:
+    """The next larger number of equal parts of a batch."""
+    return next((n for n in range(parts + 1, batch + 1) if batch % n == 0), None)
+
+
 def _fix_topology(settings: NetworkSettings, traits: NetworkTraits, axes: int) -> Topology | None:
-    """The topology of a network that leaves the plan no choice; None of one that follows it."""
+    """The topology of a network that leaves the plan no choice; None for one that follows the plan."""
     if traits.fixed is None or axes not in traits.dimensions:
         return None
-    own = traits.fixed(settings)
-    return Topology(kernels=own.kernels, strides=own.strides, patch=(0,) * axes)
+    fixed = traits.fixed(settings)
+    return Topology(kernels=fixed.kernels, strides=fixed.strides, patch=(0,) * axes)
 
 
-def _list_sacrifices(planned: _Trial, chosen: _Trial) -> Iterator[str]:
+def _list_sacrifices(planned: Trial, chosen: Trial) -> Iterator[str]:
     if chosen.batch < planned.batch:
-        yield f"{chosen.batch} samples in a batch instead of {planned.batch}"
+        yield f"{chosen.batch} samples per batch instead of {planned.batch}"
     if chosen.width < planned.width:
         yield f"{chosen.width / planned.width:.0%} of the filters"
     if chosen.checkpointing:
-        yield "stages that keep their inputs only and are computed twice (checkpointing)"
+        yield "activation checkpointing"
     if chosen.accumulation > 1:
-        yield f"batches that go through in {chosen.accumulation} parts (accumulation)"
+        yield f"gradient accumulation over {chosen.accumulation} parts of a batch"
     if chosen.topology.patch != planned.topology.patch:
         yield f"a patch of {join(chosen.topology.patch)} instead of {join(planned.topology.patch)}"

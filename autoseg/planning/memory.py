@@ -1,4 +1,4 @@
-"""Rule 7: what a network costs, counted from its settings alone: convolution outputs, and arithmetic."""
+"""Rule 7a: cost of a network, counted from its settings alone: convolution outputs and arithmetic."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Convolution:
     """One convolution of one sample.
 
     Attributes:
-        elements: numbers it puts out.
-        taps: multiply-adds behind each.
+        elements: numbers in its output.
+        taps: multiply-adds per output.
     """
 
     elements: int
@@ -27,7 +27,7 @@ class Convolution:
 def count_conv_elements(
     network: NetworkSettings, patch: Sequence[int], *, output_channels: int, deep_supervision: bool = False
 ) -> int:
-    """Convolution output elements of one sample: what training memory grows with.
+    """Convolution output elements of one sample; training memory is proportional to them.
 
     Args:
         network: the planned network.
@@ -66,11 +66,11 @@ def list_convolutions(
     """Every convolution of a U-Net, encoder then decoder.
 
     Raises:
-        PlanError: a network whose convolutions are not known here.
+        PlanError: a network whose convolutions are not listed here.
     """
     encoders = {"unet": _plain_stage, "residual_unet": _residual_stage}
     if network.name not in encoders:
-        raise PlanError(f"the cost of network '{network.name}' is not known; plan with: {', '.join(encoders)}")
+        raise PlanError(f"the cost of network '{network.name}' is unknown; choose from: {', '.join(encoders)}")
     sizes, size = [], list(patch)
     for stride in network.strides:
         size = [n // s for n, s in zip(size, stride, strict=True)]
@@ -107,7 +107,7 @@ def _residual_stage(network: NetworkSettings, stage: int, voxels: int, before: i
         is_strided = block == 0 and math.prod(network.strides[stage]) > 1
         if inputs != after:
             yield _convolution(voxels, (1,), inputs, after)
-        elif is_strided:  # only pooled, but its output is kept all the same
+        elif is_strided:  # only pooled, but its output is kept as well
             yield Convolution(elements=voxels * after, taps=0)
 
 

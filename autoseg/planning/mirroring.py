@@ -1,4 +1,4 @@
-"""Which axes may be mirrored: those along which no two labels are told apart by where they lie."""
+"""Rule 18: mirrored axes, all but those along which labels differ by their position."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from autoseg.core.records import CaseFacts, Fingerprint
+from autoseg.planning.text import join_words
 
 AXES = ("head-foot", "front-back", "left-right")
 ENOUGH_CASES = 5
@@ -27,34 +28,35 @@ class Mirroring:
 def plan_mirroring(
     fingerprint: Fingerprint, axis_order: Sequence[int], dimensions: int, *, keeps_positional_axes: bool = True
 ) -> Mirroring:
-    """Every axis of the patch, less those that would turn one label into another.
+    """Every axis of the patch, except those whose mirror image would turn one label into another.
 
     Args:
         axis_order: canonical axis of each axis of the volume.
         dimensions: of the patch; 2 is the last two axes of the volume.
         keeps_positional_axes: False mirrors all, as nnU-Net does.
     """
-    found = positional_axes(fingerprint) if keeps_positional_axes else {}
-    own = [axis_order[axis] for axis in range(3 - dimensions, 3)]
-    axes = tuple(number for number, axis in enumerate(own) if axis not in found)
-    clauses = [found[axis] for axis in own if axis in found]
+    positional = positional_axes(fingerprint) if keeps_positional_axes else {}
+    canonical = [axis_order[axis] for axis in range(3 - dimensions, 3)]
+    axes = tuple(number for number, axis in enumerate(canonical) if axis not in positional)
+    clauses = [positional[axis] for axis in canonical if axis in positional]
     if not clauses:
-        return Mirroring(axes=axes, reason=f"Mirrored along all {dimensions} axes, half of the time each.")
-    kept = f"along the {' and '.join(AXES[own[axis]] for axis in axes)} axis alone" if axes else "along no axis"
-    return Mirroring(axes=axes, reason=f"Mirrored {kept}: {'; '.join(clauses)}.")
+        return Mirroring(axes=axes, reason=f"Mirrored along all {dimensions} axes, each with probability one half.")
+    mirrored = join_words([AXES[canonical[axis]] for axis in axes])
+    where = f"along the {mirrored} {'axis' if len(axes) == 1 else 'axes'} only" if axes else "along no axis"
+    return Mirroring(axes=axes, reason=f"Mirrored {where}: {'; '.join(clauses)}.")
 
 
 def positional_axes(fingerprint: Fingerprint) -> dict[int, str]:
     """Axes along which one label lies on the same side of another in nearly every case, each with the numbers.
 
-    A mirrored front half is no back half: a network trained on mirrored scans can no longer tell the labels apart by
-    position, and the mean over mirrored predictions blurs them. Lesion classes that lie within each other (core,
-    oedema) have no side, so nothing changes for them.
+    The mirror image of a front half is not a back half: a network trained on mirrored scans cannot separate such labels
+    by position, and the mean over mirrored predictions blurs them. Lesion classes within each other (core, oedema) have
+    no side, so nothing changes for them.
 
     Returns:
         Canonical axis (0 head-foot, 1 front-back, 2 left-right) -> one clause of reason.
     """
-    found: dict[int, str] = {}
+    clauses: dict[int, str] = {}
     for one, other in combinations(_names(fingerprint), 2):
         differences = _differences(fingerprint.cases, one, other)
         if len(differences) < ENOUGH_CASES:
@@ -63,12 +65,12 @@ def positional_axes(fingerprint: Fingerprint) -> dict[int, str]:
         for axis in range(3):
             same, distance = max(ahead[axis], 1 - ahead[axis]), abs(float(differences[:, axis].mean()))
             if same >= SAME_SIDE and distance >= APART:
-                found.setdefault(
+                clauses.setdefault(
                     axis,
-                    f"{one} and {other} lie on the same side of each other along the {AXES[axis]} axis in "
-                    f"{same:.0%} of {len(differences)} cases, {distance:.0%} of the scan apart",
+                    f"along the {AXES[axis]} axis {one} is on the same side of {other} in {same:.0%} of "
+                    f"{len(differences)} cases, on average {distance:.0%} of the scan away",
                 )
-    return found
+    return clauses
 
 
 def _names(fingerprint: Fingerprint) -> tuple[str, ...]:
@@ -77,7 +79,7 @@ def _names(fingerprint: Fingerprint) -> tuple[str, ...]:
 
 
 def _differences(cases: Sequence[CaseFacts], one: str, other: str) -> np.ndarray:
-    """(N,3) float: centre of one label minus centre of the other in the cases that hold both, shares of the scan."""
+    """(N,3) float: centre of one label minus centre of the other, shares of the scan; of the cases with both."""
     rows = []
     for case in cases:
         first, second = _centre(case, one), _centre(case, other)
@@ -87,7 +89,7 @@ def _differences(cases: Sequence[CaseFacts], one: str, other: str) -> np.ndarray
 
 
 def _centre(case: CaseFacts, label: str) -> np.ndarray | None:
-    own = [lesion for lesion in case.lesions if lesion.label == label]
-    if not own:
+    lesions = [lesion for lesion in case.lesions if lesion.label == label]
+    if not lesions:
         return None
-    return np.average([lesion.centre for lesion in own], axis=0, weights=[lesion.volume_ml for lesion in own])
+    return np.average([lesion.centre for lesion in lesions], axis=0, weights=[lesion.volume_ml for lesion in lesions])

@@ -1,4 +1,4 @@
-"""Rule 3: how intensities are scaled."""
+"""Rule 3: intensity normalisation."""
 
 from __future__ import annotations
 
@@ -26,21 +26,29 @@ def plan_normalization(
     """One normalisation per channel, and why.
 
     Args:
-        channel_names: whose names of channels with an absolute scale count, ``ours`` or ``nnunet``.
+        channel_names: the list of names whose channels have an absolute scale, ``ours`` or ``nnunet``.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on intensity normalisation.
     """
     share = median_crop_share(fingerprint)
-    # 3. z-score inside the brain only where cropping removed much background, i.e. the skull is stripped.
+    # 3a. z-score inside the brain only where cropping removed much background, i.e. the skull is stripped.
     inside = share < MASK_SHARE
     schemes = SCHEMES[channel_names]
     channels = tuple(_choose(name, fingerprint, schemes, inside) for name in fingerprint.channels)
     listed = ", ".join(f"{n}: {c.scheme}" for n, c in zip(fingerprint.channels, channels, strict=True))
-    where = "inside the non-zero mask only" if inside else "over the whole image"
-    return channels, (
-        f"{listed}. MRI has no absolute scale, so z-score per image; {where}, because the median crop keeps "
-        f"{share:.0%} of the scan (below {MASK_SHARE:.0%} the background would rule the mean)."
-    )
+    sentences = [f"{listed}."]
+    if any(channel.scheme == "zscore" for channel in channels):
+        kept = f"cropping to the non-zero region keeps {share:.0%} of the median scan"
+        sentences.append(
+            f"MRI intensities have no absolute scale, so each image gets mean 0 and standard deviation 1, over its "
+            f"non-zero region only: {kept}, and below {MASK_SHARE:.0%} the background would dominate the mean."
+            if inside
+            else f"MRI intensities have no absolute scale, so each image gets mean 0 and standard deviation 1, over "
+            f"all its voxels: {kept}, at least {MASK_SHARE:.0%}."
+        )
+    if any(channel.scheme == "ct" for channel in channels):
+        sentences.append("CT has an absolute scale, so the foreground of the whole dataset gives the numbers.")
+    return channels, " ".join(sentences)
 
 
 def _choose(

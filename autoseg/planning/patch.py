@@ -10,15 +10,15 @@ from autoseg.core.errors import MemoryShortageError
 from autoseg.core.records import NetworkSettings
 from autoseg.planning.memory import budget_elements, count_conv_elements, count_gflop, step_gflop
 from autoseg.planning.presets import LAPTOP_GFLOPS, MIN_BATCH, Preset
-from autoseg.planning.spacing import join
-from autoseg.planning.topology import MIN_SIZE, NO_LIMIT, Topology, describe_network, plan_topology
+from autoseg.planning.text import amount, join, join_words
+from autoseg.planning.topology import MIN_SIZE, NEAR, NO_LIMIT, Topology, describe_network, plan_topology
 
 START_EXTENT = {2: 2048, 3: 256}  # edge of a cubic first patch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """What a patch is planned for.
+class PatchProblem:
+    """Inputs to patch planning.
 
     Attributes:
         spacing: mm per axis of the patch (2 or 3 axes).
@@ -35,8 +35,8 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
-    """What fits.
+class PatchPlan:
+    """Patch, batch and network that fit the budget.
 
     Attributes:
         topology: of the network, with the patch.
@@ -44,8 +44,8 @@ class Fit:
         elements: convolution outputs of one sample.
         gflop: of one forward pass of one sample.
         accumulation: parts that a batch goes through the network in.
-        predicted_gb: what a training step needs; None where nothing predicted it.
-        reasons: ``patch_size``, ``batch_size``, ``network`` and, where predicted, ``memory`` -> why.
+        predicted_gb: memory of a training step; None where nothing predicted it.
+        reasons: ``patch_size``, ``batch_size``, ``network`` and, where predicted, ``memory`` -> one sentence or a few.
     """
 
     topology: Topology
@@ -64,70 +64,73 @@ class Fit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Trial:
-    """A patch and its network, with what they cost.
+class _Candidate:
+    """A patch and its network, with their cost.
 
     Attributes:
-        task: what they were tried for.
-        over: a budget is broken.
-        shrunk: it was larger at first.
-        unpadded: it was padded more at first.
-        spared: an axis would have been shortened, had it not been so short already.
+        problem: inputs that it is tried for.
+        over_budget: it exceeds the memory or the arithmetic of a step.
+        shortened: it was larger at first.
+        less_padded: it was padded more at first.
+        skipped_short_axis: an axis would have been shortened, but had the least edge already.
     """
 
-    task: Task
+    problem: PatchProblem
     topology: Topology
     network: NetworkSettings
     elements: int
-    over: bool = False
-    shrunk: bool = False
-    unpadded: bool = False
-    spared: bool = False
+    over_budget: bool = False
+    shortened: bool = False
+    less_padded: bool = False
+    skipped_short_axis: bool = False
 
     @property
     def gflop(self) -> float:
-        """Of one forward pass of one sample; counted when asked for, as most trials are never asked."""
-        task = self.task
-        return count_gflop(self.network, self.topology.patch, task.input_channels, task.output_channels)
+        """Billions of operations of one forward pass of one sample; counted on access, as most candidates need none."""
+        problem = self.problem
+        return count_gflop(self.network, self.topology.patch, problem.input_channels, problem.output_channels)
 
 
-def fit_patch(task: Task, preset: Preset, *, memory_gb: float) -> Fit:
+def fit_patch(problem: PatchProblem, preset: Preset, *, memory_gb: float) -> PatchPlan:
     """The largest patch, and the network and batch with it, that the budget allows.
 
-    Below ``preset.least_gb`` a patch would show too little of where it lies: it is planned as for that much, and the
-    network is then made cheaper instead (``fitting.settle``).
+    Below ``preset.least_gb`` a patch would show too little of its surroundings: it is planned as for that much, and the
+    network is then made cheaper instead (``fitting.fit_to_memory``).
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on patch and batch size.
 
     Raises:
-        MemoryShortageError: not even the smallest patch fits.
+        MemoryShortageError: even the smallest patch exceeds the budget.
     """
-    memory_gb = max(memory_gb, preset.least_gb)
-    trial = _shrink_to_fit(task, preset, memory_gb)
-    if trial.over:
-        dimensions = len(task.shape)
-        needed = memory_gb * trial.elements / _allowed(preset, dimensions, memory_gb)
+    patch_gb = max(memory_gb, preset.least_gb)
+    candidate = _shorten_to_fit(problem, preset, patch_gb)
+    if candidate.over_budget:
+        dimensions = len(problem.shape)
+        needed = patch_gb * candidate.elements / _allowed_elements(preset, dimensions, patch_gb)
         raise MemoryShortageError(
             f"the smallest {dimensions}D network needs about {needed:.2g} GB to train, but the budget is "
-            f"{memory_gb:g} GB; give more memory"
+            f"{patch_gb:g} GB; give more memory"
         )
-    batch, why_batch = _choose_batch(task, preset, trial, memory_gb)
-    return Fit(
-        topology=trial.topology,
+    batch, why_batch = _choose_batch(preset, candidate, patch_gb)
+    why_patch = _explain_patch(preset, candidate, patch_gb)
+    if patch_gb > memory_gb:
+        why_patch += f" Below {patch_gb:g} GB the patch stays as for {patch_gb:g} GB, and the network is made cheaper."
+    return PatchPlan(
+        topology=candidate.topology,
         batch=batch,
-        network=trial.network,
-        elements=trial.elements,
-        gflop=trial.gflop,
+        network=candidate.network,
+        elements=candidate.elements,
+        gflop=candidate.gflop,
         reasons={
-            "patch_size": _explain_patch(task, preset, trial, memory_gb),
+            "patch_size": why_patch,
             "batch_size": why_batch,
-            "network": explain_network(task, trial.topology, trial.network),
+            "network": explain_network(problem, candidate.topology, candidate.network),
         },
     )
 
 
 def first_patch(spacing: Sequence[float], shape: Sequence[float]) -> tuple[float, ...]:
-    """Rule 5: as many mm along every axis, as many voxels as a cube of ``START_EXTENT``, clipped to the median case."""
+    """5a. As many mm along every axis, as many voxels as a cube of ``START_EXTENT``, clipped to the median case."""
     axes = len(spacing)
     # n_a = (1 / s_a) * (extent^axes / prod(1 / s))^(1 / axes), in this order: the last bit decides a rounded half.
     finenesses = [1 / s for s in spacing]
@@ -135,124 +138,139 @@ def first_patch(spacing: Sequence[float], shape: Sequence[float]) -> tuple[float
     return tuple(min(float(round(f * scale)), n) for f, n in zip(finenesses, shape, strict=True))
 
 
-def _shrink_to_fit(task: Task, preset: Preset, memory_gb: float) -> _Trial:
-    """Rule 5b: while over budget, shorten the axis that is longest against the median case."""
-    trial = _try(task, preset, memory_gb, plan_topology(task.spacing, first_patch(task.spacing, task.shape)))
-    if not trial.over and preset.padding_limit is not None:
-        topology = _limit_padding(task, trial.topology, preset.padding_limit)
-        leaner = _try(task, preset, memory_gb, topology)
-        return trial if leaner.over else replace(leaner, unpadded=topology != trial.topology)
-    while trial.over:
-        smaller, spared = shorten(task, trial.topology, preset.least_edge)
+def _shorten_to_fit(problem: PatchProblem, preset: Preset, memory_gb: float) -> _Candidate:
+    """5b. While over budget, shorten the axis that is longest against the median case."""
+    topology = plan_topology(problem.spacing, first_patch(problem.spacing, problem.shape))
+    candidate = _try(problem, preset, memory_gb, topology)
+    if not candidate.over_budget and preset.padding_limit is not None:
+        topology = _limit_padding(problem, candidate.topology, preset.padding_limit)
+        leaner = _try(problem, preset, memory_gb, topology)
+        return candidate if leaner.over_budget else replace(leaner, less_padded=topology != candidate.topology)
+    while candidate.over_budget:
+        smaller, skipped = shorten(problem, candidate.topology, preset.least_edge)
         if smaller is None:
-            return trial
-        spared = spared or trial.spared
-        trial = replace(_try(task, preset, memory_gb, smaller), shrunk=True, spared=spared)
-    return trial
+            return candidate
+        skipped = skipped or candidate.skipped_short_axis
+        shorter = _try(problem, preset, memory_gb, smaller)
+        candidate = replace(shorter, shortened=True, skipped_short_axis=skipped)
+    return candidate
 
 
-def _try(task: Task, preset: Preset, memory_gb: float, topology: Topology) -> _Trial:
+def _try(problem: PatchProblem, preset: Preset, memory_gb: float, topology: Topology) -> _Candidate:
     network = describe_network(preset, topology, preset.base_features)
-    elements = count_conv_elements(network, topology.patch, output_channels=task.output_channels)
-    trial = _Trial(task=task, topology=topology, network=network, elements=elements)
-    over = elements > _allowed(preset, len(task.shape), memory_gb)
+    elements = count_conv_elements(network, topology.patch, output_channels=problem.output_channels)
+    candidate = _Candidate(problem=problem, topology=topology, network=network, elements=elements)
+    over_budget = elements > _allowed_elements(preset, len(problem.shape), memory_gb)
     if preset.step_gflop is not None:
-        over = over or step_gflop(trial.gflop, MIN_BATCH) > preset.step_gflop
-    return replace(trial, over=over)
+        over_budget = over_budget or step_gflop(candidate.gflop, MIN_BATCH) > preset.step_gflop
+    return replace(candidate, over_budget=over_budget)
 
 
-def _allowed(preset: Preset, dimensions: int, memory_gb: float) -> float:
+def _allowed_elements(preset: Preset, dimensions: int, memory_gb: float) -> float:
     """Convolution outputs of one sample at which the smallest batch that must fit does."""
     batches = preset.reference_batch[dimensions - 2] / preset.fitting_batch[dimensions - 2]
     return budget_elements(preset, dimensions, memory_gb) * batches
 
 
-def shorten(task: Task, topology: Topology, least_edge: int) -> tuple[Topology | None, bool]:
-    """One axis one step shorter, or None when no axis can be; and whether a longer one was spared as too short."""
-    patch, spared = topology.patch, False
-    ratios = [n / m for n, m in zip(patch, task.shape, strict=True)]
+def shorten(problem: PatchProblem, topology: Topology, least_edge: int) -> tuple[Topology | None, bool]:
+    """One axis one step shorter, or None when no axis can be; and whether a longer one was skipped as too short."""
+    patch, skipped = topology.patch, False
+    ratios = [n / m for n, m in zip(patch, problem.shape, strict=True)]
     # Ties go to the last axis.
     for axis in sorted(range(len(patch)), key=lambda a: (ratios[a], a), reverse=True):
         shorter = list(patch)
         shorter[axis] -= topology.divisors[axis]
         if shorter[axis] < least_edge:
-            spared = True
+            skipped = True
             continue
         # A shorter axis may be halved less often; its new divisor is the smaller step, which skips no valid size.
-        step = plan_topology(task.spacing, shorter).divisors[axis]
+        step = plan_topology(problem.spacing, shorter).divisors[axis]
         shorter[axis] = patch[axis] - step
-        smaller = plan_topology(task.spacing, shorter)
+        smaller = plan_topology(problem.spacing, shorter)
         if math.prod(smaller.patch) < math.prod(patch):
-            return smaller, spared
-    return None, spared
+            return smaller, skipped
+    return None, skipped
 
 
-def _limit_padding(task: Task, topology: Topology, limit: float) -> Topology:
-    """Where much of a patch that holds a whole case would be padding, halve the most padded axes less often."""
-    limits = [NO_LIMIT] * len(task.shape)
-    size = first_patch(task.spacing, task.shape)
+def _limit_padding(problem: PatchProblem, topology: Topology, limit: float) -> Topology:
+    """5c. Where much of a patch that holds a whole case would be padding, halve the most padded axes less often."""
+    limits = [NO_LIMIT] * len(problem.shape)
+    size = first_patch(problem.spacing, problem.shape)
     while math.prod(topology.patch) > limit * math.prod(size):
-        ratios = [n / m if p > 1 else 0.0 for n, m, p in zip(topology.patch, size, topology.pools, strict=True)]
+        steps = topology.pooling_steps
+        ratios = [n / m if p > 1 else 0.0 for n, m, p in zip(topology.patch, size, steps, strict=True)]
         axis = max(range(len(ratios)), key=ratios.__getitem__)
         if ratios[axis] <= 1:
             break
-        limits[axis] = topology.pools[axis] - 1
-        topology = plan_topology(task.spacing, size, limits)
+        limits[axis] = steps[axis] - 1
+        topology = plan_topology(problem.spacing, size, limits)
     return topology
 
 
-def _choose_batch(task: Task, preset: Preset, trial: _Trial, memory_gb: float) -> tuple[int, str]:
-    """Rule 8: what memory allows, capped by the dataset's size, the cost of a step, and sense; at least 2."""
-    patch = trial.topology.patch
+def _choose_batch(preset: Preset, candidate: _Candidate, memory_gb: float) -> tuple[int, str]:
+    """Rule 8: as many samples as memory allows, capped by the dataset's size and the cost of a step; at least 2."""
+    patch = candidate.topology.patch
     axes = len(patch)
-    fits = round(budget_elements(preset, axes, memory_gb) / trial.elements * preset.reference_batch[axes - 2])
-    share = round(task.dataset_voxels * preset.dataset_share / math.prod(patch))
+    fitting = round(budget_elements(preset, axes, memory_gb) / candidate.elements * preset.reference_batch[axes - 2])
     caps = {
-        f"{memory_gb:g} GB hold {fits}": fits,
-        f"more than {share} would show over {preset.dataset_share:.0%} of the dataset's voxels in one step": share,
+        f"as many as {memory_gb:g} GB hold": fitting,
+        f"as many as show {preset.dataset_share:.0%} of the dataset's voxels in one step": round(
+            candidate.problem.dataset_voxels * preset.dataset_share / math.prod(patch)
+        ),
     }
     if preset.batch_limit is not None:
-        caps[f"more than {preset.batch_limit} would leave training waiting for data"] = preset.batch_limit
+        caps["with more, training would wait for data"] = preset.batch_limit
     if preset.step_gflop is not None:
         # A CPU shares the samples of a 3D convolution out over its cores, so an odd one leaves a core idle.
-        quick = 2 * int(preset.step_gflop / step_gflop(trial.gflop, 2))
-        caps[f"more than {quick} would cost over {preset.step_gflop:g} GFLOP a step"] = quick
-    least = min(caps, key=caps.__getitem__)
-    batch = max(MIN_BATCH, caps[least])
-    floor = f"; {MIN_BATCH} is the least" if caps[least] < MIN_BATCH else ""
-    return batch, f"{batch} samples: {least}{floor}."
+        fast = 2 * int(preset.step_gflop / step_gflop(candidate.gflop, 2))
+        caps[f"as many as {preset.step_gflop:g} GFLOP per step allow"] = fast
+    why = min(caps, key=caps.__getitem__)
+    if caps[why] < MIN_BATCH:
+        return MIN_BATCH, f"{MIN_BATCH} samples, the minimum (the limit would be {caps[why]}: {why})."
+    return caps[why], f"{caps[why]} samples: {why}."
 
 
-def _explain_patch(task: Task, preset: Preset, trial: _Trial, memory_gb: float) -> str:
-    patch, dimensions = trial.topology.patch, len(task.shape)
-    covered = math.prod(min(n, m) / m for n, m in zip(patch, task.shape, strict=True))
-    allowed, batch = _allowed(preset, dimensions, memory_gb), preset.fitting_batch[dimensions - 2]
-    limits = f"the {allowed:.3g} convolution outputs per sample that fit in {memory_gb:g} GB at a batch of {batch}"
-    if preset.step_gflop is not None:
-        seconds = preset.step_gflop / LAPTOP_GFLOPS
-        limits += f" and the {preset.step_gflop:g} GFLOP that a laptop does in a step of about {seconds:.1f} s"
-    how = "shortened to stay within" if trial.shrunk else "which stays within"
-    if trial.unpadded:
-        how = f"fewer halvings than possible, as it would be over {preset.padding_limit} times the case, {how}"
-    if trial.spared:
-        limits += f", where no axis is cut below {preset.least_edge} voxels"
-    cost = f"{trial.elements:.3g} outputs, {step_gflop(trial.gflop, MIN_BATCH):.3g} GFLOP"
-    return (
-        f"{join(patch)} voxels cover {covered:.0%} of the median {'slice' if dimensions == 2 else 'case'} of "
-        f"{join(task.shape)}: multiples of {join(trial.topology.divisors)}, {how} {limits} (this patch: {cost})."
+def _explain_patch(preset: Preset, candidate: _Candidate, memory_gb: float) -> str:
+    patch, shape = candidate.topology.patch, candidate.problem.shape
+    dimensions = len(shape)
+    noun = "slice" if dimensions == 2 else "case"
+    covered = math.prod(min(n, m) / m for n, m in zip(patch, shape, strict=True))
+    allowed, batch = _allowed_elements(preset, dimensions, memory_gb), preset.fitting_batch[dimensions - 2]
+    sentences = [
+        f"{join(patch)} voxels cover {covered:.0%} of the median {noun} ({join(shape)} voxels), in multiples of "
+        f"{join(candidate.topology.divisors)}."
+    ]
+    if candidate.less_padded:
+        sentences.append(
+            f"Axes are halved less often than possible: otherwise the patch would be padded to over "
+            f"{preset.padding_limit:g} times the {noun}."
+        )
+    if candidate.shortened:
+        spared = f", with no axis below {preset.least_edge} voxels" if candidate.skipped_short_axis else ""
+        sentences.append(f"It was shortened to fit the budget{spared}.")
+    sentences.append(
+        f"One sample has {amount(candidate.elements)} convolution outputs; {memory_gb:g} GB hold {amount(allowed)} at "
+        f"a batch of {batch}."
     )
+    if preset.step_gflop is not None:
+        sentences.append(
+            f"A step of {MIN_BATCH} samples costs {step_gflop(candidate.gflop, MIN_BATCH):.3g} GFLOP; the limit is "
+            f"{preset.step_gflop:g}, about {preset.step_gflop / LAPTOP_GFLOPS:.1f} s on a laptop."
+        )
+    return " ".join(sentences)
 
 
-def explain_network(task: Task, topology: Topology, network: NetworkSettings, *, share: float = 1.0) -> str:
-    """One sentence on stages and features.
+def explain_network(problem: PatchProblem, topology: Topology, network: NetworkSettings, *, share: float = 1.0) -> str:
+    """Stages, features and halvings.
 
     Args:
         share: of the preset's filters, where it was narrowed to fit.
     """
-    narrowed = f"; {share:.0%} of the preset's filters keep it within the memory" if share < 1 else ""
-    halvings = ", ".join(map(str, topology.pools))
+    halvings = join_words([str(steps) for steps in topology.pooling_steps])
+    narrowed = f" {share:.0%} of the preset's filters keep it within the memory." if share < 1 else ""
     return (
-        f"{network.name}, {len(network.features)} stages with {network.features[0]} to {network.features[-1]} "
-        f"features: the axes at {join(task.spacing)} mm are halved {halvings} times, while they keep {MIN_SIZE} voxels "
-        f"and differ by less than a factor of 2{narrowed}."
+        f"{network.name} with {len(network.features)} stages and {network.features[0]} to {network.features[-1]} "
+        f"features. The axes ({join(problem.spacing)} mm) are halved {halvings} times: an axis is halved while it "
+        f"keeps {MIN_SIZE} voxels and its spacing is within a factor of {NEAR:g} of "
+        f"the finest.{narrowed}"
     )

@@ -1,4 +1,4 @@
-"""The presets, each a small table of numbers; everything else in planning is rules that hold for all."""
+"""Presets, each a small table of numbers; everything else in planning is rules that hold for all of them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ class Preset:
     """Numbers that a plan starts from. Where two are given, the first is for 2D, the second for 3D.
 
     Attributes:
+        for_gpu: trainings run on a GPU, in mixed precision; without one, arithmetic limits a step and mirroring.
+        default_gb: the budget where none is given.
         network: in the NETWORKS table.
         base_features: channels of the finest stage; every coarser stage doubles them up to ``max_features``.
-        encoder_blocks, decoder_blocks: per stage, finest first; the last number goes on.
+        encoder_blocks, decoder_blocks: per stage, finest first; the last number repeats.
         reference_gb: memory at which ``reference_elements`` convolution outputs of one sample fit.
         reference_elements: at a batch of ``reference_batch``.
-        fitting_batch: the batch at which the patch must fit; what memory is left then makes the batch larger.
+        fitting_batch: the batch at which the patch must fit; memory left over then makes the batch larger.
         dataset_share: a batch holds at most this share of the dataset's voxels.
-        step_gflop: arithmetic that one training step may cost, or None where a GPU makes it no limit.
-        optimiser, training: how, and how long.
+        step_gflop: largest arithmetic of one training step; None sets no limit.
+        optimiser, training: complete settings.
 
-    The last fields are where we depart from nnU-Net; ``find_preset(..., compat="nnunet")`` takes each back.
+    The last fields are our departures from nnU-Net; ``find_preset(..., compat="nnunet")`` reverts each.
 
-        batch_limit: the largest batch; None knows none.
+        batch_limit: the largest batch; None sets none.
         padding_limit: a patch may be this many times larger than the whole case it holds; None pads without limit.
         least_edge: voxels below which no axis of a patch is shortened.
         least_gb: memory below which the patch is planned as for this much, and the network made cheaper instead.
-        keeps_budget: whether what a training step is predicted to need must stay within the budget.
+        keeps_budget: whether the predicted memory of a training step must stay within the budget.
         least_slice: in-plane voxels of the median slice below which there is no 2D configuration.
         orientation: the axes to plan on: turned to the canonical order, or as they are stored.
         light_augmentation: smaller and rarer changes than nnU-Net's, for trainings too short to overfit.
@@ -43,6 +45,8 @@ class Preset:
             regions, and ``ignore``), not per output that the network has.
     """
 
+    for_gpu: bool = True
+    default_gb: float
     network: str
     base_features: int
     max_features: tuple[int, int]
@@ -56,12 +60,12 @@ class Preset:
     step_gflop: float | None = None
     optimiser: OptimiserSettings
     training: TrainingSettings
-    batch_limit: int | None = 64  # beyond it, loading data and not learning fills the time
+    batch_limit: int | None = 64  # beyond it, loading data takes the time, not learning
     padding_limit: float | None = 1.5  # a third of the patch
     least_edge: int = 8  # what can still be halved once
     least_gb: float = 4.0  # the least that nnU-Net is used with; its patch there still shows most of a brain
     keeps_budget: bool = True
-    least_slice: int = 16  # smaller slices say too little
+    least_slice: int = 16  # smaller slices show too little
     orientation: Literal["canonical", "stored"] = "canonical"
     light_augmentation: bool = False
     keeps_positional_axes: bool = True
@@ -81,6 +85,7 @@ _NNUNET_OPTIMISER = OptimiserSettings(
 _NNUNET_TRAINING = TrainingSettings(epochs=1000, steps_per_epoch=250)
 
 _RESIDUAL = Preset(
+    default_gb=8.0,
     network="residual_unet",
     base_features=32,
     max_features=(512, 320),
@@ -93,6 +98,7 @@ _RESIDUAL = Preset(
     optimiser=_NNUNET_OPTIMISER,
     training=_NNUNET_TRAINING,
 )
+_RESIDUAL_L = replace(_RESIDUAL, default_gb=24.0, reference_gb=24, reference_elements=(380e6, 2.1e9))
 _NO_DEPARTURES: dict[str, Any] = {
     "batch_limit": None,
     "padding_limit": None,
@@ -111,6 +117,8 @@ _NO_DEPARTURES: dict[str, Any] = {
 PRESETS = {
     # A laptop without GPU: a quarter of the filters' cost, a step in about a second, an evening in all.
     "pocket": Preset(
+        for_gpu=False,
+        default_gb=4.0,
         network="unet",
         base_features=16,
         max_features=(128, 128),
@@ -137,6 +145,7 @@ PRESETS = {
     ),
     # Source: nnU-Net, doi:10.1038/s41592-020-01008-z, with the reference numbers of its version 2.
     "standard": Preset(
+        default_gb=8.0,
         network="unet",
         base_features=32,
         max_features=(512, 320),
@@ -147,11 +156,11 @@ PRESETS = {
         optimiser=_NNUNET_OPTIMISER,
         training=_NNUNET_TRAINING,
     ),
-    "large": replace(_RESIDUAL, reference_gb=24, reference_elements=(380e6, 2.1e9), fitting_batch=(2, 2)),
+    "large": replace(_RESIDUAL_L, fitting_batch=(2, 2)),
     # Source: the residual encoder presets M, L and XL, arXiv 2404.09556.
-    "residual_m": replace(_RESIDUAL, reference_gb=8, reference_elements=(135e6, 680e6)),
-    "residual_l": replace(_RESIDUAL, reference_gb=24, reference_elements=(380e6, 2.1e9)),
-    "residual_xl": replace(_RESIDUAL, reference_gb=40, reference_elements=(560e6, 3.6e9)),
+    "residual_m": _RESIDUAL,
+    "residual_l": _RESIDUAL_L,
+    "residual_xl": replace(_RESIDUAL, default_gb=40.0, reference_gb=40, reference_elements=(560e6, 3.6e9)),
 }
 
 # Preset -> the planner of nnU-Net that it repeats under ``compat="nnunet"``.
@@ -163,19 +172,16 @@ NNUNET_PLANNERS = {
 }
 
 
-def check_weighing(class_weights: str | None, compat: str | None) -> None:
-    """Whether classes can be weighed so.
+def check_class_weights(class_weights: str | None, compat: str | None) -> None:
+    """Refuse class weights that a plan cannot have.
 
     Raises:
-        UsageError: there is no such way, or the plan is to be nnU-Net's, which weighs no classes.
+        UsageError: there is no such rule, or the plan is to be nnU-Net's, which has no class weights.
     """
     if class_weights not in (None, "frequency"):
-        raise UsageError(f"classes can be weighed by 'frequency', not by '{class_weights}'")
+        raise UsageError(f"unknown class weights '{class_weights}'; choose from: frequency, none")
     if class_weights is not None and compat is not None:
-        raise UsageError(
-            "nnU-Net weighs no classes, so a plan cannot be as nnU-Net makes it and have class weights; use "
-            "--class-weights none, or --compat none"
-        )
+        raise UsageError("nnU-Net has no class weights; use --class-weights none or --compat none")
 
 
 def find_preset(name: str, compat: str | None = None) -> Preset:
@@ -189,7 +195,7 @@ def find_preset(name: str, compat: str | None = None) -> Preset:
     if compat is None:
         return PRESETS[name]
     if compat != "nnunet":
-        raise UsageError(f"plans can be compatible with 'nnunet', not with '{compat}'")
+        raise UsageError(f"unknown compatibility '{compat}'; choose from: nnunet, none")
     if name not in NNUNET_PLANNERS:
-        raise UsageError(f"nnU-Net has no preset like '{name}'; compatible are: {', '.join(NNUNET_PLANNERS)}")
+        raise UsageError(f"preset '{name}' is not one of nnU-Net's; choose from: {', '.join(NNUNET_PLANNERS)}")
     return replace(PRESETS[name], **_NO_DEPARTURES)

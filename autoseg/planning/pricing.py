@@ -1,4 +1,4 @@
-"""What a training step of any network costs: bytes and arithmetic, predicted without running it."""
+"""Rule 7b: memory and arithmetic of a training step of any network, predicted without running it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from autoseg.core.records import NetworkSettings
+from autoseg.core.records import Configuration, NetworkSettings, Plan
+from autoseg.planning.presets import find_preset
 
-DEVICE_GB = 0.5  # what a GPU's driver and libraries, or the process on a CPU, hold before the first tensor
+DEVICE_GB = 0.5  # overhead of a GPU's driver and libraries, or of the process on a CPU, before the first tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,8 @@ class Step:
         batch: samples at once.
         optimiser: whose state is kept.
         half: mixed precision, as on a GPU.
-        averaged: averaged weights are kept beside.
-        accumulated: this is one part of a batch of several.
+        averaged: averaged weights are kept as well.
+        accumulated: this is one of several parts of a batch.
     """
 
     network: NetworkSettings
@@ -39,11 +40,11 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What a step needs.
+    """Memory and arithmetic of a step.
 
     Attributes:
         weights: bytes of weights, gradients and the optimiser's state.
-        activations: bytes of everything else at the worst moment.
+        activations: bytes of everything else at the peak.
         forward_gflop: of one sample's forward pass.
         step_gflop: of the whole step.
     """
@@ -55,7 +56,7 @@ class Price:
 
     @property
     def gigabytes(self) -> float:
-        """With the device's own share."""
+        """All of it, with the device's overhead."""
         return DEVICE_GB + (self.weights + self.activations) / 1e9
 
 
@@ -63,7 +64,7 @@ Cost = Callable[[Step], Price]
 
 
 def price_step(step: Step) -> Price:
-    """Price a step of any registered network from a pass over tensors without numbers; takes a second or two.
+    """Price a step of any registered network from a pass over fake tensors (shape and dtype only); a second or two.
 
     Raises:
         UsageError: there is no such network, or its package is not installed.
@@ -72,7 +73,7 @@ def price_step(step: Step) -> Price:
     # Here and not above: torch takes seconds to import, and the workers that measure cases never price anything.
     from autoseg.networks.memory import Optimiser, estimate_training_memory
 
-    found = estimate_training_memory(
+    estimate = estimate_training_memory(
         step.network,
         dimensions=len(step.patch),
         input_channels=step.input_channels,
@@ -84,13 +85,34 @@ def price_step(step: Step) -> Price:
         averaged=step.averaged,
         accumulated=step.accumulated,
     )
-    activations = found.activations_peak + found.workspace
+    activations = estimate.activations_peak + estimate.workspace
     if not step.half:
-        # On a CPU the copy that a checkpoint is written from lies in the same memory, between two steps.
-        activations = max(activations, found.parameters + found.optimiser_state)
+        # On a CPU the copy that a checkpoint is written from is in the same memory, between two steps.
+        activations = max(activations, estimate.parameters + estimate.optimiser_state)
     return Price(
-        weights=found.parameters + found.gradients + found.optimiser_state,
+        weights=estimate.parameters + estimate.gradients + estimate.optimiser_state,
         activations=activations,
-        forward_gflop=found.forward_flops / step.batch / 1e9,
-        step_gflop=found.step_flops / 1e9,
+        forward_gflop=estimate.forward_flops / step.batch / 1e9,
+        step_gflop=estimate.step_flops / 1e9,
     )
+
+
+def price_configuration(plan: Plan, configuration: Configuration, cost: Cost, *, input_channels: int) -> float:
+    """Predicted GB of a training step of a configuration that is, or is to be, of the plan.
+
+    Args:
+        input_channels: of its network.
+    """
+    training = configuration.training
+    step = Step(
+        network=configuration.network,
+        input_channels=input_channels,
+        output_channels=len(plan.outputs.values),
+        patch=configuration.patch_size,
+        batch=configuration.batch_size // training.accumulation,
+        optimiser=configuration.optimiser.name,
+        half=find_preset(plan.preset, plan.compat).for_gpu,
+        averaged=training.ema_decay > 0,
+        accumulated=training.accumulation > 1,
+    )
+    return cost(step).gigabytes

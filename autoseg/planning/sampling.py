@@ -1,4 +1,4 @@
-"""Rules 12-13: where patches come from, and how they are varied."""
+"""Rules 12-13: origin of training patches, and their augmentation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from autoseg.core.records import AugmentationSettings, Fingerprint, SamplingSett
 from autoseg.fingerprint import SMALL_LESION_ML
 from autoseg.planning.mirroring import Mirroring
 from autoseg.planning.spacing import COARSE_RATIO
+from autoseg.planning.text import count, percent
 
 FORCED_SHARE = 0.33
 SMALL_SHARE = 0.1
@@ -16,29 +17,31 @@ EMPTY_SHARE = 0.25  # our judgement: enough to learn what a head without lesions
 
 
 def plan_sampling(fingerprint: Fingerprint, *, by_lesion: bool = True) -> tuple[SamplingSettings, str]:
-    """Which cases a batch is drawn from, how much of it is centred on labelled voxels or on lesions, and why.
+    """Shares of a batch that are centred on labelled voxels or lesions, or come from empty cases; and why.
 
     Args:
         by_lesion: whether rules 12b and 12c, which are not nnU-Net's, may apply.
     """
     lesions = fingerprint.lesions
-    found = (
-        f"{lesions.count} lesions, {lesions.per_case:g} per case, {lesions.small_share:.0%} of them below "
-        f"{SMALL_LESION_ML:g} ml; {lesions.empty_cases} of {lesions.cases} cases hold none"
+    counted = (
+        f"{count(lesions.count, 'lesion')}, a median of {lesions.per_case:g} per case, "
+        f"{percent(lesions.small_share)} of them below {SMALL_LESION_ML:g} ml; {lesions.empty_cases} of "
+        f"{count(lesions.cases, 'case')} without lesions."
     )
     empty_share, why_empty = _plan_empty_cases(fingerprint) if by_lesion else (None, "")
-    # 12. A third of each batch shows a labelled voxel. Source: nnU-Net, doi:10.1038/s41592-020-01008-z.
+    # 12a. A third of each batch shows a labelled voxel. Source: nnU-Net, doi:10.1038/s41592-020-01008-z.
     # 12b. A voxel is drawn in proportion to its lesion's volume, so small lesions next to large ones are hardly
     #      seen; where they are common, half of that third is drawn lesion by lesion.
     if by_lesion and lesions.small_share >= SMALL_SHARE and lesions.per_case >= SEVERAL:
         half = FORCED_SHARE / 2
         why = (
-            f"{found}: {half:.1%} of each batch is centred on lesions, each as likely as another, so that small ones "
-            f"are seen, and {half:.1%} on labelled voxels.{why_empty}"
+            f"{counted} Small lesions are common, so {half:.1%} of each batch is centred on lesions, each with the "
+            f"same probability, and {half:.1%} on labelled voxels, where large lesions dominate.{why_empty}"
         )
         return SamplingSettings(foreground_share=half, lesion_share=half, empty_case_share=empty_share), why
-    cause = "few small ones hide behind large ones, so " if by_lesion else ""
-    why = f"{found}: {cause}{FORCED_SHARE:.0%} of each batch by voxel, as in nnU-Net.{why_empty}"
+    cause = "Few small lesions compete with large ones, so " if by_lesion else ""
+    sentence = f"{cause}{FORCED_SHARE:.0%} of each batch is centred on labelled voxels, as in nnU-Net."
+    why = f"{counted} {sentence}{why_empty}"
     return SamplingSettings(foreground_share=FORCED_SHARE, lesion_share=0.0, empty_case_share=empty_share), why
 
 
@@ -46,33 +49,34 @@ def _plan_empty_cases(fingerprint: Fingerprint) -> tuple[float | None, str]:
     """A quota for cases without lesions, or None to take them as they come."""
     lesions = fingerprint.lesions
     share = lesions.empty_cases / lesions.cases if lesions.cases else 0.0
-    # 12c. A sample of a case without lesions that should be centred on one cannot be. Where such cases are many, they
-    #      get a quota, in the samples that are centred on nothing; where they are few, they come as they are.
+    # 12c. A sample of a case without lesions cannot be centred on one. Where such cases are many, they get a quota,
+    #      among the samples that are centred on nothing; where they are few, they are drawn as any other.
     if share <= EMPTY_SHARE or lesions.empty_cases == lesions.cases:
         return None, ""
     return EMPTY_SHARE, (
-        f" Cases without lesions would give {share:.0%} of all samples, and none of these could be centred on a "
-        f"lesion, so they give {EMPTY_SHARE:.0%}."
+        f" Cases without lesions would be {share:.0%} of all samples, none of which could be centred on a lesion, so "
+        f"their share is limited to {EMPTY_SHARE:.0%}."
     )
 
 
 def plan_augmentation(
     patch: Sequence[int], mirroring: Mirroring, *, light: bool = False
 ) -> tuple[AugmentationSettings, str]:
-    """Rotations that the patch's shape allows; the other changes are the same for all.
+    """Rotations that the patch's shape allows; the other changes are the same for all patches.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on data augmentation.
     """
     axes = len(patch)
-    # 13. A first axis that is short against the others is coarse: turning it would smear slices into each other.
+    # 13a. A first axis that is short against the others is coarse: rotating it would smear slices into each other.
     in_plane = axes == 3 and max(patch) / patch[0] > COARSE_RATIO
-    degrees, why = 30.0, f"the first axis has {patch[0]} voxels against {max(patch)}, enough to turn about any axis"
+    length = f"the first axis of the patch has {patch[0]} voxels, the longest {max(patch)}"
+    degrees, why = 30.0, f"about every axis, as {length}"
     if in_plane:
-        degrees, why = 180.0, f"the first axis has {patch[0]} voxels against {max(patch)}, so in the plane only"
+        degrees, why = 180.0, f"within the plane only, as {length}"
     elif axes == 2:
         ratio = max(patch) / min(patch)
         degrees = 15.0 if ratio > 1.5 else 180.0
-        why = f"the long side of the patch is {ratio:.2g} times the short one"
+        why = f"as the long side of the patch is {ratio:.2g} times the short one"
     settings = AugmentationSettings(
         rotation_probability=0.2,
         rotation_degrees=(-degrees, degrees),
@@ -81,8 +85,8 @@ def plan_augmentation(
         mirror_axes=mirroring.axes,
     )
     if not light:
-        return settings, f"Rotations of +-{degrees:g} degrees: {why}. {mirroring.reason}"
-    # 13b. What protects a thousand epochs from overfitting only slows a short training down.
+        return settings, f"Rotations of up to {degrees:g} degrees, {why}. {mirroring.reason}"
+    # 13b. Changes that protect a thousand epochs from overfitting only slow a short training down.
     degrees = min(degrees, 15.0)
     settings = settings.model_copy(
         update={
@@ -98,6 +102,6 @@ def plan_augmentation(
         }
     )
     return settings, (
-        f"Rotations of +-{degrees:g} degrees and about a third of nnU-Net's changes of intensity: a short training "
-        f"underfits long before it overfits. {mirroring.reason}"
+        f"Rotations of up to {degrees:g} degrees, and changes of intensity about a third as often as in nnU-Net: a "
+        f"short training underfits long before it overfits. {mirroring.reason}"
     )

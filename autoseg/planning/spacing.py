@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from autoseg.core.records import CaseFacts, Fingerprint
+from autoseg.planning.text import count, join
 
 COARSE_RATIO = 3.0
 Orientation = Literal["canonical", "stored"]
@@ -20,7 +21,7 @@ AXES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TargetGrid:
-    """The grid to train on, on axes already in their new order.
+    """The grid to train on; its axes are in their new order.
 
     Attributes:
         orientation: of the axes before they were ordered.
@@ -55,13 +56,12 @@ def plan_grid(fingerprint: Fingerprint, orientation: Orientation = "canonical") 
     """
     spacings, shapes = _measures(fingerprint, orientation)
     spacing, why = choose_spacing(fingerprint, orientation)
-    # Rule 2. The coarsest axis first, so that "in plane" always means the last two.
+    # 2. The coarsest axis first, so that "in plane" always means the last two.
     worst = int(np.argmax(spacing))
     first, second, third = (worst, *(axis for axis in range(3) if axis != worst))
     median = np.median([_resample(*row, spacing) for row in zip(shapes, spacings, strict=True)], axis=0)
-    order = (
-        f"The {AXES[orientation][worst]} axis comes first: none has a larger spacing than its {spacing[worst]:.4g} mm."
-    )
+    order = f"The {AXES[orientation][worst]} axis comes first: its spacing of {spacing[worst]:.4g} mm is the largest"
+    order += ", like that of every axis." if min(spacing) == max(spacing) else "."
     return TargetGrid(
         orientation=orientation,
         axis_order=(first, second, third),
@@ -77,33 +77,28 @@ def choose_spacing(
 ) -> tuple[tuple[float, float, float], str]:
     """The target spacing per axis (mm), and why."""
     spacings, shapes = _measures(fingerprint, orientation)
-    # 1. The median per axis: half of the cases lose detail, half are interpolated. As a percentile, which is what
+    # 1a. The median per axis: half of the cases lose detail, half are interpolated. As a percentile, which is what
     #    nnU-Net takes, it may differ from the plain median in the last bit, and a plan is compared to the bit.
     target = [float(s) for s in np.percentile(spacings, 50, axis=0)]
     shape = np.percentile(shapes, 50, axis=0)
     worst = int(np.argmax(target))
     others = [axis for axis in range(3) if axis != worst]
     coarsest_other = max(target[axis] for axis in others)
-    why = f"{join(target)} mm is the median spacing per axis of {len(spacings)} cases"
+    why = f"{join(target)} mm is the median spacing per axis of {count(len(spacings), 'case')}"
     # 1b. An axis both coarse (spacing > 3 x) and short (3 x fewer voxels) would blur the better half of the cases,
     #     so it takes the 10th percentile of its spacings, but stays the coarsest, by 1e-5 mm if need be.
     is_coarse = target[worst] > COARSE_RATIO * coarsest_other
     is_short = shape[worst] * COARSE_RATIO < min(shape[axis] for axis in others)
     if not (is_coarse and is_short):
-        why += f"; no axis is more than {COARSE_RATIO:.0f} times coarser and shorter than the rest."
+        why += f"; no axis is over {COARSE_RATIO:.0f} times both coarser and shorter than the others."
         return (target[0], target[1], target[2]), why
     median, fine = target[worst], float(np.percentile(spacings[:, worst], 10))
     target[worst] = fine if fine >= coarsest_other else coarsest_other + 1e-5
     return (target[0], target[1], target[2]), (
         f"{why}, but the {AXES[orientation][worst]} axis is coarse ({median:.4g} mm against {coarsest_other:.4g} mm) "
-        f"and short ({shape[worst]:.0f} voxels), so it takes the 10th percentile of its spacings, not below the other "
-        f"axes: {target[worst]:.4g} mm."
+        f"and short ({shape[worst]:.0f} voxels), so it takes the 10th percentile of its spacings, but no less than the "
+        f"other axes: {target[worst]:.4g} mm."
     )
-
-
-def join(numbers: Sequence[float]) -> str:
-    """Numbers as ``24 x 256 x 256``."""
-    return " x ".join(f"{n:.4g}" for n in numbers)
 
 
 def _measures(fingerprint: Fingerprint, orientation: Orientation) -> tuple[np.ndarray, np.ndarray]:

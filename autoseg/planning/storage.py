@@ -1,4 +1,4 @@
-"""How preprocessed voxels are stored: as they are while all cases fit in memory together, else in half precision."""
+"""Rule 17: storage of preprocessed voxels: single precision while all cases fit in memory, else half precision."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def plan_storage(
     """
     voxels = sum(math.prod(find_prepared_shape(case, settings)) for case in fingerprint.cases)
     size = voxels * len(settings.channels) * FLOAT32_BYTES
-    taken = f"All {len(fingerprint.cases)} cases take {size / 1e9:.2g} GB as float32"
+    cases = "The only case takes" if len(fingerprint.cases) == 1 else f"All {len(fingerprint.cases)} cases take"
+    taken, limit = f"{cases} {size / 1e9:.2g} GB as float32", f"{MAPPED_ABOVE_BYTES / 1e9:.2g} GB"
     if not preset.halves_arrays:
-        return settings, f"{taken}, as nnU-Net stores them."
+        return settings, f"{taken}, the type in which nnU-Net stores them."
     if size <= MAPPED_ABOVE_BYTES:
-        return settings, f"{taken}; up to {MAPPED_ABOVE_BYTES / 1e9:.2g} GB are held in memory, unrounded."
+        return settings, f"{taken}; up to {limit} are kept in memory without rounding."
     return settings.model_copy(update={"storage": "float16"}), (
-        f"{taken}, more than the {MAPPED_ABOVE_BYTES / 1e9:.2g} GB that are held in memory; float16 halves what is "
-        f"stored and read, and moves each value by at most 1/2048 of itself."
+        f"{taken}, over the {limit} that are kept in memory; float16 halves the bytes stored and read, and changes "
+        f"each value by at most 1/2048 of itself."
     )

@@ -29,16 +29,16 @@ def make_subsets(fingerprint: Fingerprint, folds: Folds, sizes: Sequence[int], *
     """
     wanted = tuple(sorted(set(sizes)))
     known = {case.case: case for cases in labelled_groups(fingerprint).values() for case in cases}
-    pools = {str(number): fold.train for number, fold in enumerate(folds.folds)} | {ALL: tuple(sorted(known))}
-    small = min(pools, key=lambda name: len(pools[name]))
-    if len(pools[small]) < wanted[-1]:
+    training_cases = {str(number): fold.train for number, fold in enumerate(folds.folds)} | {ALL: tuple(sorted(known))}
+    small = min(training_cases, key=lambda name: len(training_cases[name]))
+    if len(training_cases[small]) < wanted[-1]:
         raise UsageError(
             f"{wanted[-1]} cases were asked for, but fold {small} of {fingerprint.dataset} trains on "
-            f"{len(pools[small])} only; ask for smaller subsets"
+            f"{len(training_cases[small])} only; ask for smaller subsets"
         )
     ordered = {
         name: order_cases([known[case] for case in pool], seed=(seed, number))[: wanted[-1]]
-        for number, (name, pool) in enumerate(pools.items())
+        for number, (name, pool) in enumerate(training_cases.items())
     }
     return Subsets(seed=seed, sizes=wanted, folds=ordered)
 

@@ -1,4 +1,4 @@
-"""Rule 14: how whole volumes are predicted."""
+"""Rule 14: tiles and mirroring of prediction."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from autoseg.core.records import TilingSettings
 from autoseg.planning.mirroring import Mirroring
 from autoseg.planning.presets import LAPTOP_GFLOPS, PREDICTION_SECONDS, Preset
+from autoseg.planning.text import count
 
 STEP = 0.5
 
@@ -27,27 +28,29 @@ def plan_tiling(
     """
     axes = len(patch)
     tiles = count_tiles(patch, shape[3 - axes :]) * math.ceil(math.prod(shape[: 3 - axes]))
-    flips = 2 ** len(mirroring.axes)
-    what = f"A median case needs {tiles} x {forward_gflop:.3g} GFLOP for its tiles"
-    seconds = tiles * flips * forward_gflop / LAPTOP_GFLOPS
-    # 14b. On a laptop mirroring is the difference between a break and a lunch break; on a GPU nobody notices.
-    mirror = preset.step_gflop is None or seconds <= PREDICTION_SECONDS
-    if preset.step_gflop is None:
-        why = f"{what}, and all {flips} mirror images of each as in nnU-Net"
+    images = 2 ** len(mirroring.axes)
+    cost = f"A median case takes {count(tiles, 'tile')} of {forward_gflop:.3g} GFLOP"
+    seconds = tiles * images * forward_gflop / LAPTOP_GFLOPS
+    # 14b. Mirroring multiplies the time of prediction, which a GPU hides and a laptop does not.
+    mirror = preset.for_gpu or seconds <= PREDICTION_SECONDS
+    if images == 1:
+        why = f"{cost}, without mirroring"
+    elif preset.for_gpu:
+        why = f"{cost}, each predicted in all {images} mirror images, as in nnU-Net"
     elif mirror:
         why = (
-            f"{what}; all {flips} mirror images of each take about {seconds:.1f} s on a laptop, within "
-            f"{PREDICTION_SECONDS:g} s"
+            f"{cost}; all {images} mirror images of each take about {seconds:.1f} s on a laptop, within the "
+            f"{PREDICTION_SECONDS:g} s allowed"
         )
     else:
         why = (
-            f"{what}; all {flips} mirror images of each would take about {seconds:.0f} s on a laptop, more than "
-            f"{PREDICTION_SECONDS:g} s, so none is mirrored"
+            f"{cost}; all {images} mirror images of each would take about {seconds:.0f} s on a laptop, over the "
+            f"{PREDICTION_SECONDS:g} s allowed, so none is mirrored"
         )
     settings = TilingSettings(tile_size=tuple(patch), step=STEP, mirror_axes=mirroring.axes if mirror else ())
-    return settings, f"{why}; tiles lie half a tile apart with a Gaussian weight of 1/8 tile."
+    return settings, f"{why}. Tiles overlap by half and are averaged with a Gaussian weight (sigma 1/8 of a tile)."
 
 
 def count_tiles(tile: Sequence[int], shape: Sequence[float]) -> int:
-    """How many tiles cover a volume, at half a tile's distance or a little less."""
+    """14a. Number of tiles that cover a volume, at half a tile's distance or a little less."""
     return math.prod(math.ceil(max(0.0, n - t) / (t * STEP)) + 1 for t, n in zip(tile, shape, strict=True))

@@ -1,10 +1,11 @@
-"""Rules 9b and 11: loss, optimiser and length of training."""
+"""Rules 11 and 19: loss, optimiser and length of training."""
 
 from __future__ import annotations
 
 from autoseg.core.errors import PlanError
 from autoseg.core.records import Fingerprint, LossSettings, NetworkSettings, Outputs
 from autoseg.planning.presets import Preset
+from autoseg.planning.text import count
 
 
 def plan_loss(
@@ -13,8 +14,8 @@ def plan_loss(
     """Dice with cross-entropy, at every head, and why.
 
     Args:
-        pooled: Dice over the whole batch instead of per sample.
-        because: what a sample shows, that decided it.
+        pooled: 11a. Dice over the whole batch instead of per sample.
+        because: clause on the content of a sample, for the reason.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, online methods.
     """
@@ -22,23 +23,26 @@ def plan_loss(
     options = {"batch_dice": True} if pooled else {}
     regions = len(fingerprint.regions)
     classes = (
-        f"{regions} regions overlap, so binary cross-entropy" if regions else "classes exclude each other, so softmax"
+        f"{count(regions, 'region')} may overlap, so sigmoid and binary cross-entropy"
+        if regions
+        else "classes exclude each other, so softmax and cross-entropy"
     )
-    dice = f"Dice {'over the whole batch' if pooled else 'per sample'}, as {because}"
-    why = f"{dice}; {classes}; heads weighted {', '.join(f'{w:g}' for w in weights)}, finest first."
+    dice = f"Dice {'over the whole batch' if pooled else 'per sample'}, because {because}"
+    heads = f"; deep supervision weights {', '.join(f'{w:g}' for w in weights)}, finest first" if weights else ""
+    why = f"{dice}; {classes}{heads}."
     return LossSettings(
         name="dice_bce" if regions else "dice_ce", options=options, deep_supervision_weights=weights
     ), why
 
 
 def weigh_classes(fingerprint: Fingerprint) -> tuple[float, ...]:
-    """Class weights by frequency, for ``loss.options.class_weights``: one per output, adding up to 1.
+    """11c. Class weights by frequency, for ``loss.options.class_weights``: one per output, with sum 1.
 
-    Each class, background first, or each region counts by the inverse of its share of the voxels, so that all classes
-    together count alike in a weighted cross-entropy.
+    Each class, background first, or each region is weighted by the inverse of its share of the voxels, so that every
+    class has the same total weight in a weighted cross-entropy.
 
     Raises:
-        PlanError: a label was measured nowhere, so that its weight would be infinite.
+        PlanError: a label occurs nowhere, so that its weight would be infinite.
 
     Source: Eigen & Fergus 2015, arXiv:1411.4734, whose median frequency is a common factor that a weighted mean drops.
     """
@@ -49,17 +53,17 @@ def weigh_classes(fingerprint: Fingerprint) -> tuple[float, ...]:
     }
     outputs = Outputs.of(fingerprint.labels, fingerprint.regions, fingerprint.ignore_label)
     if outputs.overlap:
-        found = [sum(shares[value] for value in values) for values in fingerprint.regions.values()]
+        output_shares = [sum(shares[value] for value in values) for values in fingerprint.regions.values()]
     else:
-        found = [shares[value] if value else 1 - sum(shares.values()) for value in outputs.values]
-    missing = [name for name, share in zip(outputs.names, found, strict=True) if share <= 0]
+        output_shares = [shares[value] if value else 1 - sum(shares.values()) for value in outputs.values]
+    missing = [name for name, share in zip(outputs.names, output_shares, strict=True) if share <= 0]
     if missing:
         raise PlanError(
-            f"'{missing[0]}' has no voxel in any label file of {fingerprint.dataset}, so its frequency gives no class "
-            f"weight; write loss.options.class_weights by hand"
+            f"label '{missing[0]}' has no voxel in any label file of {fingerprint.dataset}, so it has no weight by "
+            f"frequency; set loss.options.class_weights by hand"
         )
     # weight of a class = 1 / share, divided by the sum of all
-    inverse = [1 / share for share in found]
+    inverse = [1 / share for share in output_shares]
     return tuple(float(f"{weight / sum(inverse):.4g}") for weight in inverse)
 
 
@@ -72,12 +76,12 @@ def weigh_loss(fingerprint: Fingerprint, loss: LossSettings) -> tuple[LossSettin
     weights = weigh_classes(fingerprint)
     outputs = Outputs.of(fingerprint.labels, fingerprint.regions, fingerprint.ignore_label)
     named = ", ".join(f"{name} {weight:g}" for name, weight in zip(outputs.names, weights, strict=True))
-    why = f"Classes weigh the inverse of their share of the voxels, as asked for by --class-weights: {named}."
+    why = f"Classes are weighted by the inverse of their share of the voxels (--class-weights frequency): {named}."
     return loss.model_copy(update={"options": {**loss.options, "class_weights": list(weights)}}), why
 
 
 def weigh_heads(heads: int) -> tuple[float, ...]:
-    """Weights 1, 1/2, 1/4, ... with the coarsest 0, summing to 1 (rule 11)."""
+    """11b. Weights 1, 1/2, 1/4, ... with the coarsest 0, with sum 1."""
     raw = [0.5**i for i in range(heads)]
     if heads > 1:
         raw[-1] = 0.0
@@ -85,23 +89,19 @@ def weigh_heads(heads: int) -> tuple[float, ...]:
 
 
 def explain_training(preset: Preset) -> dict[str, str]:
-    """Why the preset's optimiser and length are what they are."""
+    """19. Reasons of the preset's optimiser and length."""
     optimiser, training = preset.optimiser, preset.training
     steps = training.epochs * training.steps_per_epoch
     if optimiser.name == "sgd":
-        why = f"SGD at {optimiser.learning_rate:g} with momentum {optimiser.momentum:g}, as in nnU-Net"
+        why = f"SGD with learning rate {optimiser.learning_rate:g} and momentum {optimiser.momentum:g}, as in nnU-Net"
     else:
         why = (
-            f"AdamW at {optimiser.learning_rate:g} gets far within {steps} steps, where SGD with "
-            f"momentum 0.99 needs ten times more"
+            f"AdamW with learning rate {optimiser.learning_rate:g} converges within {steps} steps, where SGD with "
+            f"momentum 0.99 needs about ten times as many"
         )
-    length = f"{training.epochs} epochs of {training.steps_per_epoch} steps"
-    budget = (
-        f"{steps} steps as in nnU-Net"
-        if preset.step_gflop is None
-        else f"at about a second a step an evening ({steps / 3600:.1f} h) on a laptop"
-    )
+    length = f"{training.epochs} epochs of {training.steps_per_epoch} steps, {steps} in all"
+    duration = "as in nnU-Net" if preset.for_gpu else f"about {steps / 3600:.1f} h on a laptop at one step per second"
     return {
-        "optimiser": f"{why}; the rate falls to 0 by a power of {optimiser.exponent:g}.",
-        "training": f"{length}: {budget}.",
+        "optimiser": f"{why}. The rate decays to 0 as (1 - progress)^{optimiser.exponent:g}.",
+        "training": f"{length}: {duration}.",
     }

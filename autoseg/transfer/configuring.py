@@ -16,9 +16,8 @@ from autoseg.core.records import (
     PreprocessingSettings,
 )
 from autoseg.networks import fit_settings, network_traits
-from autoseg.planning import relieve
-from autoseg.planning.presets import find_preset
-from autoseg.planning.pricing import Cost, Step
+from autoseg.planning import reduce_memory
+from autoseg.planning.pricing import Cost, price_configuration
 from autoseg.planning.training import weigh_heads
 from autoseg.transfer.kernels import match_channels
 from autoseg.transfer.sources import TransferSource
@@ -154,31 +153,18 @@ def _nearer_spacing(own: float | None, theirs: float | None) -> float | None:
 
 def _fit_memory(configuration: Configuration, plan: Plan, base: str, cost: Cost) -> tuple[Configuration, float]:
     """The configuration in the plan's memory: fewer samples, then exact savings that cost time."""
-    half = find_preset(plan.preset, plan.compat).step_gflop is None
     while True:
-        training = configuration.training
-        step = Step(
-            network=configuration.network,
-            input_channels=plan.count_inputs(base),
-            output_channels=len(plan.outputs.values),
-            patch=configuration.patch_size,
-            batch=configuration.batch_size // training.accumulation,
-            optimiser=configuration.optimiser.name,
-            half=half,
-            averaged=training.ema_decay > 0,
-            accumulated=training.accumulation > 1,
-        )
-        gigabytes = cost(step).gigabytes
+        gigabytes = price_configuration(plan, configuration, cost, input_channels=plan.count_inputs(base))
         if gigabytes <= plan.memory_gb:
             return configuration, gigabytes
         if configuration.batch_size > LEAST_BATCH:
             fewer = max(LEAST_BATCH, math.floor(configuration.batch_size * plan.memory_gb / gigabytes))
-            whole = training.model_copy(update={"accumulation": 1})
+            whole = configuration.training.model_copy(update={"accumulation": 1})
             configuration = configuration.model_copy(
                 update={"batch_size": min(fewer, configuration.batch_size - 1), "training": whole}
             )
             continue
-        cheaper = relieve(configuration)
+        cheaper = reduce_memory(configuration)
         if cheaper is None:
             raise MemoryShortageError(
                 f"the network of the source needs about {gigabytes:.2g} GB to train, but the plan is for "

@@ -8,13 +8,13 @@ import pytest
 from autoseg.core.errors import MemoryShortageError, UsageError
 from autoseg.networks import NETWORKS, build_network, network_traits
 from autoseg.planning import explain_plan, make_plan, price_step
-from autoseg.planning.fitting import plan_variant, settle
-from autoseg.planning.patch import Task, fit_patch
+from autoseg.planning.fitting import fit_to_memory, plan_variant
+from autoseg.planning.patch import PatchProblem, fit_patch
 from autoseg.planning.presets import PRESETS, find_preset
 from autoseg.planning.pricing import Price
 
 STANDARD = PRESETS["standard"]
-BRAIN = Task(
+BRAIN = PatchProblem(
     spacing=(1.0, 1.0, 1.0), shape=(140.0, 170.0, 140.0), dataset_voxels=1e12, input_channels=4, output_channels=2
 )
 SLICE = replace(BRAIN, spacing=(1.0, 1.0), shape=(170.0, 140.0))
@@ -27,9 +27,9 @@ def made_price(step):
     return Price(weights=0, activations=round(gigabytes * 1e9), forward_gflop=1.0, step_gflop=3.0 * step.batch)
 
 
-def settle_brain(budget_gb, task=BRAIN, preset=STANDARD):
-    fit = fit_patch(task, preset, memory_gb=4)
-    return fit, settle(task, fit, preset, budget_gb=budget_gb, cost=made_price)
+def settle_brain(budget_gb, problem=BRAIN, preset=STANDARD):
+    fit = fit_patch(problem, preset, memory_gb=4)
+    return fit, fit_to_memory(problem, fit, preset, budget_gb=budget_gb, cost=made_price)
 
 
 def test_what_fits_stays_as_the_rules_chose_it():
@@ -74,7 +74,7 @@ def test_the_patch_goes_last():
 
 
 def test_samples_of_a_large_batch_go_before_anything_else():
-    fit, settled = settle_brain(2.5, task=SLICE)
+    fit, settled = settle_brain(2.5, problem=SLICE)
     # 192 x 160 x 2 / 2^20 = 0.0586 GB a sample; 2 GB hold 34.
     assert fit.batch == 53
     assert settled.batch == 34

@@ -7,14 +7,14 @@ import pytest
 
 from autoseg.core.errors import MemoryShortageError
 from autoseg.networks import network_traits
-from autoseg.planning import add_recipes, make_plan, relieve
+from autoseg.planning import add_recipes, make_plan, reduce_memory
 from autoseg.planning.fitting import plan_variant
-from autoseg.planning.patch import Task, fit_patch
+from autoseg.planning.patch import PatchProblem, fit_patch
 from autoseg.planning.presets import PRESETS
 from autoseg.planning.pricing import Price
 
 STANDARD = PRESETS["standard"]
-BRAIN = Task(
+BRAIN = PatchProblem(
     spacing=(1.0, 1.0, 1.0), shape=(140.0, 170.0, 140.0), dataset_voxels=1e12, input_channels=4, output_channels=2
 )
 SLICE = replace(BRAIN, spacing=(1.0, 1.0), shape=(50.0, 44.0))
@@ -49,14 +49,14 @@ def test_of_an_encoder_no_filters_are_given_up_and_no_batch_goes_in_parts():
 
 def test_the_patch_of_an_encoder_shrinks_by_what_it_halves():
     fit = fit_patch(replace(SLICE, shape=(200.0, 200.0)), STANDARD, memory_gb=4)
-    task = replace(SLICE, shape=(200.0, 200.0))
+    problem = replace(SLICE, shape=(200.0, 200.0))
     asked = []
 
     def price(step):
         asked.append(step)
         return made_price(step)
 
-    made = plan_variant(task, replace(fit, batch=12), "pspnet", STANDARD, budget_gb=20.0, cost=price)
+    made = plan_variant(problem, replace(fit, batch=12), "pspnet", STANDARD, budget_gb=20.0, cost=price)
     assert made.patch == (160, 160)  # multiples of 8: 0.5 + 12 / 4 * 160^2 / 64^2 = 19.25
     assert not any(step.network.options.get("checkpointing") for step in asked)
     assert len({(step.patch, step.batch) for step in asked}) == len(asked)  # nothing is priced twice
@@ -81,11 +81,11 @@ def test_rats_have_one_width():
 def test_a_training_with_batch_norm_is_relieved_by_checkpoints_only(fingerprint):
     facts = fingerprint(10, (40, 70, 60))
     made = add_recipes(make_plan(facts, preset="pocket", memory_gb=4), facts, ("s2a", "s4a"), None).configurations
-    slimmer, how = relieve(made["s2a"].model_copy(update={"batch_size": 4}))
+    slimmer, how = reduce_memory(made["s2a"].model_copy(update={"batch_size": 4}))
     assert slimmer.network.options["checkpointing"]
     assert "computed twice" in how
-    assert relieve(slimmer) is None
-    assert relieve(made["s4a"]) is None
+    assert reduce_memory(slimmer) is None
+    assert reduce_memory(made["s4a"]) is None
 
 
 def test_parts_are_refused_to_batch_norm_by_declaration():

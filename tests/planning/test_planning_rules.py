@@ -5,7 +5,7 @@ import pytest
 from autoseg.planning.memory import budget_elements, count_conv_elements, count_gflop, step_gflop
 from autoseg.planning.mirroring import Mirroring
 from autoseg.planning.normalization import plan_normalization
-from autoseg.planning.patch import Task, first_patch, fit_patch
+from autoseg.planning.patch import PatchProblem, first_patch, fit_patch
 from autoseg.planning.presets import PRESETS, find_preset
 from autoseg.planning.sampling import plan_augmentation, plan_sampling
 from autoseg.planning.spacing import choose_spacing, plan_grid
@@ -120,7 +120,7 @@ def test_the_first_patch_is_clipped_to_the_median_case():
 
 def test_isotropic_axes_are_halved_while_they_have_8_voxels():
     found = plan_topology((1.0, 1.0, 1.0), (36, 50, 35))  # 36 18 9 5; 50 25 13 7; 35 18 9 5
-    assert found.pools == (3, 3, 3)
+    assert found.pooling_steps == (3, 3, 3)
     assert found.patch == (40, 56, 40)
     assert found.kernels == ((3, 3, 3),) * 4
     assert found.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -132,19 +132,19 @@ def test_a_coarse_axis_waits_and_has_kernel_1_until_the_others_catch_up():
     assert found.kernels[:3] == ((1, 3, 3), (1, 3, 3), (3, 3, 3))
     assert found.strides[:4] == ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2))
     assert found.kernels[-1] == (3, 3, 3)
-    assert found.pools == (2, 4, 4)
+    assert found.pooling_steps == (2, 4, 4)
 
 
 def test_a_lone_axis_is_halved_only_from_12_voxels_on():
     # In one more step the second axis would go on alone at 10 voxels (7 and 7 are too short): it stops.
-    assert plan_topology((1.0, 1.0, 1.0), (14, 20, 14)).pools == (1, 1, 1)
-    assert plan_topology((1.0, 1.0, 1.0), (14, 24, 14)).pools == (1, 2, 1)
+    assert plan_topology((1.0, 1.0, 1.0), (14, 20, 14)).pooling_steps == (1, 1, 1)
+    assert plan_topology((1.0, 1.0, 1.0), (14, 24, 14)).pooling_steps == (1, 2, 1)
 
 
 def test_a_tiny_image_is_padded_and_still_halved_once():
     found = plan_topology((1.0, 1.0, 1.0), (2, 3, 5))
     assert found.patch == (4, 4, 6)
-    assert found.pools == (1, 1, 1)
+    assert found.pooling_steps == (1, 1, 1)
 
 
 def test_features_double_up_to_the_limit():
@@ -195,38 +195,38 @@ def test_the_budget_grows_with_memory():
 # 8: batch
 
 
-def task(shape, spacing=(1.0, 1.0, 1.0), voxels=1e12, channels=1):
+def problem(shape, spacing=(1.0, 1.0, 1.0), voxels=1e12, channels=1):
     spacing = spacing[3 - len(shape) :]
-    return Task(spacing=spacing, shape=shape, dataset_voxels=voxels, input_channels=channels, output_channels=2)
+    return PatchProblem(spacing=spacing, shape=shape, dataset_voxels=voxels, input_channels=channels, output_channels=2)
 
 
 def test_left_over_memory_makes_the_batch_larger():
-    fit = fit_patch(task((64.0, 64.0, 64.0)), STANDARD, memory_gb=8)
+    fit = fit_patch(problem((64.0, 64.0, 64.0)), STANDARD, memory_gb=8)
     # Outputs: 162 * 64^3 + 320 * 32^3 + 640 * 16^3 + 1280 * 8^3 + 640 * 4^3; 1120e6 / 56270848 = 19.9.
     assert fit.elements == 56270848
     assert fit.batch == 20
 
 
 def test_a_batch_shows_at_most_a_twentieth_of_the_dataset():
-    fit = fit_patch(task((64.0, 64.0, 64.0), voxels=100 * 64**3), STANDARD, memory_gb=8)
+    fit = fit_patch(problem((64.0, 64.0, 64.0), voxels=100 * 64**3), STANDARD, memory_gb=8)
     assert fit.batch == 5
     assert "5%" in fit.reasons["batch_size"]
 
 
 def test_a_batch_of_two_is_the_least():
-    fit = fit_patch(task((64.0, 64.0, 64.0), voxels=64**3), STANDARD, memory_gb=8)
+    fit = fit_patch(problem((64.0, 64.0, 64.0), voxels=64**3), STANDARD, memory_gb=8)
     assert fit.batch == 2
 
 
 def test_slices_are_capped_at_64():
-    fit = fit_patch(task((128.0, 128.0)), PRESETS["large"], memory_gb=24)
+    fit = fit_patch(problem((128.0, 128.0)), PRESETS["large"], memory_gb=24)
     assert fit.batch == 64
     assert "waiting for data" in fit.reasons["batch_size"]
 
 
 def test_a_patch_of_slices_must_fit_at_the_preset_s_batch():
     # 160 x 192 slices cost 129e6 * 160 * 192 / 512^2 outputs; a budget of 1.5 GB holds 25e6 at a batch of 12.
-    slices = task((150.0, 190.0))
+    slices = problem((150.0, 190.0))
     plain, residual = (
         fit_patch(slices, find_preset(name, "nnunet"), memory_gb=0.8) for name in ("standard", "residual_m")
     )
@@ -239,7 +239,7 @@ def test_a_patch_of_slices_must_fit_at_the_preset_s_batch():
 
 
 def test_short_axes_are_spared_unless_nnunet_s_rules_are_wanted():
-    slab = task((8.0, 640.0, 640.0), spacing=(4.0, 0.35, 0.35))
+    slab = problem((8.0, 640.0, 640.0), spacing=(4.0, 0.35, 0.35))
     ours, theirs = (fit_patch(slab, find_preset("standard", compat), memory_gb=8) for compat in (None, "nnunet"))
     assert ours.patch[0] == 8
     assert "no axis is cut below 8 voxels" in ours.reasons["patch_size"]
@@ -248,13 +248,13 @@ def test_short_axes_are_spared_unless_nnunet_s_rules_are_wanted():
 
 def test_a_laptop_step_stays_within_its_arithmetic():
     for shape in ((171.0, 136.0), (140.0, 171.0, 136.0), (36.0, 50.0, 35.0)):
-        fit = fit_patch(task(shape, channels=4), PRESETS["pocket"], memory_gb=8)
+        fit = fit_patch(problem(shape, channels=4), PRESETS["pocket"], memory_gb=8)
         assert step_gflop(fit.gflop, fit.batch) <= 70
 
 
 def test_padding_of_a_whole_brain_is_limited():
     # Multiples of 32 would be 160 x 192 x 160, 1.51 times the brain.
-    brain = task((140.0, 171.0, 136.0))
+    brain = problem((140.0, 171.0, 136.0))
     fit = fit_patch(brain, PRESETS["large"], memory_gb=24)
     assert fit.patch == (160, 192, 144)
     assert "over 1.5 times the case" in fit.reasons["patch_size"]
@@ -262,7 +262,7 @@ def test_padding_of_a_whole_brain_is_limited():
 
 
 def test_below_4_gb_the_patch_stays_that_of_4_gb_unless_nnunet_s_rules_are_wanted():
-    brain = task((140.0, 171.0, 136.0))
+    brain = problem((140.0, 171.0, 136.0))
     assert fit_patch(brain, STANDARD, memory_gb=2).patch == fit_patch(brain, STANDARD, memory_gb=4).patch
     theirs = find_preset("standard", "nnunet")
     assert fit_patch(brain, theirs, memory_gb=2).patch != fit_patch(brain, theirs, memory_gb=4).patch

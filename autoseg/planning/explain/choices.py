@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autoseg.core.records import Configuration, Plan, ScoringSettings
 from autoseg.planning.explain.page import Entry, entry, head
-from autoseg.planning.spacing import join
+from autoseg.planning.text import join
 
 _TITLES = {
     "cascade_from": "Cascade",

@@ -9,7 +9,7 @@ import numpy as np
 
 from autoseg.core.records import CaseFacts, Fingerprint, IntensityFacts, LesionPositions, LesionSummary
 from autoseg.planning.explain.page import Entry, count, entry, head, number, percent, volume
-from autoseg.planning.spacing import join
+from autoseg.planning.text import join
 
 AXES = "head-foot, front-back, left-right"
 _SIDES = (("foot", "head"), ("front", "back"), ("right", "left"))

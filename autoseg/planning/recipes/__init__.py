@@ -1,4 +1,4 @@
-"""Recipes: published systems as configurations, one JSON each, and how one is laid over a plan."""
+"""Recipes: published systems as configurations, one JSON file each, applied to a plan."""
 
 from autoseg.planning.recipes.applying import add_recipes
 from autoseg.planning.recipes.registry import Recipe, read_recipe, recipe_names

@@ -1,4 +1,4 @@
-"""A recipe laid over a dataset's plan: one configuration more, with the reason of every value."""
+"""Apply a recipe to a dataset's plan: one configuration more, with the reason of every value."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from autoseg.core.records import (
 )
 from autoseg.planning.folds import DEFAULT_COUNT
 from autoseg.planning.presets import find_preset
-from autoseg.planning.pricing import Cost, Step
+from autoseg.planning.pricing import Cost, price_configuration
 from autoseg.planning.recipes.registry import Recipe, read_recipe
-from autoseg.planning.spacing import join, plan_grid
+from autoseg.planning.spacing import plan_grid
 from autoseg.planning.storage import find_prepared_shape
+from autoseg.planning.text import join, join_words
 from autoseg.planning.topology import NO_LIMIT, Topology, describe_network, plan_topology
 from autoseg.planning.training import weigh_heads
 
@@ -32,11 +33,11 @@ BASES = {2: ("2d", "3d"), 3: ("3d",)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ground:
-    """What the dataset's plan gives a recipe to stand on.
+class DatasetDefaults:
+    """Values of the dataset's plan that a recipe builds on.
 
     Attributes:
-        base: the planned configuration whose values fill what the recipe leaves out.
+        base: the planned configuration that completes the recipe.
         preprocessing: of the recipe's configuration.
         shape: the median case on that grid, voxels per axis of the recipe.
         spacing: mm per axis of the recipe.
@@ -53,12 +54,12 @@ class _Ground:
 
 
 def add_recipes(plan: Plan, fingerprint: Fingerprint, names: Sequence[str], cost: Cost | None) -> Plan:
-    """The plan with a configuration for each recipe; one that cannot be has its reason among the plan's reasons.
+    """The plan with a configuration for each recipe; one that is impossible has its reason among the plan's reasons.
 
     Args:
         plan: of the dataset.
         fingerprint: that it was made from.
-        names: of recipes; each is also its configuration's.
+        names: of recipes; each is also the name of its configuration.
         cost: prices a step; None predicts nothing.
 
     Raises:
@@ -68,26 +69,27 @@ def add_recipes(plan: Plan, fingerprint: Fingerprint, names: Sequence[str], cost
     for name in names:
         recipe = read_recipe(name)
         try:
-            ground = _find_ground(plan, fingerprint, recipe)
-            configurations[name], why = _configure(plan, recipe, ground)
+            defaults = _find_defaults(plan, fingerprint, recipe)
+            configurations[name], why = _configure(plan, recipe, defaults)
             if cost is not None:
-                memory[name] = MemoryFacts(predicted_gb=_price(plan, configurations[name], cost))
+                priced_gb = price_configuration(plan, configurations[name], cost, input_channels=len(plan.channels))
+                memory[name] = MemoryFacts(predicted_gb=round(priced_gb, 2))
                 why["memory"] = _explain_memory(memory[name].predicted_gb, plan.memory_gb)
         except PlanError as error:
             configurations.pop(name, None)
             reasons[name] = f"{str(error)[:1].upper()}{str(error)[1:]}."
             continue
         reasons |= {f"{name}.{key}": sentence for key, sentence in why.items()}
-    found = {"configurations": configurations, "reasons": reasons, "memory": memory, "recipes": tuple(names)}
-    return plan.model_copy(update=found)
+    update = {"configurations": configurations, "reasons": reasons, "memory": memory, "recipes": tuple(names)}
+    return plan.model_copy(update=update)
 
 
-def _find_ground(plan: Plan, fingerprint: Fingerprint, recipe: Recipe) -> _Ground:
+def _find_defaults(plan: Plan, fingerprint: Fingerprint, recipe: Recipe) -> DatasetDefaults:
     base = next((plan.configurations[name] for name in BASES[recipe.dimensions] if name in plan.configurations), None)
     if base is None:
         raise PlanError(
-            f"recipe '{recipe.system}' is for volumes, and the plan has no 3d configuration; its dataset has single "
-            f"slices"
+            f"recipe '{recipe.system}' requires volumes, but the cases of this dataset are single slices; choose a 2D "
+            f"recipe"
         )
     preprocessing = base.preprocessing
     first, second, third = preprocessing.spacing
@@ -97,9 +99,9 @@ def _find_ground(plan: Plan, fingerprint: Fingerprint, recipe: Recipe) -> _Groun
     preprocessing = preprocessing.model_copy(update=update)
     shapes = [find_prepared_shape(case, preprocessing) for case in fingerprint.cases]
     axes = slice(3 - recipe.dimensions, 3)
-    own = [case.spacing[preprocessing.axis_order[0]] for case in fingerprint.cases]
-    spacing = tuple(own[0] if s is None else s for s in preprocessing.spacing)
-    return _Ground(
+    first_spacing = fingerprint.cases[0].spacing[preprocessing.axis_order[0]]
+    spacing = tuple(first_spacing if s is None else s for s in preprocessing.spacing)
+    return DatasetDefaults(
         base=base,
         preprocessing=preprocessing,
         shape=tuple(sorted(shape[axis] for shape in shapes)[len(shapes) // 2] for axis in range(3))[axes],
@@ -122,21 +124,21 @@ def _turn(
     }
 
 
-def _configure(plan: Plan, recipe: Recipe, ground: _Ground) -> tuple[Configuration, dict[str, str]]:
-    network, patch = _fit_network(plan, recipe, ground)
+def _configure(plan: Plan, recipe: Recipe, defaults: DatasetDefaults) -> tuple[Configuration, dict[str, str]]:
+    network, patch = _fit_network(plan, recipe, defaults)
     loss, why_loss = _fit_loss(plan, recipe)
     if network.deep_supervision:
         loss = loss.model_copy(update={"deep_supervision_weights": weigh_heads(len(network.features) - 1)})
-    per_case = ground.slices / ground.cases if recipe.dimensions == 2 else 1.0
-    samples = ground.cases * (DEFAULT_COUNT - 1) / DEFAULT_COUNT * per_case
+    per_case = defaults.slices / defaults.cases if recipe.dimensions == 2 else 1.0
+    samples = defaults.cases * (DEFAULT_COUNT - 1) / DEFAULT_COUNT * per_case
     steps = max(1, math.ceil(samples / recipe.batch_size))
-    scoring, why_scoring = _fit_scoring(recipe, ground)
+    scoring, why_scoring = _fit_scoring(recipe, defaults)
     augmentation = recipe.augmentation
     if augmentation is None:
-        augmentation = _fit_augmentation(ground.base, recipe.dimensions)
+        augmentation = _fit_augmentation(defaults.base, recipe.dimensions)
     configuration = Configuration(
         dimensions=recipe.dimensions,
-        preprocessing=ground.preprocessing,
+        preprocessing=defaults.preprocessing,
         patch_size=patch,
         batch_size=recipe.batch_size,
         network=network,
@@ -152,65 +154,65 @@ def _configure(plan: Plan, recipe: Recipe, ground: _Ground) -> tuple[Configurati
         "recipe": f"{recipe.system}. {recipe.departs}",
         "patch_size": f"{join(patch)} voxels; {_explain_patch(recipe)}.",
         "training": (
-            f"An epoch is one pass: about {samples:.0f} {'slices' if recipe.dimensions == 2 else 'cases'} of a fold's "
-            f"training cases in batches of {recipe.batch_size}."
+            f"An epoch is one pass over the about {samples:.0f} {'slices' if recipe.dimensions == 2 else 'cases'} that "
+            f"a fold trains on, in batches of {recipe.batch_size}."
         ),
         "loss": why_loss,
         "scoring": why_scoring,
     }
     if recipe.assumed:
         reasons["assumed"] = (
-            f"The system does not state {', '.join(recipe.assumed)}; these values are ours, and so is what the recipe "
-            f"leaves to the plan (preprocessing and tiling)."
+            f"The publication does not state {join_words(recipe.assumed)}; these values are ours, as are "
+            f"preprocessing and tiling, which follow the plan."
         )
     return configuration, reasons
 
 
-def _fit_network(plan: Plan, recipe: Recipe, ground: _Ground) -> tuple[NetworkSettings, tuple[int, ...]]:
-    """The network with the topology that is stated, its own, or planned; and the patch that it is fed with."""
+def _fit_network(plan: Plan, recipe: Recipe, defaults: DatasetDefaults) -> tuple[NetworkSettings, tuple[int, ...]]:
+    """The network, with the topology that is stated, fixed or planned; and its patch."""
     # Imports torch, which workers of a plan never need.
     from autoseg.networks import fit_settings, network_traits
 
-    wanted, traits, size = recipe.network, network_traits(recipe.network.name), _find_size(recipe, ground)
-    if wanted.features:
-        topology = _halve_all(len(wanted.features), size)
+    stated, traits, size = recipe.network, network_traits(recipe.network.name), _find_size(recipe, defaults)
+    if stated.features:
+        topology = _halve_all(len(stated.features), size)
     else:
         most = NO_LIMIT if traits.most_halvings is None else traits.most_halvings
-        topology = plan_topology(ground.spacing, size, [most] * recipe.dimensions)
-    down, up = traits.usual_blocks if wanted.blocks is None else ((wanted.blocks[0],), (wanted.blocks[1],))
+        topology = plan_topology(defaults.spacing, size, [most] * recipe.dimensions)
+    down, up = traits.usual_blocks if stated.blocks is None else ((stated.blocks[0],), (stated.blocks[1],))
     preset = find_preset(plan.preset, plan.compat)
-    preset = replace(preset, network=wanted.name, encoder_blocks=down, decoder_blocks=up)
+    preset = replace(preset, network=stated.name, encoder_blocks=down, decoder_blocks=up)
     settings = describe_network(preset, topology, preset.base_features)
-    update: dict[str, object] = {"deep_supervision": wanted.deep_supervision, "options": wanted.options}
-    update["features"] = wanted.features or traits.usual_features(settings.features)
-    if not wanted.features:
+    update: dict[str, object] = {"deep_supervision": stated.deep_supervision, "options": stated.options}
+    update["features"] = stated.features or traits.usual_features(settings.features)
+    if not stated.features:
         update["strides"] = traits.usual_strides(settings.strides)
     settings = settings.model_copy(update=update)
     if traits.fixed is not None:
         settings = traits.fixed(settings)
-    fed = size if wanted.features or traits.fixed is not None else topology.patch
+    unpadded = size if stated.features or traits.fixed is not None else topology.patch
     divisors = [math.prod(axis) for axis in zip(*settings.strides, strict=True)]
-    patch = tuple(math.ceil(n / divisor) * divisor for n, divisor in zip(fed, divisors, strict=True))
+    patch = tuple(math.ceil(n / divisor) * divisor for n, divisor in zip(unpadded, divisors, strict=True))
     return fit_settings(settings, dimensions=recipe.dimensions, patch=patch), patch
 
 
 def _halve_all(stages: int, size: tuple[int, ...]) -> Topology:
-    """A topology whose stages but the first halve every axis, as systems state them."""
+    """A topology whose stages, except the first, halve every axis, as systems state them."""
     axes = len(size)
     strides = ((1,) * axes, *((2,) * axes,) * (stages - 1))
     return Topology(kernels=((3,) * axes,) * stages, strides=strides, patch=size)
 
 
-def _find_size(recipe: Recipe, ground: _Ground) -> tuple[int, ...]:
+def _find_size(recipe: Recipe, defaults: DatasetDefaults) -> tuple[int, ...]:
     if recipe.patch_size == "plan":
-        return ground.base.patch_size
+        return defaults.base.patch_size
     if recipe.patch_size == "case":
-        return tuple(int(n) for n in ground.shape)
+        return tuple(int(n) for n in defaults.shape)
     return tuple(recipe.patch_size)
 
 
 def _fit_augmentation(base: Configuration, dimensions: int) -> AugmentationSettings:
-    """The plan's own augmentation, for slices where the plan has volumes only."""
+    """The plan's augmentation, adapted to slices where the plan has volumes only."""
     if base.dimensions == dimensions:
         return base.augmentation
     mirrored = tuple(axis - 1 for axis in base.augmentation.mirror_axes if axis > 0)
@@ -222,57 +224,38 @@ def _fit_loss(plan: Plan, recipe: Recipe) -> tuple[LossSettings, str]:
     loss = recipe.loss_of_regions if plan.regions else recipe.loss
     outputs = len(plan.outputs.names)
     weights = loss.options.get("class_weights")
-    why = f"{loss.name}, as the system has it."
+    why = f"{loss.name}, as in the system."
     if weights is not None and len(weights) != outputs:
         options = {key: value for key, value in loss.options.items() if key != "class_weights"}
         loss = loss.model_copy(update={"options": options})
         why = (
-            f"{loss.name}, as the system has it, but without its class weights: it has {len(weights)} and this dataset "
-            f"{outputs} outputs."
+            f"{loss.name}, as in the system, but without its class weights: there are {len(weights)}, and this dataset "
+            f"has {outputs} outputs."
         )
     return loss, why
 
 
-def _fit_scoring(recipe: Recipe, ground: _Ground) -> tuple[ScoringSettings, str]:
-    """The system's metrics; and on cases that are single slices its protocol, too."""
-    reported = ", ".join(recipe.metrics)
-    if ground.slices > ground.cases:
-        why = f"The system reports {reported}; here they are scores of volumes."
+def _fit_scoring(recipe: Recipe, defaults: DatasetDefaults) -> tuple[ScoringSettings, str]:
+    """The system's metrics; on cases that are single slices also its protocol."""
+    reported = join_words(recipe.metrics)
+    if defaults.slices > defaults.cases:
+        why = f"The system reports {reported} per slice; here they are computed per volume."
         return ScoringSettings(metrics=recipe.metrics), why
     why = (
-        f"Every case is a single slice, so all is scored as the system did: {reported} per slice, and an empty answer "
-        f"to an empty slice scores 1."
+        f"Every case is a single slice, so scores follow the system's protocol: {reported} per slice, and an empty "
+        f"prediction of an empty slice scores 1."
     )
     return ScoringSettings(preset="slices", metrics=recipe.metrics), why
 
 
-def _price(plan: Plan, configuration: Configuration, cost: Cost) -> float:
-    """GB that a training step needs."""
-    training = configuration.training
-    price = cost(
-        Step(
-            network=configuration.network,
-            input_channels=len(plan.channels),
-            output_channels=len(plan.outputs.values),
-            patch=configuration.patch_size,
-            batch=configuration.batch_size // training.accumulation,
-            optimiser=configuration.optimiser.name,
-            half=find_preset(plan.preset, plan.compat).step_gflop is None,
-            averaged=training.ema_decay > 0,
-            accumulated=training.accumulation > 1,
-        )
-    )
-    return round(price.gigabytes, 2)
-
-
 def _explain_memory(needed_gb: float, budget_gb: float) -> str:
-    over = "" if needed_gb <= budget_gb else "; that is more than the budget, and a recipe is never made cheaper"
-    return f"A training step is predicted to need {needed_gb:.2f} GB of {budget_gb:g} GB{over}."
+    over = "" if needed_gb <= budget_gb else " That exceeds the budget, but a recipe is never made cheaper."
+    return f"A training step is predicted to need {needed_gb:.2f} GB of the {budget_gb:g} GB.{over}"
 
 
 def _explain_patch(recipe: Recipe) -> str:
     if recipe.patch_size == "case":
-        return "the median case, padded to what the network divides"
+        return "the median case, padded to multiples of the network's strides"
     if recipe.patch_size == "plan":
-        return "the plan's own, for the system states none that suits every dataset"
+        return "as planned, because the system states no size that suits every dataset"
     return "as the system states"

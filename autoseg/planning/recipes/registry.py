@@ -1,4 +1,4 @@
-"""The shelf of recipes, and what one is: the records of a plan, and what a plan decides from the dataset."""
+"""The recipe record, and the registry of recipes: complete settings, except those that depend on the dataset."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ FOLDER = Path(__file__).parent
 
 
 class RecipeNetwork(Record):
-    """A network, and its topology where the system states one; without, the dataset's plan gives it.
+    """A network, and its topology where the system states one; otherwise the plan's.
 
     Attributes:
         name: in the NETWORKS table.
         features: per stage, finest first.
         blocks: convolutions or blocks per stage, down and up.
         deep_supervision: also predict at coarser stages while training.
-        options: what only this network knows.
+        options: specific to this network.
     """
 
     name: str
@@ -41,23 +41,23 @@ class RecipeNetwork(Record):
 
 
 class Recipe(Record):
-    """A published system as a configuration. What it leaves out, the dataset's own plan gives.
+    """A published system as a configuration. The dataset's plan completes it.
 
     Attributes:
-        system: what it is, in a few words.
-        departs: one sentence on where ours is another, and why.
+        system: its description in a few words.
+        departs: one sentence on our differences from it, and why.
         metrics: that the system reports.
         assumed: keys of the configuration that the system does not state, and whose values are ours.
         dimensions: 2 or 3.
-        patch_size: voxels per axis, ``case`` for the median case, or ``plan`` for the plan's own.
+        patch_size: voxels per axis, ``case`` for the median case, or ``plan`` for the plan's.
         batch_size: samples per step.
         network: its architecture.
         loss: of labels that exclude each other.
         loss_of_regions: of regions that overlap.
         optimiser, training, sampling: complete settings. An epoch is one pass over the training cases' slices, or the
             cases themselves in 3D.
-        augmentation: complete settings; None takes the plan's own.
-        orientation: of the axes; None takes the plan's own.
+        augmentation: complete settings; None takes the plan's.
+        orientation: of the axes; None takes the plan's.
     """
 
     system: str
@@ -84,7 +84,7 @@ class Recipe(Record):
 
 
 def recipe_names() -> tuple[str, ...]:
-    """All recipes there are."""
+    """Names of all recipes."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
 
 
