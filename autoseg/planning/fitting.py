@@ -319,7 +319,7 @@ class MemoryFit:
         share = chosen.width / self.preset.base_features
         reasons = {"memory": memory, "network": explain_network(self.problem, chosen.topology, network, share=share)}
         if self.fixed is not None:
-            halvings = join(chosen.topology.pooling_steps)
+            halvings = join_words([str(steps) for steps in chosen.topology.pooling_steps])
             reasons["network"] = (
                 f"{network.name} on the encoder {network.options['encoder']}, which fixes stages and features and "
                 f"halves the axes {halvings} times."

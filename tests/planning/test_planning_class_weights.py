@@ -57,7 +57,7 @@ def test_a_plan_by_frequency_weighs_every_loss_and_says_why(measured):
     for name, configuration in weighed.configurations.items():
         assert configuration.loss.options["class_weights"] == list(weigh_classes(found))
         assert plain.reasons[f"{name}.loss"] in weighed.reasons[f"{name}.loss"]
-        assert "as asked for by --class-weights: background 0.01064, edema 0.1915" in weighed.reasons[f"{name}.loss"]
+        assert "(--class-weights frequency): background 0.01064, edema 0.1915" in weighed.reasons[f"{name}.loss"]
         build_loss(configuration.loss, outputs=4)
     unweighed = {name: c.model_copy(update={"loss": plain.configurations[name].loss}) for name, c in
                  weighed.configurations.items()}  # fmt: skip
@@ -65,5 +65,5 @@ def test_a_plan_by_frequency_weighs_every_loss_and_says_why(measured):
 
 
 def test_nnunet_weighs_no_classes(measured):
-    with pytest.raises(UsageError, match=r"nnU-Net weighs no classes.*use --class-weights none, or --compat none"):
+    with pytest.raises(UsageError, match=r"nnU-Net has no class weights; use --class-weights none or --compat none"):
         make_plan(measured(SHARES), preset="standard", memory_gb=8.0, compat="nnunet", class_weights="frequency")

@@ -38,7 +38,7 @@ def test_what_fits_stays_as_the_rules_chose_it():
     assert (settled.patch, settled.batch, settled.network) == (fit.patch, fit.batch, fit.network)
     assert fit.patch == (96, 128, 96)
     assert settled.predicted_gb == 5.0
-    assert "5.00 GB of 5 GB" in settled.reasons["memory"]
+    assert "5.00 GB of the 5 GB" in settled.reasons["memory"]
     assert settled.reasons["patch_size"] == fit.reasons["patch_size"]
 
 
@@ -58,10 +58,10 @@ def test_filters_go_first_then_speed_then_samples_at_once(budget_gb, features, c
     assert settled.network.options.get("checkpointing", False) is checkpointing
     assert settled.accumulation == accumulation
     assert settled.predicted_gb <= budget_gb
-    assert "as planned first it needed 5.00 GB" in settled.reasons["memory"]
+    assert "The first plan needed 5.00 GB" in settled.reasons["memory"]
     assert f"{features / 32:.0%} of the filters" in settled.reasons["memory"]
-    assert ("computed twice" in settled.reasons["memory"]) is checkpointing
-    assert ("in 2 parts" in settled.reasons["memory"]) is (accumulation == 2)
+    assert ("activation checkpointing" in settled.reasons["memory"]) is checkpointing
+    assert ("accumulation over 2 parts" in settled.reasons["memory"]) is (accumulation == 2)
 
 
 def test_the_patch_goes_last():
@@ -70,7 +70,7 @@ def test_the_patch_goes_last():
     assert settled.patch == (96, 112, 96)
     assert settled.accumulation == 2
     assert "96 x 112 x 96 instead of 96 x 128 x 96" in settled.reasons["memory"]
-    assert "too dear" in settled.reasons["patch_size"]
+    assert "too expensive" in settled.reasons["patch_size"]
 
 
 def test_samples_of_a_large_batch_go_before_anything_else():
@@ -91,7 +91,7 @@ def test_nnunet_s_choices_are_priced_and_left():
     fit, settled = settle_brain(4.0, preset=find_preset("standard", "nnunet"))
     assert settled.patch == fit.patch
     assert settled.network == fit.network
-    assert "more than the budget" in settled.reasons["memory"]
+    assert "exceeds the budget" in settled.reasons["memory"]
 
 
 # Further networks
@@ -103,7 +103,7 @@ def test_a_further_network_has_the_same_patch_and_batch():
     assert (variant.patch, variant.batch) == (fit.patch, fit.batch)
     assert variant.network.name == "dynunet"
     assert variant.network.strides == fit.network.strides
-    assert variant.reasons["network"].startswith("dynunet, ")
+    assert variant.reasons["network"].startswith("dynunet with ")
 
 
 def test_a_transformer_has_tokens_of_16_voxels_and_its_published_widths():

@@ -43,7 +43,7 @@ def test_a_patch_that_shows_enough_needs_no_low_resolution(fingerprint):
     plan = make_plan(fingerprint(20, (140, 171, 136)), preset="standard", memory_gb=8)
     assert list(plan.configurations) == ["2d", "3d"]
     assert plan.configurations["3d"].patch_size == (128, 160, 112)  # 2293760 of 3255840 voxels
-    assert "70% of the median case's voxels, at least 25%" in plan.reasons["3d_lowres"]
+    assert "70% of the median case's voxels; a low resolution is planned only below 25%" in plan.reasons["3d_lowres"]
     assert plan.configurations["3d"].loss.options == {}
 
 
@@ -51,7 +51,7 @@ def test_a_low_resolution_that_saves_little_is_dropped(fingerprint):
     # 128^3 of 220^3 is 20 %; at 25 % a case has only 1.3 times fewer voxels.
     plan = make_plan(fingerprint(20, (220, 220, 220)), preset="standard", memory_gb=8)
     assert "3d_lowres" not in plan.configurations
-    assert "1.3 times fewer voxels, below 2" in plan.reasons["3d_lowres"]
+    assert "1.3 times fewer voxels, and 2 times are required" in plan.reasons["3d_lowres"]
     assert "3d_lowres" in explain_plan(plan).split("Configuration")[0]
 
 

@@ -43,10 +43,8 @@ def pair(first, second):
 def test_front_and_back_forbid_that_axis_alone():
     found = positional_axes(fingerprint(*[pair((0.5, 0.3, 0.5), (0.5, 0.7, 0.5))] * 10))
     assert list(found) == [1]
-    assert found[1].startswith(
-        "a and b lie on the same side of each other along the front-back axis in 100% of 10 cases"
-    )
-    assert found[1].endswith(", 40% of the scan apart")
+    assert found[1].startswith("along the front-back axis a is on the same side of b in 100% of 10 cases")
+    assert found[1].endswith(", on average 40% of the scan away")
 
 
 def test_sides_that_change_from_case_to_case_forbid_nothing():
@@ -65,4 +63,4 @@ def test_few_cases_prove_nothing():
 def test_the_centre_of_a_label_is_weighted_by_volume():
     lesions = (("a", 9.0, (0.5, 0.1, 0.5)), ("a", 1.0, (0.5, 0.9, 0.5)), ("b", 1.0, (0.5, 0.3, 0.5)))
     found = positional_axes(fingerprint(*[lesions] * 10))  # centre of a: 0.18
-    assert found[1].endswith("12% of the scan apart")
+    assert found[1].endswith("on average 12% of the scan away")

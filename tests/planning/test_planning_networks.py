@@ -35,8 +35,10 @@ def test_a_patch_is_enlarged_to_what_an_encoder_halves():
     fit, made = plan_slice("unet_resnet", 99)
     assert (fit.patch, made.patch) == ((56, 48), (64, 64))
     assert made.network.features == (16, 64, 256, 512, 1024, 2048)
-    assert "made multiples of 32 x 32, as unet_resnet needs" in made.reasons["patch_size"]
-    assert made.reasons["network"].startswith("unet_resnet on the encoder resnet50, which halves the axes 5, 5 times")
+    assert "padded to multiples of 32 x 32, as unet_resnet requires" in made.reasons["patch_size"]
+    assert made.reasons["network"].startswith(
+        "unet_resnet on the encoder resnet50, which fixes stages and features and halves the axes 5 and 5 times"
+    )
 
 
 def test_of_an_encoder_no_filters_are_given_up_and_no_batch_goes_in_parts():
@@ -78,12 +80,12 @@ def test_rats_have_one_width():
     assert not made.network.deep_supervision
 
 
-def test_a_training_with_batch_norm_is_relieved_by_checkpoints_only(fingerprint):
+def test_a_training_with_batch_norm_saves_memory_by_checkpoints_only(fingerprint):
     facts = fingerprint(10, (40, 70, 60))
     made = add_recipes(make_plan(facts, preset="pocket", memory_gb=4), facts, ("s2a", "s4a"), None).configurations
     slimmer, how = reduce_memory(made["s2a"].model_copy(update={"batch_size": 4}))
     assert slimmer.network.options["checkpointing"]
-    assert "computed twice" in how
+    assert "activation checkpointing" in how
     assert reduce_memory(slimmer) is None
     assert reduce_memory(made["s4a"]) is None
 

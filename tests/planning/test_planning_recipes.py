@@ -89,7 +89,7 @@ def test_class_weights_stay_only_where_they_fit(fingerprint):
     four, one = planned(fingerprint(10, SHAPE, labels=FOUR), "s3b"), planned(fingerprint(10, SHAPE), "s3b")
     assert four.configurations["s3b"].loss.options["class_weights"] == [0.1, 0.3, 0.3, 0.3]
     assert "class_weights" not in one.configurations["s3b"].loss.options
-    assert "it has 4 and this dataset 2 outputs" in one.reasons["s3b.loss"]
+    assert "there are 4, and this dataset has 2 outputs" in one.reasons["s3b.loss"]
 
 
 def test_slices_are_not_resampled_along_the_first_axis(fingerprint):
@@ -102,7 +102,7 @@ def test_a_recipe_for_volumes_is_left_out_of_single_slices(fingerprint):
     plan = planned(fingerprint(10, (1, 64, 64)), "s3a", "s3b")
     assert "s3b" in plan.configurations
     assert "s3a" not in plan.configurations
-    assert "is for volumes, and the plan has no 3d configuration" in plan.reasons["s3a"]
+    assert "requires volumes, but the cases of this dataset are single slices" in plan.reasons["s3a"]
 
 
 def test_a_recipe_is_priced_and_never_made_cheaper(fingerprint):
@@ -115,7 +115,7 @@ def test_a_recipe_is_priced_and_never_made_cheaper(fingerprint):
     plan = planned(fingerprint(10, SHAPE), "s4a", cost=dear)
     assert (asked[0].patch, asked[0].batch, asked[0].optimiser) == ((256, 256), 16, "adam")
     assert plan.memory["s4a"].predicted_gb == 9.5
-    assert plan.reasons["s4a.memory"].endswith("more than the budget, and a recipe is never made cheaper.")
+    assert plan.reasons["s4a.memory"].endswith("exceeds the budget, but a recipe is never made cheaper.")
 
 
 def test_an_unknown_recipe_lists_the_known_ones(fingerprint):
@@ -138,11 +138,11 @@ def test_a_recipe_reports_what_its_system_did(name, fingerprint):
     assert all(metric in METRICS for metric in recipe.metrics)
     plan = planned(fingerprint(10, SHAPE), name)
     assert plan.configurations[name].scoring == ScoringSettings(metrics=recipe.metrics)
-    assert plan.reasons[f"{name}.scoring"].endswith("here they are scores of volumes.")
+    assert plan.reasons[f"{name}.scoring"].endswith("here they are computed per volume.")
 
 
 def test_single_slices_are_scored_by_the_system_s_own_protocol(fingerprint):
     plan = planned(fingerprint(10, (1, 64, 64)), "s4a")
     assert plan.configurations["s4a"].scoring == ScoringSettings(preset="slices", metrics=("dice", "iou", "accuracy"))
-    assert "an empty answer to an empty slice scores 1" in plan.reasons["s4a.scoring"]
+    assert "an empty prediction of an empty slice scores 1" in plan.reasons["s4a.scoring"]
     assert plan.configurations["2d"].scoring == ScoringSettings()

@@ -18,20 +18,20 @@ def stored(fingerprint, count, compat=None):
 def test_arrays_that_fit_in_memory_are_not_rounded(fingerprint):
     assert stored(fingerprint, CASES) == (
         "float32",
-        "All 128 cases take 2.1 GB as float32; up to 2.1 GB are held in memory, unrounded.",
+        "All 128 cases take 2.1 GB as float32; up to 2.1 GB are kept in memory without rounding.",
     )
 
 
 def test_larger_ones_are_halved(fingerprint):
     storage, why = stored(fingerprint, CASES + 1)
     assert storage == "float16"
-    assert "All 129 cases take 2.2 GB as float32, more than the 2.1 GB" in why
+    assert "All 129 cases take 2.2 GB as float32, over the 2.1 GB" in why
 
 
 def test_a_plan_as_nnunet_makes_it_stores_float32(fingerprint):
     storage, why = stored(fingerprint, CASES + 1, compat="nnunet")
     assert storage == "float32"
-    assert "as nnU-Net stores them" in why
+    assert "in which nnU-Net stores them" in why
 
 
 def test_what_counts_is_the_size_on_the_networks_grid(fingerprint):

@@ -239,7 +239,7 @@ def _fit_scoring(recipe: Recipe, defaults: DatasetDefaults) -> tuple[ScoringSett
     """The system's metrics; on cases that are single slices also its protocol."""
     reported = join_words(recipe.metrics)
     if defaults.slices > defaults.cases:
-        why = f"The system reports {reported} per slice; here they are computed per volume."
+        why = f"The system reports {reported}; here they are computed per volume."
         return ScoringSettings(metrics=recipe.metrics), why
     why = (
         f"Every case is a single slice, so scores follow the system's protocol: {reported} per slice, and an empty "
