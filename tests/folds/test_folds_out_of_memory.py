@@ -54,8 +54,8 @@ def test_fit_goes_on_in_less_and_ends_where_the_other_would_have(run, planned, s
     shutil.copytree(planned, tmp_path / "usual")
     code, _, err = run(*TRAIN, "-f", "0", "--fit", "--root", planned)
     assert code == 0, err
-    assert "from now on stages are computed twice (checkpointing)" in err
-    assert "from now on batches go through in 2 parts (accumulation)" in err
+    assert "resuming with activation checkpointing" in err
+    assert "resuming with gradient accumulation in 2 parts" in err
     kept = load_plan(folder_of(planned)).configurations["3d"]
     assert kept.network.options["checkpointing"] is True
     assert kept.training.accumulation == 2
