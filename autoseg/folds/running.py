@@ -17,7 +17,7 @@ from autoseg.folds.recording import FoldRecorder
 from autoseg.folds.setup import FoldSetup, check_previous_run
 from autoseg.folds.tasks import TrainingTask
 from autoseg.model import save_plan
-from autoseg.planning import relieve
+from autoseg.planning import reduce_memory
 from autoseg.training import Hooks, TrainingState, train_fold
 
 log = logging.getLogger(__name__)
@@ -63,11 +63,11 @@ def run_fold(
             train_from_checkpoint(setup, task, cases, should_stop, progress)
             break
         except MemoryShortageError as error:
-            reduced = relieve(setup.configuration) if save_memory else None
+            reduced = reduce_memory(setup.configuration) if save_memory else None
             if reduced is None:
                 raise MemoryShortageError(f"{error}; {_memory_advice(setup, tried=save_memory)}") from error
             configuration, saving = reduced
-            log.warning("%s; from now on %s", error, saving)
+            log.warning("%s; resuming with %s", error, saving)
         configurations = {**setup.plan.configurations, setup.configuration_name: configuration}
         setup = replace(setup, plan=setup.plan.model_copy(update={"configurations": configurations}))
         save_plan(setup.model_folder, setup.plan)  # for all folds of the model

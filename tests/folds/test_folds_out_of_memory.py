@@ -11,7 +11,7 @@ from autoseg.folds import tasks
 from autoseg.folds.files import read_history
 from autoseg.losses import build_loss
 from autoseg.model import load_plan
-from autoseg.planning import relieve
+from autoseg.planning import reduce_memory
 from autoseg.training import loop
 
 TRAIN = ("train", "-d", "Tiny", "-c", "3d", "--epochs", "2", "--steps-per-epoch", "3")
@@ -91,7 +91,7 @@ def test_sacrifices_come_one_by_one_and_end(planned):
     plan = json.loads((planned / "autoseg_preprocessed" / "Tiny" / "plan.json").read_text())
     configuration = Configuration.model_validate(plan["configurations"]["3d"] | {"batch_size": 6})
     told = []
-    while (cheaper := relieve(configuration)) is not None:
+    while (cheaper := reduce_memory(configuration)) is not None:
         configuration, how = cheaper
         told.append((configuration.training.accumulation, "twice" in how))
     assert told == [(1, True), (2, False), (3, False), (6, False)]
