@@ -12,7 +12,7 @@ from autoseg.core.records import Plan
 from autoseg.core.store import Store, read_record
 from autoseg.options import PlanOptions
 from autoseg.options.planning import Preset
-from autoseg.planning.presets import check_weighing, find_preset
+from autoseg.planning.presets import check_class_weights, find_preset
 from autoseg.planning.recipes import read_recipe
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def choose_preset(store: Store, options: PlanOptions) -> Wanted:
         class_weights = before.class_weights
     weighing: Literal["frequency"] | None = "frequency" if class_weights == "frequency" else None
     if not keep:
-        check_weighing(weighing, wanted.compat)
+        check_class_weights(weighing, wanted.compat)
     return replace(
         wanted,
         networks=tuple(dict.fromkeys([*kept, *added])),
