@@ -1,4 +1,4 @@
-"""Case cache: prepared cases on disk, in memory, or on the training device while batches are drawn."""
+"""Case caches: preprocessed cases on disk, in memory, or on the training device while batches are drawn from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autoseg.core.records import PreparedCase
 log = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.5  # of the free memory; the rest is for batches, other programs and files that are read again
-DEVICE_SHARE = 0.5  # of what training leaves free on its device; the rest is for batches and what is not foreseen
+DEVICE_SHARE = 0.5  # of what training leaves free on its device; the rest is for batches and a margin
 
 
 def cache_in_memory(cases: Sequence[PreparedCase], free_bytes: int) -> list[PreparedCase]:

@@ -25,13 +25,13 @@ from autoseg.core.records import Configuration, PreparedCase
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One sample, drawn.
+class PatchDraw:
+    """Case, position and augmentation of one patch, drawn.
 
     Attributes:
         number: of its case, among those that are drawn from.
         start: first voxel (z,y,x) of the patch in the case; may be negative.
-        change: what is done to it.
+        change: its augmentation.
     """
 
     number: int
@@ -53,8 +53,8 @@ class Volume:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
-    """Voxels of one patch before augmentation.
+class PatchSource:
+    """Voxels that one patch is cut from.
 
     Attributes:
         image: (C,*box) float32 or float16.
@@ -66,22 +66,22 @@ class Piece:
     image: Tensor
     label: Tensor
     low: tuple[int, ...]
-    sample: Sample
+    sample: PatchDraw
 
 
 @dataclass(frozen=True, kw_only=True)
 class PendingBatch:
-    """A batch whose samples are being made, by threads that share nothing but these.
+    """A batch whose samples are being made by threads that share nothing but these tensors.
 
     Attributes:
-        image: (B,C,*patch) float32; only the masks of a cascade where the scans come as pieces.
-        target: (B,*patch) int16; not used where the labels come as pieces.
-        pieces: place in the batch -> what its patch will be made of.
+        image: (B,C,*patch) float32; only the masks of a cascade in batches of sources.
+        target: (B,*patch) int16; empty in batches of sources.
+        sources: place in the batch -> source of its patch.
     """
 
     image: Tensor
     target: Tensor
-    pieces: dict[int, Piece]
+    sources: dict[int, PatchSource]
 
 
 class Engine(Protocol):
@@ -90,8 +90,8 @@ class Engine(Protocol):
     def begin(self, size: int) -> PendingBatch:
         """Room for a batch of that many samples."""
 
-    def make(self, case: PreparedCase, sample: Sample, batch: PendingBatch, place: int) -> None:
-        """Part of one sample that a thread can compute."""
+    def make(self, case: PreparedCase, sample: PatchDraw, batch: PendingBatch, place: int) -> None:
+        """Make as much of one sample as a thread can."""
 
     def finish(self, batch: PendingBatch) -> tuple[Tensor, Tensor]:
         """(B,C+M,*patch) float32 image and (B,*patch) int16 target, once every sample is made."""
@@ -118,9 +118,9 @@ class KernelEngine:
         channels = self.channels + len(self.mask_values)
         image = torch.empty((size, channels, *self.patch), pin_memory=self.pin_memory)
         target = torch.empty((size, *self.patch), dtype=torch.int16, pin_memory=self.pin_memory)
-        return PendingBatch(image=image, target=target, pieces={})
+        return PendingBatch(image=image, target=target, sources={})
 
-    def make(self, case: PreparedCase, sample: Sample, batch: PendingBatch, place: int) -> None:
+    def make(self, case: PreparedCase, sample: PatchDraw, batch: PendingBatch, place: int) -> None:
         """Fill one sample of the batch."""
         assert case.label is not None  # checked when the batches were opened
         image, target = as_volume(batch.image[place].numpy()), as_volume(batch.target[place].numpy()[None])[0]
@@ -164,12 +164,12 @@ class TensorEngine:
         self.pin_memory = device.type == "cuda"
 
     def begin(self, size: int) -> PendingBatch:
-        """Room for masks; pieces come as they are read."""
+        """Room for masks; sources come as they are read."""
         masks = torch.empty((size, len(self.mask_values), *self.patch), pin_memory=self.pin_memory)
-        return PendingBatch(image=masks, target=torch.empty(0, dtype=torch.int16), pieces={})
+        return PendingBatch(image=masks, target=torch.empty(0, dtype=torch.int16), sources={})
 
-    def make(self, case: PreparedCase, sample: Sample, batch: PendingBatch, place: int) -> None:
-        """Read, or find on the device, what the patch is made of."""
+    def make(self, case: PreparedCase, sample: PatchDraw, batch: PendingBatch, place: int) -> None:
+        """Read the source of the patch, or take it from the device."""
         assert case.label is not None  # checked when the batches were opened
         size, change = as_shape(self.patch), sample.change
         # A spline never leaves the range of its control points.
@@ -181,24 +181,24 @@ class TensorEngine:
         else:
             image, label = self._read(case.image[(slice(None), *box)]), self._read(case.label[box])
         low = tuple(part.start for part in box)
-        batch.pieces[place] = Piece(image=image, label=label, low=low, sample=sample)
+        batch.sources[place] = PatchSource(image=image, label=label, low=low, sample=sample)
         if case.prior is not None and self.mask_values:
             fill_masks(case.prior, sample, self.mask_values, as_volume(batch.image[place].numpy()))
 
     def finish(self, batch: PendingBatch) -> tuple[Tensor, Tensor]:
         """Cut every patch, then change the batch."""
-        pieces = [batch.pieces[place] for place in range(len(batch.pieces))]
+        sources = [batch.sources[place] for place in range(len(batch.sources))]
         shape = as_shape(self.patch)
-        image = torch.empty((len(pieces), self.channels, *shape), device=self.device)
-        target = torch.empty((len(pieces), *shape), dtype=torch.int16, device=self.device)
-        for piece, patch, label in zip(pieces, image, target, strict=True):
-            source = piece.image.to(self.device, non_blocking=True), piece.label.to(self.device, non_blocking=True)
-            cut_tensors(*source, piece.low, piece.sample.start, piece.sample.change, patch, label)
-        change_tensors(image, [piece.sample.change for piece in pieces], masked=self.masked)
-        image = image.view(len(pieces), self.channels, *self.patch)
+        image = torch.empty((len(sources), self.channels, *shape), device=self.device)
+        target = torch.empty((len(sources), *shape), dtype=torch.int16, device=self.device)
+        for source, patch, label in zip(sources, image, target, strict=True):
+            box = source.image.to(self.device, non_blocking=True), source.label.to(self.device, non_blocking=True)
+            cut_tensors(*box, source.low, source.sample.start, source.sample.change, patch, label)
+        change_tensors(image, [source.sample.change for source in sources], masked=self.masked)
+        image = image.view(len(sources), self.channels, *self.patch)
         if self.mask_values:
             image = torch.cat([image, batch.image.to(self.device, non_blocking=True)], dim=1)
-        return image, target.view(len(pieces), *self.patch)
+        return image, target.view(len(sources), *self.patch)
 
     def _read(self, box: np.ndarray) -> Tensor:
         """A copy of a box, where a GPU can fetch it without waiting."""
@@ -222,8 +222,8 @@ def as_volume(array: np.ndarray) -> np.ndarray:
     return array.reshape(len(array), *as_shape(array.shape[1:]))
 
 
-def fill_masks(prior: np.ndarray, sample: Sample, mask_values: Sequence[Sequence[int]], masks: np.ndarray) -> None:
-    """The prior moved as the label is, split into channels, and made imperfect.
+def fill_masks(prior: np.ndarray, sample: PatchDraw, mask_values: Sequence[Sequence[int]], masks: np.ndarray) -> None:
+    """The prior cut as the label is, split into channels, and augmented.
 
     Args:
         prior: (Z,Y,X) integer, may be a memory map.
@@ -236,4 +236,4 @@ def fill_masks(prior: np.ndarray, sample: Sample, mask_values: Sequence[Sequence
     split_mask(moved, mask_values, masks)
     # Regions overlap by nature; of classes, a voxel has one.
     exclusive = all(len(values) == 1 for values in mask_values)
-    change_masks(masks, sample.change.shaped, sample.change.removed, exclusive=exclusive)
+    change_masks(masks, sample.change.mask_morphology, sample.change.component_draws, exclusive=exclusive)

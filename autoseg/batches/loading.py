@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from autoseg.batches.augmentation import draw_change
-from autoseg.batches.engines import Engine, KernelEngine, PendingBatch, Sample, TensorEngine, Volume, as_shape
+from autoseg.batches.engines import Engine, KernelEngine, PatchDraw, PendingBatch, TensorEngine, Volume, as_shape
 from autoseg.batches.sampling import Seed, draw_start, make_case_schedule, sample_generator
 from autoseg.core.errors import DataError, MemoryShortageError, TrainingError
 from autoseg.core.records import Configuration, PreparedCase
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Coming:
-    """A batch that was begun, and its samples, which threads make."""
+class ScheduledBatch:
+    """A batch in the making, and the futures of its samples."""
 
     batch: PendingBatch
     samples: list[Future[None]]
@@ -70,7 +70,7 @@ class Batches:
         self.seed = seed
         self.masks = len(mask_values)
         self.ignore_label = ignore_label
-        self.row = make_case_schedule(
+        self.schedule = make_case_schedule(
             [case.lesions for case in cases],
             configuration.sampling,
             batch_size=configuration.batch_size,
@@ -79,7 +79,7 @@ class Batches:
         self.own = range(configuration.batch_size)[share[0] :: share[1]]
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="batches") if workers else None
         self.ahead = max(2, -(-workers // max(1, len(self.own))) + 1) if workers else 0
-        self.pending: dict[int, _Coming] = {}
+        self.pending: dict[int, ScheduledBatch] = {}
         self.device = device
         self.engine: Engine
         if device is None:
@@ -104,29 +104,29 @@ class Batches:
             TrainingError: a sample could not be made; the message names its case.
             MemoryShortageError: the GPU that changes the batch has too little memory.
         """
-        wanted = range(step, step + self.ahead + 1)
-        for old in [known for known in self.pending if known not in wanted]:
+        scheduled = range(step, step + self.ahead + 1)
+        for old in [begun for begun in self.pending if begun not in scheduled]:
             for sample in self.pending.pop(old).samples:
                 sample.cancel()
-        for coming in wanted:
-            if coming not in self.pending:
-                self.pending[coming] = self._begin(coming)
-        made = self.pending.pop(step)
-        for future in made.samples:
+        for number in scheduled:
+            if number not in self.pending:
+                self.pending[number] = self._begin(number)
+        batch = self.pending.pop(step)
+        for future in batch.samples:
             future.result()
         try:
-            return self.engine.finish(made.batch)
+            return self.engine.finish(batch.batch)
         except torch.OutOfMemoryError as error:
             raise MemoryShortageError(
-                f"the GPU ran out of memory while augmenting the batch of step {step + 1}; set augmentation.device to "
-                f"cpu in the plan"
+                f"the GPU ran out of memory augmenting the batch of step {step + 1}; set augmentation.device to cpu in "
+                f"the plan"
             ) from error
 
-    def draw(self, step: int, sample: int) -> Sample:
-        """Draw of one sample of a step, before any voxel is read."""
-        return self._draw(self.row.draw(self.seed, step, sample), step, sample)
+    def draw(self, step: int, sample: int) -> PatchDraw:
+        """Case, position and augmentation of one sample of a step; reads no voxel."""
+        return self._draw(self.schedule.draw(self.seed, step, sample), step, sample)
 
-    def _draw(self, number: int, step: int, sample: int) -> Sample:
+    def _draw(self, number: int, step: int, sample: int) -> PatchDraw:
         configuration, case = self.configuration, self.cases[number]
         patch = as_shape(configuration.patch_size)
         rng = sample_generator(self.seed, step, sample)
@@ -148,20 +148,20 @@ class Batches:
             flat=configuration.dimensions == 2,
             masks=self.masks,
         )
-        return Sample(number=number, start=start, change=change)
+        return PatchDraw(number=number, start=start, change=change)
 
-    def _begin(self, step: int) -> _Coming:
+    def _begin(self, step: int) -> ScheduledBatch:
         batch = self.engine.begin(len(self.own))
         tasks = [(step, sample, batch, place) for place, sample in enumerate(self.own)]
         if self.pool is None:
             for task in tasks:
                 self._make(*task)
-            return _Coming(batch=batch, samples=[])
-        return _Coming(batch=batch, samples=[self.pool.submit(self._make, *task) for task in tasks])
+            return ScheduledBatch(batch=batch, samples=[])
+        return ScheduledBatch(batch=batch, samples=[self.pool.submit(self._make, *task) for task in tasks])
 
     def _make(self, step: int, sample: int, batch: PendingBatch, place: int) -> None:
-        """Draw a sample and do what a thread can do of it."""
-        number = self.row.draw(self.seed, step, sample)
+        """Draw a sample and make as much of it as a thread can."""
+        number = self.schedule.draw(self.seed, step, sample)
         case = self.cases[number]
         try:
             self.engine.make(case, self._draw(number, step, sample), batch, place)
@@ -174,19 +174,19 @@ class Batches:
 
 def _check_cases(cases: Sequence[PreparedCase], configuration: Configuration, *, prior: bool) -> None:
     if not cases:
-        raise TrainingError("no cases to train on; check the fold's training cases in folds.json")
+        raise TrainingError("the fold has no training case; check folds.json")
     channels = len(configuration.preprocessing.channels)
     for case in cases:
         if case.label is None:
-            raise DataError(f"case {case.id} has no label, so it cannot be trained on; remove it from folds.json")
+            raise DataError(f"case {case.id} has no label; remove it from folds.json")
         if case.image.shape[0] != channels or case.image.shape[1:] != case.label.shape:
             raise DataError(
                 f"case {case.id} has an image of shape {case.image.shape} and a label of shape {case.label.shape}, "
                 f"but the plan has {channels} channels; plan again to rebuild its arrays"
             )
         if prior and (case.prior is None or case.prior.shape != case.label.shape):
-            found = "none" if case.prior is None else f"one of shape {case.prior.shape}"
+            given = "none" if case.prior is None else f"one of shape {case.prior.shape}"
             raise DataError(
                 f"case {case.id} needs a mask of {configuration.cascade_from} of its label's shape {case.label.shape} "
-                f"and has {found}; delete its preprocessed arrays and plan again"
+                f"and has {given}; delete its preprocessed arrays and plan again"
             )

@@ -1,4 +1,4 @@
-"""Choice of case and patch: a pure function of the given random numbers."""
+"""Choice of case and patch position: a pure function of the random numbers passed in."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def sample_generator(seed: Seed, step: int, sample: int) -> np.random.Generator:
 
 
 def draw_case(cases: int, seed: Seed, position: int, *, stratum: int | None = None) -> int:
-    """Case of the sample at a position in the endless sequence of samples.
+    """Number of the case at a position of the endless sequence of samples.
 
-    All cases pass in a random order before any comes again, so short trainings see them equally often.
+    All cases pass in a random order before any is repeated, so short trainings see them equally often.
 
     Args:
         cases: how many there are.
         position: step * batch size + sample, or in a stratum the samples drawn from it before.
-        stratum: which of several rows this is, each in an order of its own; None where there is one.
+        stratum: number of the sequence where there are several, each in an order of its own; None where there is one.
     """
     turn, place = divmod(position, cases)
     key = (turn,) if stratum is None else (turn, stratum, stratum)  # three numbers: no sample's stream has three
@@ -36,7 +36,7 @@ def draw_case(cases: int, seed: Seed, position: int, *, stratum: int | None = No
 
 @dataclass(frozen=True, kw_only=True)
 class CaseSchedule:
-    """The endless row of cases that samples come from, a pure function of seed, step and sample.
+    """The endless sequence of cases that samples come from, a pure function of seed, step and sample.
 
     Attributes:
         lesioned, empty: numbers of the cases with and without a lesion.
@@ -72,7 +72,7 @@ class CaseSchedule:
 def make_case_schedule(
     cases: Sequence[Lesions | None], settings: SamplingSettings, *, batch_size: int, ignore_label: int | None = None
 ) -> CaseSchedule:
-    """The row of cases that settings ask for.
+    """The sequence of cases that settings describe.
 
     Args:
         cases: where the lesions of each case lie.

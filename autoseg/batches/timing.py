@@ -1,4 +1,4 @@
-"""Choice of the faster batch engine, by a short timing alongside the network."""
+"""Choice of the faster batch engine, by a short timing beside the network."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 
 from autoseg.batches.loading import Batches
 
-MOST_S = 2.0
-MOST_BATCHES = 32
-FEWEST_BATCHES = 3
+MAX_S = 2.0
+MAX_BATCHES = 32
+MIN_BATCHES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def time_batches(
     batches.batch(0)
     wait()
     began, made = clock(), 0
-    while made < FEWEST_BATCHES or (made < MOST_BATCHES and clock() - began < MOST_S):
+    while made < MIN_BATCHES or (made < MAX_BATCHES and clock() - began < MAX_S):
         made += 1
         batches.batch(made)
         wait()

@@ -127,7 +127,9 @@ def read_prepared(folder: Path, case_ids: Iterable[str], *, advice: str) -> list
     ids = list(case_ids)
     missing = [case_id for case_id in ids if not _facts_path(folder, case_id).exists()]
     if missing:
-        raise StaleError(f"{folder} holds no arrays of {len(missing)} cases ({join_names(missing, limit=3)}); {advice}")
+        raise StaleError(
+            f"{folder} lacks the arrays of {len(missing)} cases ({join_names(missing, limit=3)}); {advice}"
+        )
     mapped = sum((folder / f"{case_id}.image.npy").stat().st_size for case_id in ids) > MAPPED_ABOVE_BYTES
     return [_read_one(folder, case_id, mapped, advice) for case_id in ids]
 

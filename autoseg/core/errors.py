@@ -1,7 +1,7 @@
 """Every error a user can cause, as one tree; the command line turns each into one sentence and exit code 2.
 
     AutosegError
-    ├── UsageError          a command was asked for something that does not exist
+    ├── UsageError          a command was given something that does not exist
     ├── DataError           a scan, a label or a dataset is not what it should be
     │   └── CasesError      some cases of many failed; the others were done
     ├── PlanError           plan.json, folds.json or another record is wrong or was edited wrongly
@@ -11,7 +11,7 @@
     ├── MemoryShortageError the device or the machine has too little memory
     └── StorageError        the disk refused a write (full, read-only)
 
-A message is one sentence that says what is wrong, where (case, file, value) and what to do.
+A message is one sentence: what is wrong, where (case, file, value) and what to do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class AutosegError(Exception):
 
 
 class UsageError(AutosegError):
-    """A command was asked for something that does not exist or does not go together."""
+    """A command was given something that does not exist or does not go together."""
 
 
 class DataError(AutosegError):
@@ -32,10 +32,10 @@ class DataError(AutosegError):
 
 
 class CasesError(DataError):
-    """Some cases of many failed, and the others were done, unless ``others`` says something else.
+    """Some cases of many failed, and the others were done, unless ``others`` states something else.
 
     Attributes:
-        failures: case id -> one sentence that says what was wrong with it.
+        failures: case id -> one sentence on its problem.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Voxels on disk. The only file that knows SimpleITK, its x-y-z order, and NIfTI headers."""
+"""Voxels on disk. The only file that uses SimpleITK, its x-y-z order, and NIfTI headers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def list_files(path: Path) -> list[Path]:
     """The file itself; or every slice, by number, of a volume that lies there slice by slice (``scan_%d.tif``).
 
     Raises:
-        DataError: there are no slices, or one in between is missing.
+        DataError: no slice exists, or one in between is missing.
     """
     if NUMBER not in path.name:
         return [path]
@@ -49,7 +49,7 @@ def list_files(path: Path) -> list[Path]:
     files = path.parent.iterdir() if path.parent.is_dir() else ()
     numbered = {int(found[1]): file for file in files if (found := name.fullmatch(file.name))}
     if not numbered:
-        raise DataError(f"{path} does not exist: no file is named {before}1{after}, {before}2{after}, ...")
+        raise DataError(f"{path} does not exist; expected {before}1{after}, {before}2{after}, ...")
     gaps = [n for n in range(min(numbered), max(numbered)) if n not in numbered]
     if gaps:
         raise DataError(
@@ -76,11 +76,11 @@ def read_grid(path: Path) -> tuple[Grid, int | None]:
     size, spacing = list(reader.GetSize()), list(reader.GetSpacing())
     origin, direction = list(reader.GetOrigin()), np.array(reader.GetDirection())
     if reader.GetNumberOfComponents() != 1:
-        raise DataError(f"{path} has several values (colours) per voxel; autoseg reads one")
+        raise DataError(f"{path} has several values (colours) per voxel; convert it to one")
     while len(size) > 3 and size[-1] == 1:
         size.pop()
     if len(size) > 4:
-        raise DataError(f"{path} has {len(size)} axes ({'x'.join(map(str, size))}); autoseg reads 3 axes")
+        raise DataError(f"{path} has {len(size)} axes ({'x'.join(map(str, size))}); convert it to 3")
     volumes = size[3] if len(size) == 4 else None
     axes = reader.GetDimension()
     matrix = np.eye(max(axes, 3))
@@ -115,8 +115,8 @@ def read_voxels(path: Path, *, volume: int | None = None) -> tuple[np.ndarray, G
     grid, volumes = read_grid(path)
     if volumes is not None and volume is None:
         raise DataError(
-            f"{path} has a fourth axis of length {volumes}; autoseg reads one 3D file per channel: "
-            f"split it (autoseg_import does it for the layouts it knows)"
+            f"{path} has a fourth axis of length {volumes}; split it into one 3D file per channel "
+            f"(autoseg_import does so for the layouts it knows)"
         )
     if volume is not None and volume >= (volumes or 1):
         raise DataError(f"{path} has {volumes or 1} volumes, but volume {volume} was requested")
@@ -204,7 +204,7 @@ def _read_with_itk(path: Path) -> np.ndarray:
 
 
 def _read_slices_grid(path: Path) -> tuple[Grid, int | None]:
-    """The grid of slices that lie one beside the other, 1 mm apart where their files do not say; and their colours."""
+    """The grid of stacked slices, 1 mm apart where their files state nothing; and their number of colours."""
     files = list_files(path)
     reader = _open(files[0])
     (columns, rows), (width, height) = reader.GetSize()[:2], reader.GetSpacing()[:2]
@@ -220,7 +220,7 @@ def _read_slice(file: Path, grid: Grid, colour: int | None) -> np.ndarray:
     if voxels.shape != grid.shape[1:]:
         raise DataError(
             f"{file} is {'x'.join(map(str, voxels.shape))} pixels (y,x), but the first slice beside it is "
-            f"{grid.shape[1]}x{grid.shape[2]}; slices of one volume must be alike"
+            f"{grid.shape[1]}x{grid.shape[2]}; slices of one volume must have one size"
         )
     return voxels
 
@@ -244,7 +244,7 @@ def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
     if not np.allclose(from_sform, from_qform, rtol=1e-2):
         raise DataError(
             f"{path} states two spacings: {np.round(from_qform, 4).tolist()} mm (qform) and "
-            f"{np.round(from_sform, 4).tolist()} mm (sform), so two programs would read two different scans; "
+            f"{np.round(from_sform, 4).tolist()} mm (sform), so programs would read different scans; "
             f"repair its header"
         )
 
@@ -261,7 +261,7 @@ def _nifti_header(path: Path) -> bytes | None:
     return header
 
 
-# Fields of the header: (offset, struct format). Those of the first row say where voxels lie.
+# Fields of the header: (offset, struct format). Those of the first row place the voxels.
 # Source: https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
 _GEOMETRY = ((76, "8f"), (123, "B"), (252, "2h"), (256, "6f"), (280, "12f"))
 _DIMENSIONS, _TYPE, _DATA_OFFSET, _SCALE = (40, "8h"), (70, "2h"), (108, "f"), (112, "2f")

@@ -1,8 +1,8 @@
-"""A label map as the binary channels that the network of a cascade sees."""
+"""Label maps and channels: binary channels of a cascade's prior, and the running arg-max over channels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -34,8 +34,30 @@ def stack_inputs(image: np.ndarray, prior: np.ndarray | None, members: Sequence[
     """
     if not members:
         return image
-    assert prior is not None  # whoever opens a cascade's cases gives them one
+    assert prior is not None  # cases of a cascade are opened with one
     inputs = np.empty((len(image) + len(members), *image.shape[1:]), np.float32)
     inputs[: len(image)] = image
     split_mask(prior, members, inputs[len(image) :])
     return inputs
+
+
+def running_argmax(channels: Iterable[np.ndarray], *, last_of_ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Arg-max and maximum over channels that come one after the other, so that one is held at a time.
+
+    Also the faster way for an array: numpy's own arg-max over the first axis walks memory across the channels.
+
+    Args:
+        channels: K times (*axes) float, K < 256.
+        last_of_ties: of equal channels the last wins, not the first.
+
+    Returns:
+        (*axes) uint8 channel numbers, and (*axes) the values there.
+    """
+    remaining = iter(channels)
+    best = next(remaining).copy()
+    winner = np.zeros(best.shape, np.uint8)
+    for number, channel in enumerate(remaining, start=1):
+        wins = channel >= best if last_of_ties else channel > best
+        winner[wins] = number
+        np.copyto(best, channel, where=wins)
+    return winner, best

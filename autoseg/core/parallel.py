@@ -106,7 +106,7 @@ def _run_one(function: Callable[[Any], T], name: str, argument: Any) -> Outcome[
 
 
 def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
-    """A worker's life: take a case, give its outcome, until the other end closes."""
+    """Loop of a worker: receive a case, send its outcome, until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -156,7 +156,7 @@ class _Pool:
                 worker[1].close()
             return
         process, connection = worker or self._start()
-        with contextlib.suppress(BrokenPipeError):  # a worker that died idle is known, too, by what it never answers
+        with contextlib.suppress(BrokenPipeError):  # a worker that died idle is also detected, by its closed pipe
             connection.send(item)
         self.running[connection] = (process, item[0])
 
@@ -171,6 +171,6 @@ def _death(name: str, exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         number = -exitcode
         cause = f"killed by signal {number} ({signal.Signals(number).name})"
-        hint = "; the machine most likely ran out of memory: use fewer workers" if number == signal.SIGKILL else ""
+        hint = "; the machine probably ran out of memory: use fewer workers" if number == signal.SIGKILL else ""
         return f"case {name}: its worker process was {cause}{hint}"
     return f"case {name}: its worker process ended with exit code {exitcode}"

@@ -46,10 +46,10 @@ def explain_write_error(path: Path, error: OSError) -> str:
     reasons = {
         errno.ENOSPC: "the disk is full; free some space and run the same command again",
         errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
-        errno.EROFS: "the disk is read-only; choose another place with --root or -o",
-        errno.ENOTDIR: "a part of that path is a file, not a folder; choose another place with --root or -o",
-        errno.EEXIST: "a part of that path is a file, not a folder; choose another place with --root or -o",
-        errno.EACCES: "you have no permission to write there; choose another place with --root or -o",
+        errno.EROFS: "the disk is read-only; choose another folder with --root or -o",
+        errno.ENOTDIR: "a part of that path is a file, not a folder; choose another folder with --root or -o",
+        errno.EEXIST: "a part of that path is a file, not a folder; choose another folder with --root or -o",
+        errno.EACCES: "permission denied; choose another folder with --root or -o",
     }
     return f"{path} could not be written: {reasons.get(error.errno or 0, error.strerror or str(error))}"
 
@@ -93,7 +93,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     array = np.ascontiguousarray(array)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        # Not by numpy's own ``tofile``, whose error does not say that the disk is full; and without another copy.
+        # Not by numpy's own ``tofile``, whose error does not tell a full disk; and without another copy.
         file.write(array.reshape(-1).view(np.uint8).data)
 
 
@@ -172,5 +172,5 @@ def check_name(name: str, what: str) -> str:
         UsageError: it is empty, starts with a dot or a dash, or holds a slash or another unsafe character.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
-        raise UsageError(f"'{name}' cannot name a {what}: use letters, digits, '_', '-', '+' and '.'")
+        raise UsageError(f"'{name}' is not a valid {what} name; use letters, digits, '_', '-', '+' and '.'")
     return name

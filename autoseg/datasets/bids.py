@@ -49,7 +49,7 @@ class _Name:
 
     @property
     def kind(self) -> str:
-        """What it shows, apart from whom and when."""
+        """The sequence: all entities but subject, session and run."""
         return "_".join([*(e for e in self.entities if not e.startswith("run-")), self.suffix])
 
 
@@ -67,7 +67,7 @@ def find(folder: Path, name: str) -> Dataset:
     if there is one.
 
     Raises:
-        DataError: there are no such folders, or it is not clear which are meant.
+        DataError: no folder holds such files, or several do.
     """
     folder = take_root(
         find_roots(folder, _is_root, depth=1), folder, "BIDS scans with lesion masks", IMPORTER.looks_for
@@ -105,7 +105,7 @@ def _is_root(folder: Path) -> bool:
 
 
 def _scans(folder: Path) -> Iterator[Path]:
-    """Scans of all subjects; a diffusion series, which has its directions beside it, is no map."""
+    """Scans of all subjects; a diffusion series, with its directions beside it, is not a map."""
     raw = folder / "rawdata" if (folder / "rawdata").is_dir() else folder
     for subject in list_folders(raw):
         if subject.name.startswith("sub-"):
@@ -169,7 +169,7 @@ def _put_first(channels: Sequence[str], sessions: Sequence[Session]) -> tuple[st
 
 
 def _read_label_names(folder: Path, labels: Sequence[Path]) -> dict[int, str]:
-    """Value on disk -> name, as a table beside the labels or above them says; one class "lesion" without."""
+    """Value on disk -> name, from a table beside the labels or above them; one class "lesion" without."""
     tables = [path.with_name(f"{strip_ending(path)}.tsv") for path in labels[:1]]
     tables += [above / "dseg.tsv" for path in labels[:1] for above in path.parents if above.is_relative_to(folder)]
     for table in tables:
@@ -180,7 +180,7 @@ def _read_label_names(folder: Path, labels: Sequence[Path]) -> dict[int, str]:
 
 
 def _read_table(path: Path, key: str, value: str) -> dict[str, str]:
-    """Two columns of a tab-separated table; nothing where there is no such table or column."""
+    """Two columns of a tab-separated table; empty where the table or a column is missing."""
     if not path.is_file():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What a person should know of a dataset that was found, as lines of the log."""
+"""Log lines on a dataset: assumed spacings and cases left out."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ log = logging.getLogger(__name__)
 
 
 def log_assumed(dataset: Dataset) -> None:
-    """What the files do not state and was assumed."""
+    """Log what the files do not state and was assumed."""
     for spacing in sorted({case.spacing for case in dataset.cases if case.spacing is not None}):
         log.warning(
-            "the files of %s do not state their spacing; it is taken to be %s mm (z,y,x), so volumes in ml are rough",
+            "the files of %s do not state their spacing; assuming %s mm (z,y,x), so volumes in ml are approximate",
             dataset.name,
             " x ".join(f"{mm:g}" for mm in spacing),
         )
 
 
 def log_left_out(dataset: Dataset) -> None:
-    """Which cases are left out and why; many for one reason in one line."""
+    """Log the cases left out and the reasons; many for one reason in one line."""
     cases: dict[str, list[str]] = {}
     for case, why in dataset.left_out.items():
         cases.setdefault(why, []).append(case)

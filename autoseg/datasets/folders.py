@@ -1,4 +1,4 @@
-"""What lies in a folder: its images, its ``dataset.json``, and lists of names for messages."""
+"""Folders: their images, their subfolders and their ``dataset.json``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def list_images_below(folder: Path) -> list[Path]:
 
 
 def walk_images(folder: Path, *, depth: int = 8) -> Iterator[Path]:
-    """Image files in and below a folder as they are found, nearer ones first; nothing hidden.
+    """Image files in and below a folder, nearer ones first; nothing hidden.
 
     Args:
         depth: folders to go down at most, because a link may lead back up.
@@ -53,7 +53,7 @@ def list_folders(folder: Path) -> list[Path]:
 
 
 def _list(folder: Path) -> list[os.DirEntry[str]]:
-    """All entries of a folder, sorted; none where it is no folder."""
+    """All entries of a folder, sorted; none where it is not a folder."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -76,7 +76,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error}); repair it") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds a JSON {type(content).__name__}, but an object is needed; repair it")
+        raise DataError(f"{path} holds a JSON {type(content).__name__} instead of an object; repair it")
     return content
 
 
@@ -103,7 +103,7 @@ def read_mapping(path: Path, content: Mapping[str, Any], key: str) -> dict[str, 
     Raises:
         DataError: it is something else.
     """
-    found = content.get(key) or {}
-    if not isinstance(found, dict):
-        raise DataError(f'{path}: "{key}" must be an object of case ids and names, not {found!r}')
-    return {str(name): str(value) for name, value in found.items()}
+    mapping = content.get(key) or {}
+    if not isinstance(mapping, dict):
+        raise DataError(f'{path}: "{key}" must be an object of case ids and names, not {mapping!r}')
+    return {str(name): str(value) for name, value in mapping.items()}

@@ -1,8 +1,8 @@
 """Lower-grade gliomas (LGG, "kaggle_3m"), as distributed: one TIFF file per slice, its colours being the channels.
 
 ``kaggle_3m/TCGA_<institution>_<patient>_<date>/<folder>_<slice>.tif`` and ``<folder>_<slice>_mask.tif``. The files do
-not say where they lie. Slices are put together by number and taken to be 1 x 1 mm, 5 mm apart: heads are that wide, and
-33 slices, the median, then reach from neck to crown. Volumes in ml are no better than this.
+not state a geometry. Slices are stacked by number and assumed to be 1 x 1 mm, 5 mm apart: heads are that wide, and
+33 slices, the median, then reach from neck to crown. Volumes in ml are as approximate as this.
 Where a sequence was not scanned, the authors put FLAIR into its place; an import names these cases.
 Source: doi:10.1016/j.compbiomed.2019.05.002
 """
@@ -34,7 +34,7 @@ def find(folder: Path, name: str) -> Dataset:
     """List every patient; one with slices or masks missing is left out.
 
     Raises:
-        DataError: there are no such folders, or it is not clear which are meant.
+        DataError: no folder holds such files, or several do.
     """
     root = take_root(_find_roots(folder), folder, "the LGG slices", IMPORTER.looks_for)
     cases: list[Case] = []
@@ -85,14 +85,14 @@ def _is_patient(folder: Path) -> bool:
 
 
 def _endings(folder: Path) -> tuple[str, str]:
-    """What follows the slice's number in the names of images and of masks: ``.tif`` or ``.TIF``."""
+    """Name endings after the slice's number, of images and of masks: ``.tif`` or ``.TIF``."""
     suffixes = {path.suffix for path in list_images(folder)}
     ending = next(iter(sorted(suffixes)), ".tif")
     return ending, f"_mask{ending}"
 
 
 def _compare(images: list[Path], masks: list[Path]) -> str | None:
-    """What is wrong with the slices of one patient, if anything."""
+    """Problem of the slices of one patient; None where they pair up."""
     named = {path.name.replace("_mask", "") for path in masks}
     alone = sorted({path.name for path in images} ^ named)
     return f"has {join_names(alone, limit=3)} without its image or its mask" if alone else None

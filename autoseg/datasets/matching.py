@@ -1,4 +1,4 @@
-"""Files of scan sessions -> complete cases, and what each of the others lacks."""
+"""Files of scan sessions -> complete cases, and the missing files of each of the others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Session:
         files: channel name or ``label`` -> files.
         group: the patient, where the layout says so.
         site: the hospital or scanner, where the layout says so.
-        left_out: why it is left out even if it is complete.
+        left_out: reason why it is left out even if it is complete.
     """
 
     id: str
@@ -92,7 +92,7 @@ def choose_channels(sessions: Sequence[Session], channels: Iterable[str]) -> tup
 
 
 def find_roots(folder: Path, is_root: Callable[[Path], bool], *, depth: int = 2) -> list[Path]:
-    """The nearest folders for which a question is answered with yes: the one given, else all that are equally near."""
+    """The nearest folders that hold a dataset: the one given, else all that are equally near."""
     level = [folder] if folder.is_dir() else []
     for _ in range(depth + 1):
         roots = [inside for inside in level if is_root(inside)]
@@ -107,11 +107,11 @@ def take_root(roots: Sequence[Path], folder: Path, dataset: str, looks_for: str)
 
     Args:
         folder: that was given.
-        dataset: what it is called, for messages.
-        looks_for: which files make it.
+        dataset: its title, for messages.
+        looks_for: the files that make it.
 
     Raises:
-        DataError: there is none, or it is not clear which is meant.
+        DataError: there is none, or more than one.
     """
     if not roots:
         raise DataError(f"{folder} is not a folder of {dataset}; expected {looks_for}")

@@ -48,20 +48,20 @@ def find(folder: Path, name: str) -> Dataset:
     content = read_json(path)
     missing = [key for key in ("channel_names", "labels", "file_ending") if key not in content]
     if missing:
-        raise DataError(f"{path} lacks {join_names(missing)}; nnU-Net v2's raw layout needs them")
+        raise DataError(f"{path} lacks {join_names(missing)}; add what nnU-Net v2's raw layout needs")
     ending = str(content["file_ending"]).lower()
     if ending not in ENDINGS:
-        raise DataError(f'{path}: "file_ending" {ending!r} is not among those autoseg reads: {", ".join(ENDINGS)}')
+        raise DataError(f'{path}: "file_ending" {ending!r} is not supported; use {", ".join(ENDINGS)}')
     channels = read_names(path, "channel_names", content["channel_names"])
     labels, regions, ignore = read_labels(path, content)
     groups, sites = read_mapping(path, content, "groups"), read_mapping(path, content, "sites")
-    # Without names of its own, cases named after BIDS say whose they are; folds must not split them.
+    # Without names of its own, names after BIDS contain the subject; folds must not split subjects.
     of_patient = groups.get if groups else find_subject
     files = _listed_files(path, content["dataset"], channels) if "dataset" in content else None
     files = files if files is not None else _paired_files(folder, ending, channels)
     stated = content.get("numTraining", len(files))
     if stated != len(files):
-        log.warning("%s states numTraining %s, but %d cases were found", path, stated, len(files))
+        log.warning("%s states numTraining %s, but there are %d cases", path, stated, len(files))
     cases = tuple(
         Case(
             id=case,
@@ -170,7 +170,7 @@ def _paired_files(folder: Path, ending: str, channels: tuple[str, ...]) -> Files
         elif match is None:
             problems.append(f"imagesTr/{file.name} has no channel number (_0000 for {channels[0]})")
         elif int(match[2]) >= len(channels):
-            problems.append(f"imagesTr/{file.name} is a channel that channel_names does not name")
+            problems.append(f"imagesTr/{file.name} has a channel number that channel_names lacks")
         else:
             images.setdefault(match[1], {})[int(match[2])] = file
     for case, found in images.items():

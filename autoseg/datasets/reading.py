@@ -35,9 +35,9 @@ def read_case(dataset: Dataset, case: Case) -> tuple[Image, Label | None]:
     label = read_label(dataset, case)
     if not label.grid.matches(image.grid):
         raise DataError(
-            f"case {case.id}: the label lies on another grid than the image: {case.labels[0]} has "
+            f"case {case.id}: the label is not on the image's grid: {case.labels[0]} has "
             f"{label.grid.describe()}; {case.channels[0].path} has {image.grid.describe()}; "
-            f"bring the label onto the image's grid"
+            f"resample the label onto the image's grid"
         )
     return image, Label(voxels=label.voxels, grid=image.grid)
 
@@ -66,9 +66,7 @@ def read_image(
         DataError: as ``read_case``.
     """
     if len(files) != len(channels):
-        raise DataError(
-            f"case {case_id} has {len(files)} channels, but {len(channels)} are needed: {join_names(channels)}"
-        )
+        raise DataError(f"case {case_id} has {len(files)} channels; expected {len(channels)}: {join_names(channels)}")
     first, target = _read_channel(case_id, files[0], files)
     image = np.empty((len(files), *target.shape), np.float32)
     for index, (file, name) in enumerate(zip(files, channels, strict=True)):
@@ -76,9 +74,9 @@ def read_image(
         if not grid.matches(target):
             if not resample_channels:
                 raise DataError(
-                    f"case {case_id}: channel {name} lies on another grid than channel {channels[0]}: {file.path} has "
-                    f"{grid.describe()}; {files[0].path} has {target.describe()}; let autoseg_import or "
-                    f"autoseg_predict bring all channels onto the grid of {channels[0]} with --resample-channels"
+                    f"case {case_id}: channel {name} is not on the grid of channel {channels[0]}: {file.path} has "
+                    f"{grid.describe()}; {files[0].path} has {target.describe()}; use --resample-channels with "
+                    f"autoseg_import or autoseg_predict"
                 )
             voxels = resample_voxels(voxels, grid, target)
         if voxels.min() == voxels.max():
@@ -98,10 +96,10 @@ def _with_spacing(grid: Grid, spacing: tuple[float, float, float] | None) -> Gri
 def _read_channel(case_id: str, file: ChannelFile, files: Sequence[ChannelFile]) -> tuple[np.ndarray, Grid]:
     try:
         if file.volume is not None:
-            found, wanted = read_grid(file.path)[1] or 1, sum(other.path == file.path for other in files)
-            if found != wanted:
+            volumes, expected = read_grid(file.path)[1] or 1, sum(other.path == file.path for other in files)
+            if volumes != expected:
                 raise DataError(
-                    f"{file.path} has {found} volumes along its fourth axis, but {wanted} channels are named"
+                    f"{file.path} has {volumes} volumes along its fourth axis; expected {expected} channels"
                 )
         return read_voxels(file.path, volume=file.volume)
     except DataError as error:
@@ -132,8 +130,8 @@ def read_label(dataset: Dataset, case: Case) -> Label:
             np.maximum(union.voxels, classes, out=union.voxels)
         else:
             raise DataError(
-                f"case {case.id}: its label files lie on different grids: {path} has {grid.describe()}; "
-                f"{case.labels[0]} has {union.grid.describe()}; bring them onto the image's grid"
+                f"case {case.id}: its label files are on different grids: {path} has {grid.describe()}; "
+                f"{case.labels[0]} has {union.grid.describe()}; resample them onto the image's grid"
             )
     assert union is not None
     return Label(voxels=union.voxels, grid=_with_spacing(union.grid, case.spacing))
@@ -149,7 +147,7 @@ def _read_classes(dataset: Dataset, case: Case, path: Path, voxels: np.ndarray) 
         fractions = np.unique(voxels[np.abs(voxels - rounded) > ROUNDING])
         if fractions.size:
             raise DataError(
-                f"case {case.id}: label {path} holds values that are not integers "
+                f"case {case.id}: label {path} holds fractional values "
                 f"({join_names((f'{value:g}' for value in fractions), limit=5)}); "
                 f"it is not a label, or was resampled linearly"
             )
@@ -163,7 +161,7 @@ def _read_classes(dataset: Dataset, case: Case, path: Path, voxels: np.ndarray) 
         ignored = f", {dataset.ignore_label} ignore" if dataset.ignore_label is not None else ""
         known_values = f"{join_names(sorted(known))} on disk" if dataset.label_values else names + ignored
         raise DataError(
-            f"case {case.id}: label {path} holds the unexpected values {join_names(unknown)}; expected: {known_values}"
+            f"case {case.id}: label {path} holds the unexpected values {join_names(unknown)}; expected {known_values}"
         )
     classes = np.zeros(voxels.shape, np.int16)
     for value in found:

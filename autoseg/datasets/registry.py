@@ -1,4 +1,4 @@
-"""The shelf of layouts, and opening a dataset in whichever it lies."""
+"""Table of the known layouts, and opening a dataset in any of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Importer:
     """One layout. It only lists; reading and checking voxels is the same for all (``read_case``).
 
     Attributes:
-        looks_for: one clause that says which files make the layout.
+        looks_for: one clause on the files that make the layout.
         recognises: whether a folder looks like it; cheap, raises only where a folder cannot be listed.
         find: (folder, name) -> the dataset, with every case that is complete.
     """
@@ -50,7 +50,7 @@ IMPORTERS: Table[Importer] = Table(
 
 
 def open_dataset(folder: Path, name: str) -> Dataset:
-    """The dataset that lies in a folder, in whichever layout; nothing is written.
+    """The dataset in a folder, in any layout; nothing is written.
 
     Raises:
         UsageError: the folder does not exist; the message lists the datasets beside it.
@@ -66,11 +66,11 @@ def find_dataset(folder: Path, name: str, *, kind: str | None = None) -> Dataset
     """List a folder's cases in the layout given, or in the one that recognises it.
 
     Raises:
-        UsageError: there is no such layout or no such folder, or several layouts recognise it.
+        UsageError: the layout or the folder does not exist, or several layouts recognise it.
         DataError: no layout fits, or the files do not make up a dataset.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} does not exist or is not a folder; give the folder the dataset was unpacked into")
+        raise UsageError(f"{folder} is not a folder; give the folder that the dataset was unpacked into")
     return _check_dataset(IMPORTERS[kind or _recognise(folder)].find(folder, name), folder)
 
 
@@ -89,26 +89,26 @@ def _recognise(folder: Path) -> str:
                 break
     if not kinds:
         known = "".join(f"\n  {kind}: {IMPORTERS[kind].looks_for}" for kind in IMPORTERS)
-        raise DataError(f"{folder} has no layout that autoseg knows; it looked for{known}")
+        raise DataError(f"{folder} has no layout that autoseg knows; expected one of{known}")
     if len(kinds) > 1:
         raise UsageError(
-            f"{folder} holds datasets of several layouts ({', '.join(kinds)}); give the folder of one of them, or say "
-            f"which with: autoseg_import {kinds[0]} {folder} -d {folder.name}"
+            f"{folder} holds datasets of several layouts ({', '.join(kinds)}); give the folder of one, or name "
+            f"the layout: autoseg_import {kinds[0]} {folder} -d {folder.name}"
         )
     return kinds[0]
 
 
 def _check_dataset(dataset: Dataset, folder: Path) -> Dataset:
-    """What every layout must deliver, whoever wrote the importer."""
+    """Check what every importer must deliver."""
     if not dataset.channels:
-        raise DataError(f"{folder} holds labels, but no scan beside any of them; look for what was not unpacked")
+        raise DataError(f"{folder} holds labels without scans; unpack the scans too")
     if not dataset.cases:
         left_out = join_names((f"{case} ({why})" for case, why in dataset.left_out.items()), limit=3)
         raise DataError(f"{folder} holds no complete case" + (f"; left out: {left_out}" if left_out else ""))
     for noun, names in (("case", [case.id for case in dataset.cases]), ("channel", dataset.channels)):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise DataError(f"{folder} has more than one {noun} called {join_names(twice)}; rename all but one")
+            raise DataError(f"{folder} has several {noun}s called {join_names(twice)}; rename all but one")
     unsafe = [case.id for case in dataset.cases if "/" in case.id or "\\" in case.id or case.id.startswith((".", "-"))]
     if unsafe:
         raise DataError(f"{folder} has cases whose ids cannot name a file: {join_names(unsafe)}; rename them")

@@ -29,16 +29,16 @@ def find_scans(folder: Path, channels: Sequence[str]) -> Found:
         channels: the trained channels, in order.
 
     Returns:
-        The complete cases, and for every other one a sentence that says what it lacks.
+        The complete cases, and for every other one a sentence on what it lacks.
 
     Raises:
-        UsageError: there is no such folder, or no scan in it.
+        UsageError: the folder does not exist or holds no scan.
     """
     if not folder.exists():
         raise UsageError(f"{folder} does not exist; give a folder of scans")
     files = [folder] if folder.is_file() else list_images(folder)
     if folder.is_file() and not file_ending(folder):
-        raise UsageError(f"{folder} is not an image that autoseg reads ({', '.join(ENDINGS)})")
+        raise UsageError(f"{folder} is not an image; use {', '.join(ENDINGS)}")
     numbered = any(_split_number(path) for path in files)
     if files and (numbered or len(channels) == 1 or folder.is_file()):
         return _from_files(files, channels)
@@ -48,8 +48,8 @@ def find_scans(folder: Path, channels: Sequence[str]) -> Found:
         cases, failures = fourth if fourth[0] else _from_folders([folder.resolve()], channels)
     if not cases and not failures:
         raise UsageError(
-            f"{folder} holds no scans: autoseg looked for <case>_0000.nii.gz, one file per channel "
-            f"({join_names(channels)}), and for one folder per case with the channel names in the file names"
+            f"{folder} holds no scans; expected <case>_0000.nii.gz, one file per channel "
+            f"({join_names(channels)}), or one folder per case with the channel names in the file names"
         )
     return cases, failures
 
@@ -84,14 +84,14 @@ def _from_files(files: Sequence[Path], channels: Sequence[str]) -> Found:
         if missing:
             failures[case] = f"case {case}: {join_names(missing)} is missing beside {next(iter(found.values()))[0]}"
         elif extra:
-            wanted = f"{len(channels)} channel{'s' if len(channels) > 1 else ''} ({join_names(channels)})"
-            failures[case] = f"case {case}: {join_names(extra)} is one channel too many; the model has {wanted}"
+            expected = f"{len(channels)} channel{'s' if len(channels) > 1 else ''} ({join_names(channels)})"
+            failures[case] = f"case {case}: {join_names(extra)} is one channel too many; the model has {expected}"
         elif twice:
             failures[case] = f"case {case}: several files for one channel: {join_names(twice)}; keep one"
         else:
             cases.append(Case(id=case, channels=tuple(ChannelFile(path=found[i][0]) for i in range(len(channels)))))
     for case in [case.id for case in cases if case.id in failures]:
-        failures[case] = f"case {case}: both numbered files and a file without number; keep one"
+        failures[case] = f"case {case}: both numbered files and one without number; keep one kind"
     return tuple(sorted((c for c in cases if c.id not in failures), key=lambda c: c.id)), failures
 
 
@@ -106,13 +106,13 @@ def _count_plainly(numbered: dict[str, dict[int, list[Path]]]) -> Iterator[tuple
 
 def _volumes(path: Path, channels: Sequence[str]) -> tuple[ChannelFile, ...]:
     """The channels of one file, along its fourth axis."""
-    found = read_grid(path)[1] or 1
-    if found != len(channels):
+    volumes = read_grid(path)[1] or 1
+    if volumes != len(channels):
         raise DataError(
-            f"{path} holds {found} channel{'s' if found > 1 else ''}, but the model needs {len(channels)} "
+            f"{path} holds {volumes} channel{'s' if volumes > 1 else ''}; the model needs {len(channels)} "
             f"({join_names(channels)}); name the files <case>_0000, <case>_0001, ... or use one folder per case"
         )
-    return tuple(ChannelFile(path=path, volume=i) for i in range(found))
+    return tuple(ChannelFile(path=path, volume=i) for i in range(volumes))
 
 
 def _from_folders(folders: Sequence[Path], channels: Sequence[str]) -> Found:
@@ -147,15 +147,13 @@ def _match_channels(folder: Path, files: Sequence[Path], channels: Sequence[str]
     missing = [channel for channel, paths in candidates.items() if not paths]
     names = join_names(path.relative_to(folder) for path in files)
     if missing:
-        raise DataError(
-            f"case {folder.name}: no file is named after {join_names(missing)} in {folder} (found: {names})"
-        )
+        raise DataError(f"case {folder.name}: no file name in {folder} contains {join_names(missing)} (files: {names})")
     for channel, paths in candidates.items():
         shared = [other for other in channels if other != channel and paths[0] in candidates[other]]
         if len(paths) > 1 or shared:
-            found = join_names(path.relative_to(folder) for path in paths)
+            candidates_named = join_names(path.relative_to(folder) for path in paths)
             raise DataError(
-                f"case {folder.name}: which file is {channel} in {folder}? Candidates: {found}"
+                f"case {folder.name}: several files in {folder} may be {channel}: {candidates_named}"
                 f"{f' (also named after {join_names(shared)})' if shared else ''}; keep one, or name the files "
                 f"<case>_0000, <case>_0001, ... side by side"
             )

@@ -1,4 +1,4 @@
-"""Volumes -> a dataset whose cases are their slices, as systems that were split and scored by slice saw them."""
+"""Volumes -> a dataset whose cases are their slices, as used by systems that were split and scored by slice."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class _Task:
     dataset: Dataset
     case: Case
     folder: Path
-    wanted: SliceOptions
+    options: SliceOptions
 
 
 def slice_dataset(
     dataset: Dataset,
     target: Path,
     name: str,
-    wanted: SliceOptions,
+    options: SliceOptions,
     *,
     workers: int,
     progress: Progress,
 ) -> Dataset:
-    """Lay every wanted slice of the labelled cases down as a case of its own; whole or not at all.
+    """Write every selected slice of the labelled cases as a case of its own; whole or not at all.
 
     Slices run along the axis with the largest spacing, from the foot's end where several have it. Those that are
     constant in a channel cannot be read as a case, and are left out.
@@ -53,23 +53,23 @@ def slice_dataset(
         workers: processes.
 
     Raises:
-        UsageError: the target exists, or no slice is wanted.
+        UsageError: the target exists, or no slice is selected.
         CasesError: volumes cannot be read; nothing was written.
     """
     check_name(name, "dataset")
     if target.exists() or target.is_symlink():
-        raise UsageError(f"{target} exists already; remove it first, or choose another name with --into")
+        raise UsageError(f"{target} already exists; remove it, or choose another name with --into")
     labelled = [case for case in dataset.cases if case.labels]
     bare = dataset.model_copy(update={"cases": (), "left_out": {}})
     with growing_dataset(target) as folder:
-        tasks = [(case.id, _Task(dataset=bare, case=case, folder=folder, wanted=wanted)) for case in labelled]
+        tasks = [(case.id, _Task(dataset=bare, case=case, folder=folder, options=options)) for case in labelled]
         cut = _collect(map_cases(_cut_case, tasks, workers=min(workers, len(tasks) or 1)), len(tasks), progress)
         cases = tuple(
-            _describe_slice(dataset, case, slice_id, wanted) for case in labelled for slice_id in cut[case.id]
+            _describe_slice(dataset, case, slice_id, options) for case in labelled for slice_id in cut[case.id]
         )
         if not cases:
-            raise UsageError(f"no slice of {dataset.name} is left; choose all slices, or a smaller margin")
-        kind = f"slices of {dataset.name}, patients {'' if wanted.keep_patients else 'not '}kept together"
+            raise UsageError(f"no slice of {dataset.name} is left; select all slices or a smaller margin")
+        kind = f"slices of {dataset.name}, patients {'' if options.keep_patients else 'not '}kept together"
         made = dataset.model_copy(update={"name": name, "kind": kind, "cases": cases, "left_out": {}})
         write_text(folder / "dataset.json", json.dumps(describe_dataset(made, ENDING), indent=2) + "\n")
     return made
@@ -81,14 +81,14 @@ def find_slice_axis(grid: Grid) -> int:
     return max(transpose, key=lambda axis: grid.spacing[axis])
 
 
-def choose_slices(image: Image, label: Label, axis: int, wanted: SliceOptions) -> list[int]:
+def choose_slices(image: Image, label: Label, axis: int, options: SliceOptions) -> list[int]:
     """Numbers of the slices that become cases."""
     count = image.grid.shape[axis]
     chosen = []
-    for number in range(wanted.margin[0], count - wanted.margin[1]):
+    for number in range(options.margin[0], count - options.margin[1]):
         pixels = image.voxels.take(number, axis + 1)
         is_blank = any(channel.min() == channel.max() for channel in pixels)
-        if not is_blank and (not wanted.lesion or label.voxels.take(number, axis).any()):
+        if not is_blank and (not options.lesion or label.voxels.take(number, axis).any()):
             chosen.append(number)
     return chosen
 
@@ -108,12 +108,12 @@ def _collect(outcomes: Iterable[Outcome[list[str]]], total: int, progress: Progr
 
 
 def _cut_case(task: _Task) -> list[str]:
-    """Write the wanted slices of a volume; their ids."""
+    """Write the selected slices of a volume and return their ids."""
     image, label = read_case(task.dataset, task.case)
     assert label is not None  # only labelled cases are cut
     axis = find_slice_axis(image.grid)
     ids = []
-    for number in choose_slices(image, label, axis, task.wanted):
+    for number in choose_slices(image, label, axis, task.options):
         slice_id = f"{task.case.id}_s{number:03d}"
         grid = _cut_grid(image.grid, axis, number)
         for channel, voxels in enumerate(image.voxels):
@@ -134,7 +134,7 @@ def _cut_grid(grid: Grid, axis: int, number: int) -> Grid:
     return grid.model_copy(update={"shape": shape, "origin": tuple(float(x) for x in grid.to_world(index))})
 
 
-def _describe_slice(dataset: Dataset, case: Case, slice_id: str, wanted: SliceOptions) -> Case:
+def _describe_slice(dataset: Dataset, case: Case, slice_id: str, options: SliceOptions) -> Case:
     files = tuple(ChannelFile(path=Path(f"{slice_id}_{i:04d}{ENDING}")) for i in range(len(dataset.channels)))
-    group = (case.group or case.id) if wanted.keep_patients else None
+    group = (case.group or case.id) if options.keep_patients else None
     return Case(id=slice_id, channels=files, labels=(Path(f"{slice_id}{ENDING}"),), group=group, site=case.site)

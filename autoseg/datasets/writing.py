@@ -59,19 +59,17 @@ def import_dataset(
         The dataset as it now lies in ``target``.
 
     Raises:
-        UsageError: the target exists, or there is no such source or layout.
+        UsageError: the target exists, or the source or layout does not.
         DataError: the source is not laid out as it should be.
         CasesError: cases cannot be read; all of them are named, and nothing was written.
         StorageError: the disk refused a write.
     """
     check_name(name, "dataset")
     if target.exists() or target.is_symlink():
-        raise UsageError(f"{target} exists already; use it as it is, remove it first, or import under another name")
+        raise UsageError(f"{target} already exists; use it, remove it, or import under another name")
     dataset = find_dataset(source, name, kind=kind)
     dataset = dataset.model_copy(update={"resample_channels": resample_channels})
-    log.info(
-        "%s is laid out as %s: %d cases, %d left out", source, dataset.kind, len(dataset.cases), len(dataset.left_out)
-    )
+    log.info("%s has layout %s: %d cases, %d left out", source, dataset.kind, len(dataset.cases), len(dataset.left_out))
     log_assumed(dataset)
     with growing_dataset(target) as folder:
         ending = _choose_ending(dataset)
@@ -81,7 +79,7 @@ def import_dataset(
                 failures,
                 of=len(dataset.cases),
                 doing="importing",
-                others="nothing was written (repair these, or leave them out with --skip-bad)",
+                others="nothing was written (repair these, or skip them with --skip-bad)",
             )
         left_out = {
             case: why.removeprefix(f"case {case}: ").replace(f"{source}/", "") for case, why in failures.items()
@@ -123,10 +121,10 @@ class _Task:
 
 @dataclass(frozen=True, kw_only=True)
 class _Written:
-    """What became of a case.
+    """Result of one case.
 
     Attributes:
-        problem: what is wrong with it, so that it was not written.
+        problem: reason why it was not written.
         repeats: channels that hold the same voxels.
     """
 
@@ -140,19 +138,19 @@ def _write_cases(
     """Check and write every case.
 
     Returns:
-        What is wrong with the bad ones, by case id.
+        Problems of those not written, by case id.
 
     Raises:
         CasesError: a case failed for another reason than its data.
     """
-    bare = dataset.model_copy(update={"cases": (), "left_out": {}})  # what a worker must know of the dataset
+    bare = dataset.model_copy(update={"cases": (), "left_out": {}})  # what a worker needs of the dataset
     tasks = [
         (case.id, _Task(dataset=bare, case=case, folder=folder, ending=ending, copy=copy)) for case in dataset.cases
     ]
     workers = workers or count_workers(len(tasks), _bytes_per_case(dataset))
     failures: dict[str, str] = {}
     repeats: dict[str, list[str]] = {}
-    # Closed by name, so that no worker still writes while an error lets the folder vanish.
+    # Closed explicitly, so that no worker still writes while an error removes the folder.
     running = cast("Generator[Outcome[_Written], None, None]", map_cases(_write_case, tasks, workers=workers))
     with closing(running) as outcomes:
         for done, outcome in enumerate(outcomes, start=1):
@@ -180,7 +178,7 @@ def _bytes_per_case(dataset: Dataset) -> int:
         try:
             largest = max(largest, math.prod(read_grid(case.channels[0].path)[0].shape))
         except DataError:
-            continue  # reading it will say what is wrong
+            continue  # reading the case reports it
     return largest * (8 * len(dataset.channels) + 24)
 
 
@@ -188,14 +186,14 @@ def _choose_ending(dataset: Dataset) -> str:
     """The one ending of all files, so that they can be linked; ``.nii.gz`` where there is more than one.
 
     An ``.mhd`` header names its voxel file, so under another name beside no such file it would be useless. Slices
-    become volumes, and a TIFF file does not say where they lie.
+    become volumes, and a TIFF file has no geometry.
     """
     files = [file.path for case in dataset.cases for file in case.channels]
     files += [path for case in dataset.cases for path in case.labels]
     endings = {file_ending(path) for path in files}
     only = endings.pop()
-    as_they_are = only and not endings and only != ".mhd" and not any(NUMBER in path.name for path in files)
-    return only if only and as_they_are else ".nii.gz"
+    usable = only and not endings and only != ".mhd" and not any(NUMBER in path.name for path in files)
+    return only if only and usable else ".nii.gz"
 
 
 def _write_case(task: _Task) -> _Written:
@@ -261,7 +259,7 @@ def _place(source: Path, target: Path, *, copy: bool) -> None:
 
 
 def describe_dataset(dataset: Dataset, ending: str) -> Mapping[str, Any]:
-    """``dataset.json``: nnU-Net v2's keys, then ours where there is something to say."""
+    """``dataset.json``: nnU-Net v2's keys, then ours where they are not empty."""
     named: dict[str, int | list[int]] = dict(dataset.labels)
     if dataset.regions:
         named = {"background": 0, **{name: list(values) for name, values in dataset.regions.items()}}

@@ -11,6 +11,7 @@ import fill_voids
 import numpy as np
 
 from autoseg.core.geometry import bounding_box, box_slices
+from autoseg.core.masks import running_argmax
 from autoseg.core.records import Outputs, PostProcessing
 from autoseg.metrics import METRICS, EmptyScore, compare
 
@@ -205,12 +206,7 @@ def _reaches(shares: np.ndarray, threshold: float | None) -> np.ndarray:
 
 def _claim(probabilities: np.ndarray, outputs: Outputs, settings: Mapping[str, PostProcessing]) -> np.ndarray:
     """(K,z,y,x) of classes -> (z,y,x) uint8, the number of the class that each voxel goes to."""
-    best = probabilities[0].copy()
-    likeliest = np.zeros(best.shape, np.uint8)
-    for number, shares in enumerate(probabilities[1:], start=1):
-        wins = shares > best
-        likeliest[wins] = number
-        np.copyto(best, shares, where=wins)
+    likeliest, best = running_argmax(probabilities)
     thresholds = {n: s.threshold for n, s in settings.items() if s.threshold is not None}
     if not thresholds:
         return likeliest

@@ -1,7 +1,7 @@
 """Scan -> network's grid, and back: both directions of every step in the same place."""
 
 from autoseg.preprocessing.forward import find_lesions, nonzero_mask, prepare_case, prepare_label
-from autoseg.preprocessing.inverse import LogitRestorer, restore_label, restore_logits, restore_probabilities
+from autoseg.preprocessing.inverse import LogitRestorer
 
 __all__ = [
     "LogitRestorer",
@@ -9,7 +9,4 @@ __all__ = [
     "nonzero_mask",
     "prepare_case",
     "prepare_label",
-    "restore_label",
-    "restore_logits",
-    "restore_probabilities",
 ]

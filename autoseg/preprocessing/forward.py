@@ -44,7 +44,9 @@ def prepare_case(case_id: str, image: Image, label: Label | None, settings: Prep
             "shape": shape,
         }
     )
-    voxels = resample_image(voxels, shape, order=settings.image_order, apart=_apart(placement, settings))
+    voxels = resample_image(
+        voxels, shape, order=settings.image_order, separate_axis=_separate_axis(placement, settings)
+    )
     if label is None:
         return PreparedCase(id=case_id, image=voxels, label=None, placement=placement, lesions=None)
     prepared = prepare_label(label, placement, settings)
@@ -64,11 +66,13 @@ def prepare_label(label: Label, placement: Placement, settings: PreprocessingSet
     """
     turned = turn(label.voxels, placement.transpose, placement.flips)
     cropped = np.ascontiguousarray(turned[box_slices(placement.crop)])
-    return resample_label(cropped, placement.shape, order=settings.label_order, apart=_apart(placement, settings))
+    return resample_label(
+        cropped, placement.shape, order=settings.label_order, separate_axis=_separate_axis(placement, settings)
+    )
 
 
-def _apart(placement: Placement, settings: PreprocessingSettings) -> int | None:
-    """The axis that is resampled apart, or None."""
+def _separate_axis(placement: Placement, settings: PreprocessingSettings) -> int | None:
+    """The axis that is resampled separately, or None."""
     return coarse_axis(target_spacings(placement.cropped_spacing, settings), settings.coarse_axis_ratio)
 
 
@@ -123,7 +127,7 @@ def find_lesions(label: np.ndarray) -> Lesions:
 
 
 def _axes(grid: Grid, settings: PreprocessingSettings) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Scan axis of each preprocessed axis, and whether it is reversed."""
+    """Scan axis that each preprocessed axis comes from, and whether it is reversed."""
     canonical = settings.orientation == "canonical"
     transpose, flips = nearest_axes(grid.direction) if canonical else ((0, 1, 2), (False, False, False))
     return tuple(transpose[axis] for axis in settings.axis_order), tuple(flips[axis] for axis in settings.axis_order)

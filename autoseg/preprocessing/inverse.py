@@ -7,64 +7,19 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from autoseg.core.geometry import box_slices, turn, turn_back
+from autoseg.core.masks import running_argmax
 from autoseg.core.records import Label, Placement, PreprocessingSettings
 from autoseg.preprocessing.forward import target_spacings
-from autoseg.preprocessing.resampling import apply_matrices, axis_matrices, coarse_axis, resample_label, touched_box
+from autoseg.preprocessing.resampling import apply_matrices, axis_matrices, coarse_axis, touched_box
 
 SLAB = 16
-
-
-def restore_label(voxels: np.ndarray, placement: Placement, settings: PreprocessingSettings) -> Label:
-    """A label on the network's grid -> on the scan's own grid.
-
-    Args:
-        voxels: (Z,Y,X) integer on the preprocessed grid.
-    """
-    resized = resample_label(
-        voxels, placement.cropped_shape, order=settings.label_order, apart=_apart(placement, settings)
-    )
-    return _place(resized, placement)
-
-
-def restore_logits(
-    logits: np.ndarray, placement: Placement, settings: PreprocessingSettings, *, values: Sequence[int], overlap: bool
-) -> Label:
-    """Network outputs -> the winning label value of every voxel of the scan's own grid.
-
-    Args:
-        logits: (K,Z,Y,X) float32 on the preprocessed grid.
-        values, overlap: as for ``LogitRestorer``.
-    """
-    restorer = LogitRestorer(placement, settings, values=values, overlap=overlap)
-    restorer.add(logits)
-    return restorer.finish()
-
-
-def restore_probabilities(
-    logits: np.ndarray, placement: Placement, settings: PreprocessingSettings, *, overlap: bool
-) -> np.ndarray:
-    """Network outputs -> probabilities on the scan's own grid; outside the crop background has probability one.
-
-    Args:
-        logits: (K,Z,Y,X) float32 on the preprocessed grid.
-
-    Returns:
-        (K,Z,Y,X) float32 in the scan's own axis order; sums to one over K unless ``overlap``.
-    """
-    restorer = LogitRestorer(
-        placement, settings, values=range(len(logits)), overlap=overlap, probabilities=np.dtype(np.float32)
-    )
-    restorer.add(logits)
-    restorer.finish()
-    assert restorer.probabilities is not None  # asked for above
-    return restorer.probabilities
 
 
 class LogitRestorer:
     """Takes network outputs row by row along the first axis and paints the mask on the scan's own grid.
 
-    Rows are let go as soon as no later row of the scan reads them, and classes are compared one after the other, so
-    that memory follows the rows in hand and not classes times the whole volume.
+    Rows are released as soon as no later row of the scan reads them, and classes are compared one after the other, so
+    that memory grows with the rows held and not with classes times the whole volume.
 
     Logits are interpolated, then compared, only where a class other than background can win. That is exact: the
     weights of linear interpolation are not negative, so where background wins at all voxels around, it wins between
@@ -76,10 +31,10 @@ class LogitRestorer:
         values: label value of each channel.
         overlap: channels are regions; each is painted where its logit is positive, in order. Else they are classes
             that exclude each other, and channel 0 is background.
-        probabilities: also keep probabilities of all channels, of this type; they take classes times the scan.
+        probabilities: type of the probabilities of all channels, which are also kept; they take classes times the scan.
 
     Attributes:
-        probabilities: (K,Z,Y,X) in the scan's own axis order, complete after the last row; None if not asked for.
+        probabilities: (K,Z,Y,X) in the scan's own axis order, complete after the last row; None if not requested.
     """
 
     def __init__(
@@ -93,7 +48,9 @@ class LogitRestorer:
     ) -> None:
         self.placement, self.overlap = placement, overlap
         shape = placement.cropped_shape
-        self.matrices = axis_matrices(placement.shape, shape, settings.probability_order, _apart(placement, settings))
+        self.matrices = axis_matrices(
+            placement.shape, shape, settings.probability_order, _separate_axis(placement, settings)
+        )
         self.values = np.asarray(values, np.uint8 if max(values) < 256 else np.int16)
         self.mask = np.zeros(shape, self.values.dtype)
         self.begin, self.end = _read_spans(self.matrices[0], shape[0])
@@ -111,12 +68,12 @@ class LogitRestorer:
             rows: (K,n,Y,X) float32.
         """
         self.rows = np.concatenate([self.rows, rows], axis=1) if self.rows.shape[1] else rows
-        given = self.first + self.rows.shape[1]
-        ready = int(np.searchsorted(self.end, given, side="right"))
+        available = self.first + self.rows.shape[1]
+        ready = int(np.searchsorted(self.end, available, side="right"))
         for start in range(self.done, ready, SLAB):
             self._restore(slice(start, min(start + SLAB, ready)))
         self.done = max(self.done, ready)
-        read = int(self.begin[self.done]) if self.done < len(self.begin) else given
+        read = int(self.begin[self.done]) if self.done < len(self.begin) else available
         drop = min(max(read - self.first, 0), self.rows.shape[1])
         if drop:
             self.rows = self.rows[:, drop:].copy()  # a view would keep all of them
@@ -124,7 +81,7 @@ class LogitRestorer:
 
     def finish(self) -> Label:
         """The mask, after the last row."""
-        assert self.done == len(self.begin)  # whoever gives rows gives all of them
+        assert self.done == len(self.begin)  # callers add all rows
         return _place(self.mask, self.placement)
 
     def _restore(self, rows: slice) -> None:
@@ -134,34 +91,36 @@ class LogitRestorer:
         first, *others = self.matrices
         matrices = (None if first is None else np.ascontiguousarray(first[rows, span]), *others)
         shape = (rows.stop - rows.start, *self.mask.shape[1:])
-        interesting: np.ndarray = np.any(source > 0, axis=0) if self.overlap else _winner(source) > 0
+        interesting: np.ndarray = np.any(source > 0, axis=0) if self.overlap else running_argmax(source)[0] > 0
         if interesting.any():
             inside, target, parts = touched_box(interesting, matrices, shape)
             out = self.mask[rows][target]
             resized = (apply_matrices(np.ascontiguousarray(channel[inside]), parts) for channel in source)
-            out[...] = _paint(resized, self.values) if self.overlap else self.values[_winner(resized)]
+            out[...] = _paint(resized, self.values) if self.overlap else self.values[running_argmax(resized)[0]]
         if self.probabilities is not None:
             self._keep_probabilities(source, matrices, rows)
 
     def _keep_probabilities(self, source: np.ndarray, matrices: Sequence[np.ndarray | None], rows: slice) -> None:
         assert self.probabilities is not None
-        shares = _probabilities(np.stack([apply_matrices(channel, matrices) for channel in source]), self.overlap)
+        probabilities = _probabilities(
+            np.stack([apply_matrices(channel, matrices) for channel in source]), self.overlap
+        )
         turned = turn(self.probabilities, self.placement.transpose, self.placement.flips)
         (start, _), *others = self.placement.crop
-        turned[(slice(None), slice(start + rows.start, start + rows.stop), *box_slices(tuple(others)))] = shares
+        turned[(slice(None), slice(start + rows.start, start + rows.stop), *box_slices(tuple(others)))] = probabilities
 
 
 def _probabilities(logits: np.ndarray, overlap: bool) -> np.ndarray:
-    """(K,...) float32 logits -> probabilities, one by one for regions, of all together for classes."""
+    """(K,...) float32 logits -> probabilities: sigmoid for regions, softmax for classes."""
     if overlap:
         half = np.tanh(logits / 2)  # of a large logit exp would overflow
         return (1 + half) / 2
-    shares = np.exp(logits - logits.max(axis=0))
-    shares /= shares.sum(axis=0)
-    return shares
+    probabilities = np.exp(logits - logits.max(axis=0))
+    probabilities /= probabilities.sum(axis=0)
+    return probabilities
 
 
-def _apart(placement: Placement, settings: PreprocessingSettings) -> int | None:
+def _separate_axis(placement: Placement, settings: PreprocessingSettings) -> int | None:
     own, target = target_spacings(placement.cropped_spacing, settings)
     return coarse_axis((target, own), settings.coarse_axis_ratio)
 
@@ -175,27 +134,8 @@ def _read_spans(matrix: np.ndarray | None, rows: int) -> tuple[np.ndarray, np.nd
     return np.minimum.accumulate(begin[::-1])[::-1], np.maximum.accumulate(end)
 
 
-def _winner(channels: Iterable[np.ndarray]) -> np.ndarray:
-    """Arg-max over the channels as a running comparison (numpy's own walks memory across them); ties go to the first.
-
-    Args:
-        channels: K times (Z,Y,X) float32.
-
-    Returns:
-        (Z,Y,X) uint8 channel numbers.
-    """
-    remaining = iter(channels)
-    best = next(remaining).copy()
-    winner = np.zeros(best.shape, np.uint8)
-    for number, channel in enumerate(remaining, start=1):
-        wins = channel > best
-        winner[wins] = number
-        np.copyto(best, channel, where=wins)
-    return winner
-
-
 def _paint(channels: Iterable[np.ndarray], values: np.ndarray) -> np.ndarray:
-    """Regions in order, each over the former: K times (Z,Y,X) float32 -> (Z,Y,X) values."""
+    """Regions in order, each over the previous: K times (Z,Y,X) float32 -> (Z,Y,X) values."""
     out: np.ndarray | None = None
     for channel, value in zip(channels, values, strict=True):
         out = np.zeros(channel.shape, values.dtype) if out is None else out

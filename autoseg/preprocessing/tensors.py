@@ -15,7 +15,7 @@ from autoseg.preprocessing.resampling import axis_matrices, growing_axes
 
 
 def resample_tensor(
-    voxels: Tensor, shape: Sequence[int], *, order: int, apart: int | None, clip: bool = True
+    voxels: Tensor, shape: Sequence[int], *, order: int, separate_axis: int | None, clip: bool = True
 ) -> Tensor:
     """Resize every channel as ``resample_image`` does, where the voxels are.
 
@@ -25,13 +25,13 @@ def resample_tensor(
         voxels: (C,Z,Y,X) floating, on any device.
         shape: (Z',Y',X').
         order: 0 nearest, 1 linear, 3 cubic spline.
-        apart: the axis that takes its nearest neighbour, or None.
+        separate_axis: the axis that takes its nearest neighbour, or None.
         clip: keep each channel in its own range, as images are; logits need none, being interpolated linearly.
 
     Returns:
         (C,Z',Y',X') float32 on the same device; where nothing changes, the voxels as they came.
     """
-    matrices = axis_matrices(tuple(voxels.shape[1:]), shape, order, apart)
+    matrices = axis_matrices(tuple(voxels.shape[1:]), shape, order, separate_axis)
     if not any(matrix is not None for matrix in matrices):
         return voxels
     moved = [None if matrix is None else _on(voxels.device, matrix) for matrix in matrices]
@@ -43,7 +43,7 @@ def resample_tensor(
             single = channel.float()
             _multiply(single, moved, axes, resized)
             if clip:
-                _clip(single, None if apart is None else matrices[apart], apart, resized)
+                _clip(single, None if separate_axis is None else matrices[separate_axis], separate_axis, resized)
     return out
 
 
@@ -70,11 +70,11 @@ def _multiply(voxels: Tensor, matrices: Sequence[Tensor | None], axes: Sequence[
             voxels = torch.matmul(matrix, voxels, out=out) if last else matrix @ voxels
 
 
-def _clip(source: Tensor, matrix: np.ndarray | None, apart: int | None, out: Tensor) -> None:
-    """Into the range of the whole channel, or of each slice where one axis is resampled apart; in place."""
-    others = [axis for axis in range(source.ndim) if axis != apart]
+def _clip(source: Tensor, matrix: np.ndarray | None, separate_axis: int | None, out: Tensor) -> None:
+    """Into the range of the whole channel, or of each slice where one axis is resampled separately; in place."""
+    others = [axis for axis in range(source.ndim) if axis != separate_axis]
     low, high = source.amin(others, keepdim=True), source.amax(others, keepdim=True)
-    if apart is not None and matrix is not None:
+    if separate_axis is not None and matrix is not None:
         slices = torch.from_numpy(matrix.argmax(axis=1)).to(source.device)
-        low, high = low.index_select(apart, slices), high.index_select(apart, slices)
+        low, high = low.index_select(separate_axis, slices), high.index_select(separate_axis, slices)
     torch.clamp(out, low, high, out=out)

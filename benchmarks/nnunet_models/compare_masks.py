@@ -31,7 +31,7 @@ from autoseg.model import Model, load_model
 from autoseg.options import ImportModelOptions
 from autoseg.pipeline.import_model import import_model
 from autoseg.prediction import predict_logits, predict_scan
-from autoseg.preprocessing import nonzero_mask, prepare_case, prepare_label, restore_logits
+from autoseg.preprocessing import LogitRestorer, nonzero_mask, prepare_case, prepare_label
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -165,7 +165,9 @@ def _predict(model: Model, case: Case, path: Path) -> tuple[np.ndarray, np.ndarr
         device=torch.device("cpu"),
     )
     done = time.perf_counter()
-    mask = restore_logits(logits, prepared.placement, settings, values=outputs.values, overlap=outputs.overlap)
+    restorer = LogitRestorer(prepared.placement, settings, values=outputs.values, overlap=outputs.overlap)
+    restorer.add(logits)
+    mask = restorer.finish()
     write_voxels(path, mask.voxels, mask.grid, like=case.channels[0].path)
     return inputs, logits, mask.voxels, [ready - begun, done - ready, time.perf_counter() - done]
 

@@ -19,7 +19,7 @@ import torch
 from scipy import ndimage
 
 from autoseg.core.records import ChannelNormalization, Grid, Placement, PreprocessingSettings
-from autoseg.preprocessing import restore_logits
+from autoseg.preprocessing import LogitRestorer
 
 PEER = Path(__file__).with_name("nnunet_peer.py")
 SCAN, SPACING = (155, 240, 240), (1.0, 0.9, 0.9)
@@ -70,7 +70,9 @@ def compare(
         logits = np.load(path)
         before = restart_peak()
         started = time.perf_counter()
-        mask = restore_logits(logits, placement, settings, values=tuple(range(classes)), overlap=False).voxels
+        restorer = LogitRestorer(placement, settings, values=tuple(range(classes)), overlap=False)
+        restorer.add(logits)
+        mask = restorer.finish().voxels
         ours.append(time.perf_counter() - started)
         own_bytes = max(own_bytes, read_peak() - before)
         size = logits.nbytes

@@ -185,8 +185,8 @@ def class_shares(scan: Scan, prepared: PreparedCase) -> dict[int, np.ndarray]:
     cropped = label.voxels[crop].astype(np.int16)
     cropped[~nonzero_mask(image.voxels)[crop] & (cropped == 0)] = -1
     target = tuple(t or s for t, s in zip(settings.spacing, place.cropped_spacing, strict=True))
-    apart = coarse_axis((place.cropped_spacing, target), settings.coarse_axis_ratio)
-    matrices = axis_matrices(cropped.shape, place.shape, 1, apart)
+    separate_axis = coarse_axis((place.cropped_spacing, target), settings.coarse_axis_ratio)
+    matrices = axis_matrices(cropped.shape, place.shape, 1, separate_axis)
     present = sorted({-1, 0, *np.unique(cropped).tolist()})
     return {value: apply_matrices((cropped == value).astype(np.float32), matrices) for value in present}
 

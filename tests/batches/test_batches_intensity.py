@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from autoseg.batches.augmentation import change_intensity, draw_change
-from autoseg.batches.augmentation.intensity import bend, blur, coarsen, stretch
+from autoseg.batches.augmentation.intensity import adjust_contrast, apply_gamma, blur, simulate_low_resolution
 
 SHAPE = (10, 20, 30)
 
@@ -87,16 +87,16 @@ def test_blur_of_a_slice_and_of_two_voxels():
 
 def test_contrast_keeps_mean_and_range():
     values = np.array([[[0.0, 1.0, 2.0, 5.0]]], np.float32)
-    stretch(values, 1.25)
+    adjust_contrast(values, 1.25)
     assert np.allclose(values, [[[0.0, 0.75, 2.0, 5.0]]])  # mean 2; -0.5 and 5.75 are clipped
     values = np.array([[[0.0, 1.0, 2.0, 5.0]]], np.float32)
-    stretch(values, 0.75)
+    adjust_contrast(values, 0.75)
     assert np.allclose(values, [[[0.5, 1.25, 2.0, 4.25]]])
 
 
 def test_low_resolution_takes_nearest_voxels_and_interpolates():
     ramp = np.arange(8, dtype=np.float32).reshape(1, 1, 8).copy()
-    coarsen(ramp, 0.5, first_axis=0)
+    simulate_low_resolution(ramp, 0.5, first_axis=0)
     # coarse voxels 1 3 5 7 at positions 0.5 2.5 4.5 6.5
     assert np.allclose(ramp[0, 0], [1, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7])
 
@@ -104,15 +104,15 @@ def test_low_resolution_takes_nearest_voxels_and_interpolates():
 def test_low_resolution_can_spare_the_first_axis(channel):
     flat = np.broadcast_to(channel[:, :1, :1], SHAPE).copy()
     before = flat.copy()
-    coarsen(flat, 0.5, first_axis=1)
+    simulate_low_resolution(flat, 0.5, first_axis=1)
     assert np.allclose(flat, before)
-    coarsen(flat, 0.5, first_axis=0)
+    simulate_low_resolution(flat, 0.5, first_axis=0)
     assert not np.allclose(flat, before)
 
 
 def test_gamma_bends_and_keeps_mean_and_deviation(channel):
     bent = channel.copy()
-    bend(bent, 1.5)
+    apply_gamma(bent, 1.5)
     assert bent.mean() == pytest.approx(channel.mean(), abs=1e-4)
     assert bent.std() == pytest.approx(channel.std(), abs=1e-4)
     unit = (channel - channel.min()) / np.ptp(channel)
@@ -126,13 +126,13 @@ def test_gamma_is_a_power_of_the_share_of_the_range(channel, gamma, mean):
     exact = values.astype(np.float64)
     power = ((exact - exact.min()) / np.ptp(exact)) ** gamma
     expected = (power - power.mean()) / power.std() * exact.std() + exact.mean()
-    bend(values, gamma)
+    apply_gamma(values, gamma)
     assert np.allclose(values, expected, atol=1e-5 if mean == 0 else 2e-4)  # of float32 at 1000
 
 
 def test_gamma_leaves_a_constant_alone():
     constant = np.full(SHAPE, 3.0, np.float32)
-    bend(constant, 0.7)
+    apply_gamma(constant, 0.7)
     assert (constant == 3).all()
 
 

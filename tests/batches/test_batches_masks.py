@@ -10,7 +10,7 @@ from scipy import ndimage
 from autoseg.batches import Batches
 from autoseg.batches.augmentation import change_masks, cut_label, draw_change
 from autoseg.batches.augmentation.draws import MaskChange, rotation
-from autoseg.batches.augmentation.masks import SHAPINGS, dilate, erode, remove_component
+from autoseg.batches.augmentation.masks import MORPHOLOGY, dilate, erode, remove_component
 from autoseg.core.errors import DataError
 from autoseg.core.masks import split_mask, stack_inputs
 
@@ -108,13 +108,13 @@ def test_probabilities_are_kept(make):
         draw_change(np.random.default_rng(seed), settings, channels=1, shape=(4, 4, 4), flat=False, masks=3)
         for seed in range(1000)
     ]
-    assert 0.35 < np.mean([bool(draw.shaped) for draw in draws]) < 0.45
-    assert 0.16 < np.mean([bool(draw.removed) for draw in draws]) < 0.24
-    shaped = [change for draw in draws for change in draw.shaped]
-    assert {change.operation for change in shaped} == set(SHAPINGS)
+    assert 0.35 < np.mean([bool(draw.mask_morphology) for draw in draws]) < 0.45
+    assert 0.16 < np.mean([bool(draw.component_draws) for draw in draws]) < 0.24
+    shaped = [change for draw in draws for change in draw.mask_morphology]
+    assert {change.operation for change in shaped} == set(MORPHOLOGY)
     assert {change.radius for change in shaped} == {2, 3}
-    assert all(sorted(c.channel for c in draw.shaped) == [0, 1, 2] for draw in draws if draw.shaped)
-    assert {len(draw.removed) for draw in draws} == {0, 3}
+    assert all(sorted(c.channel for c in draw.mask_morphology) == [0, 1, 2] for draw in draws if draw.mask_morphology)
+    assert {len(draw.component_draws) for draw in draws} == {0, 3}
 
 
 def test_a_dilated_voxel_is_a_ball_and_an_eroded_ball_a_voxel():
@@ -140,14 +140,14 @@ def test_every_shaping_equals_scipy_s(radius):
         "open": ndimage.binary_dilation(eroded, ball(radius)),
         "close": ndimage.binary_erosion(dilated, ball(radius), border_value=1),
     }
-    for name, shaping in SHAPINGS.items():
+    for name, shaping in MORPHOLOGY.items():
         assert np.array_equal(shaping(mask, radius), expected[name]), name
 
 
-@pytest.mark.parametrize("name", SHAPINGS)
+@pytest.mark.parametrize("name", MORPHOLOGY)
 def test_an_empty_and_a_full_mask_stay_so(name):
     for mask in (np.zeros((1, 5, 6), bool), np.ones((1, 5, 6), bool)):
-        assert np.array_equal(SHAPINGS[name](mask, 3), mask)
+        assert np.array_equal(MORPHOLOGY[name](mask, 3), mask)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])

@@ -125,7 +125,7 @@ def test_a_fourth_axis_needs_a_volume(tmp_path):
     voxels, grid = read_voxels(tmp_path / "a.nii.gz", volume=1)
     assert grid.shape == voxels.shape == (3, 4, 5)
     assert np.all(voxels == 8)
-    with pytest.raises(DataError, match="volume 2 was asked for"):
+    with pytest.raises(DataError, match="volume 2 was requested"):
         read_voxels(tmp_path / "a.nii.gz", volume=2)
 
 

@@ -22,7 +22,7 @@ def test_a_record_survives_the_disk():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ('"seeed": 1', r"unknown key 'seeed' \(did you mean 'seed'\? known here: schema, seed, made_by, folds\)"),
+        ('"seeed": 1', r"unknown key 'seeed' \(did you mean 'seed'\? choose from: schema, seed, made_by, folds\)"),
         ('"seed": "x"', "'seed': input should be a valid integer"),
     ],
 )
@@ -37,7 +37,7 @@ def test_a_missing_key_is_named():
 
 
 def test_a_nested_unknown_key_lists_its_own_siblings():
-    with pytest.raises(PlanError, match=r"'folds.0.trian' \(did you mean 'train'\? known here: train, validation\)"):
+    with pytest.raises(PlanError, match=r"'folds.0.trian' \(did you mean 'train'\? choose from: train, validation\)"):
         parse(FOLDS.replace('"train"', '"trian"'))
 
 

@@ -42,7 +42,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_former_file(small_disk):
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "-d", ".hidden", "a b"])
 def test_names_that_are_no_folder_names(name):
-    with pytest.raises(UsageError, match="cannot name a dataset"):
+    with pytest.raises(UsageError, match="is not a valid dataset name"):
         check_name(name, "dataset")
 
 

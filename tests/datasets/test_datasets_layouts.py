@@ -234,7 +234,7 @@ def test_brats_value_3_on_disk_is_unexpected(miniature):
     path = next(folder.rglob("*_seg.nii.gz"))
     layouts.write(path, layouts.label(3))
     dataset = open_dataset(folder, "x")
-    with pytest.raises(DataError, match="unexpected values 3; expected: 1, 2, 4 on disk"):
+    with pytest.raises(DataError, match="unexpected values 3; expected 1, 2, 4 on disk"):
         read_case(dataset, next(case for case in dataset.cases if path in case.labels))
 
 
@@ -352,7 +352,7 @@ def test_openms_takes_the_coregistered_space(miniature):
 
 def test_openms_raw_scans_need_resampling(miniature):
     dataset = open_dataset(miniature("openms") / "cross_sectional" / "raw", "x")
-    with pytest.raises(DataError, match=r"channel T1 lies on another grid than channel FLAIR: .*8x20x30.*10x20x30"):
+    with pytest.raises(DataError, match=r"channel T1 is not on the grid of channel FLAIR: .*8x20x30.*10x20x30"):
         read_case(dataset, dataset.cases[0])
     resampled = dataset.model_copy(update={"resample_channels": True})
     assert read_case(resampled, dataset.cases[0])[0].voxels.shape == (4, 10, 20, 30)
@@ -400,7 +400,7 @@ def test_openms_labels_alone_do_not_outvote_the_channels_of_a_few(miniature):
     assert set(dataset.left_out.values()) == {"has no FLAIR, no T1, no T1c, no T2"}
     for path in [path for path in folder.rglob("*.nii.gz") if "consensus" not in path.name]:
         path.unlink()
-    with pytest.raises(DataError, match="holds labels, but no scan beside any of them; look for what was not unpacked"):
+    with pytest.raises(DataError, match="holds labels without scans; unpack the scans too"):
         open_dataset(folder, "x")
 
 

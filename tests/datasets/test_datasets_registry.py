@@ -32,7 +32,7 @@ def test_each_layout_is_recognised_by_its_own_importer_alone(kind, make_nnunet, 
 
 def test_a_missing_dataset_is_an_error_that_lists_the_others(make_nnunet):
     beside = make_nnunet().parent
-    with pytest.raises(UsageError, match=r"no dataset 'Brain'.*beside it lie: Dataset001_Brain"):
+    with pytest.raises(UsageError, match=r"unknown dataset 'Brain'.*choose from: Dataset001_Brain"):
         open_dataset(beside / "Brain", "Brain")
 
 
@@ -88,7 +88,7 @@ def test_nnunet_region_painted_with_another_value_of_its_own_puts_it_first(make_
         ({"file_ending": None}, "lacks file_ending"),
         ({"file_ending": ".png"}, r"'\.png' is not among those autoseg reads: \.nii\.gz"),
         ({"channel_names": {"1": "T1", "2": "T2"}}, '"channel_names" must name the channels as'),
-        ({"channel_names": {"0": "T1", "1": "T1"}}, "more than one channel called T1"),
+        ({"channel_names": {"0": "T1", "1": "T1"}}, "several channels called T1"),
         ({"labels": {"lesion": 1}}, '"labels" must hold "background": 0'),
         ({"labels": {"background": 0, "lesion": "1"}}, 'label "lesion" must be an integer or a list'),
         ({"labels": {"background": 0, "lesion": 2}}, "must be background 0, then 1, 2, .* without a gap"),

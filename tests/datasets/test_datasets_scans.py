@@ -112,7 +112,7 @@ def test_a_channel_may_be_called_mask(touch):
 
 def test_doubt_is_a_failure_that_lists_the_candidates(touch):
     _, failures = find_scans(touch("p/x_T1.nii", "p/y_T1.nii", "q/x_T1_FLAIR.nii"), ["T1"])
-    assert "which file is T1" in failures["p"] and "Candidates: x_T1.nii, y_T1.nii" in failures["p"]
+    assert "may be T1: x_T1.nii, y_T1.nii" in failures["p"]
     _, failures = find_scans(touch("q/x_T1_FLAIR.nii"), ["T1", "FLAIR"])
     assert "also named after FLAIR" in failures["q"]
 
@@ -120,7 +120,7 @@ def test_doubt_is_a_failure_that_lists_the_candidates(touch):
 def test_a_case_folder_without_a_channel_says_what_it_holds(touch):
     cases, failures = find_scans(touch("p/x_T1.nii", "q/x_T1.nii", "q/x_FLAIR.nii"), ["T1", "FLAIR"])
     assert [case.id for case in cases] == ["q"]
-    assert "case p: no file is named after FLAIR" in failures["p"] and "found: x_T1.nii" in failures["p"]
+    assert "contains FLAIR" in failures["p"] and "files: x_T1.nii" in failures["p"]
 
 
 def test_one_cases_own_folder_is_one_scan(touch):
@@ -129,10 +129,10 @@ def test_one_cases_own_folder_is_one_scan(touch):
 
 
 def test_nothing_to_predict_is_an_error(tmp_path):
-    with pytest.raises(UsageError, match=r"holds no scans: autoseg looked for <case>_0000.nii.gz"):
+    with pytest.raises(UsageError, match=r"holds no scans; expected <case>_0000.nii.gz"):
         find_scans(tmp_path, ["T1"])
     with pytest.raises(UsageError, match="does not exist"):
         find_scans(tmp_path / "gone", ["T1"])
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UsageError, match=r"notes.txt is not an image that autoseg reads"):
+    with pytest.raises(UsageError, match=r"notes.txt is not an image; use"):
         find_scans(tmp_path / "notes.txt", ["T1"])

@@ -74,7 +74,7 @@ def test_no_slice_at_all_is_refused_and_nothing_is_left(cut, tmp_path):
 
 def test_a_target_that_exists_is_refused(cut, make_nnunet, tmp_path):
     (tmp_path / "cut").mkdir()
-    with pytest.raises(UsageError, match="exists already; remove it first, or choose another name with --into"):
+    with pytest.raises(UsageError, match="already exists; remove it, or choose another name with --into"):
         cut()
 
 

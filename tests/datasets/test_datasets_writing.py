@@ -146,7 +146,7 @@ def test_a_disk_without_links_is_no_bad_case_and_says_copy(target, make_nnunet, 
 def test_an_existing_target_is_refused(target, make_nnunet):
     source = make_nnunet()
     target.mkdir(parents=True)
-    with pytest.raises(UsageError, match="exists already; use it as it is, remove it first, or import under another"):
+    with pytest.raises(UsageError, match="already exists; use it, remove it, or import under another"):
         import_dataset(source, target, "brain", workers=1)
 
 
@@ -176,7 +176,7 @@ def test_progress_counts_cases_and_workers_agree(target, make_nnunet):
 
 
 def test_a_name_that_is_no_folder_is_refused(tmp_path, make_nnunet):
-    with pytest.raises(UsageError, match=r"'\.\./brain' cannot name a dataset"):
+    with pytest.raises(UsageError, match=r"'\.\./brain' is not a valid dataset name"):
         import_dataset(make_nnunet(), tmp_path / "brain", "../brain")
 
 

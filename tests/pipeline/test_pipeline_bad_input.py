@@ -51,7 +51,7 @@ BAD_DATASETS = {
     "image without label": (lambda r: (r / LABEL).unlink(), "case2"),
     "grids of channels differ": (lambda r: shift(r / IMAGE), "another grid"),
     "grid of label differs": (lambda r: shift(r / LABEL), "another grid"),
-    "label with fractions": (lambda r: rewrite(r / LABEL, half), "no integers"),
+    "label with fractions": (lambda r: rewrite(r / LABEL, half), "fractional values"),
     "label with a strange value": (lambda r: rewrite(r / LABEL, seven), "7"),
     "NaN": (lambda r: rewrite(r / IMAGE, set_nan), "NaN"),
     "zero bytes": (lambda r: (r / IMAGE).write_bytes(b""), "0 bytes"),
@@ -247,7 +247,7 @@ def test_folds_with_unknown_cases(run, planned):
         ),
         (
             lambda p: p["configurations"].update({"a/b": p["configurations"]["3d"]}),
-            "'configurations.a/b': 'a/b' cannot name a configuration",
+            "'configurations.a/b': 'a/b' is not a valid configuration name",
         ),
     ],
 )
@@ -284,7 +284,7 @@ def test_a_plan_that_cannot_train_costs_no_model(run, trained, change, message, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f["folds"][0].update(val=[]), "unknown key 'folds.0.val' (known here: train, validation)"),
+        (lambda f: f["folds"][0].update(val=[]), "unknown key 'folds.0.val' (choose from: train, validation)"),
         (lambda f: f["folds"][0].pop("validation"), "missing key 'folds.0.validation'"),
         (lambda f: f["folds"][1].update(train="case0"), "'folds.1.train': input should be a valid array"),
         (lambda f: f["folds"][1].update(train=[]), "not a valid folds file: fold 1 has no cases to train on"),

@@ -4,9 +4,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from restoring import restore_logits, restore_probabilities
 
 from autoseg.core.records import ChannelNormalization, Grid, Placement, PreprocessingSettings
-from autoseg.preprocessing import LogitRestorer, restore_logits, restore_probabilities
+from autoseg.preprocessing import LogitRestorer
 
 RNG = np.random.default_rng(0)
 

@@ -17,8 +17,10 @@ RNG = np.random.default_rng(0)
 def test_labels_are_resampled_as_batchgenerators_does(shape):
     blobs = ndimage.gaussian_filter(RNG.normal(size=(3, 10, 20, 30)), (0, 2, 2, 2))
     label = blobs.argmax(axis=0).astype(np.int16)
-    ours, theirs = resample_label(label, shape, order=1, apart=None), resize_segmentation(label, shape, order=1)
-    shares = [resample_image((label == v)[None].astype(np.float32), shape, order=1, apart=None)[0] for v in range(3)]
+    ours, theirs = resample_label(label, shape, order=1, separate_axis=None), resize_segmentation(label, shape, order=1)
+    shares = [
+        resample_image((label == v)[None].astype(np.float32), shape, order=1, separate_axis=None)[0] for v in range(3)
+    ]
     ordered = np.sort(shares, axis=0)
     tied = ordered[-1] - ordered[-2] < 1e-4  # ours go to the higher value, theirs to the nearest voxel's
     assert np.array_equal(ours[~tied], theirs[~tied])
@@ -39,16 +41,17 @@ def test_the_nearest_slice_is_the_one_scipy_takes():
             assert np.array_equal(resize_matrix(source, target, 0) @ np.arange(source), theirs), (source, target)
 
 
-@pytest.mark.parametrize("apart", [0, 1, 2])
-def test_images_with_a_coarse_axis_are_resized_slice_by_slice(apart):
+@pytest.mark.parametrize("separate_axis", [0, 1, 2])
+def test_images_with_a_coarse_axis_are_resized_slice_by_slice(separate_axis):
     shape, target = [11, 12, 13], [17, 19, 23]
     image = RNG.normal(size=shape).astype(np.float32) ** 3  # so that splines overshoot
-    ours = resample_image(image[None], target, order=3, apart=apart)[0]
-    others = [n for axis, n in enumerate(target) if axis != apart]
+    ours = resample_image(image[None], target, order=3, separate_axis=separate_axis)[0]
+    others = [n for axis, n in enumerate(target) if axis != separate_axis]
     slices = [
-        resize(part.astype(float), others, 3, mode="edge", anti_aliasing=False) for part in np.moveaxis(image, apart, 0)
+        resize(part.astype(float), others, 3, mode="edge", anti_aliasing=False)
+        for part in np.moveaxis(image, separate_axis, 0)
     ]
-    centres = shape[apart] / target[apart] * (np.arange(target[apart]) + 0.5) - 0.5
-    theirs = np.stack([slices[int(np.floor(centre + 0.5))] for centre in centres], axis=apart)
+    centres = shape[separate_axis] / target[separate_axis] * (np.arange(target[separate_axis]) + 0.5) - 0.5
+    theirs = np.stack([slices[int(np.floor(centre + 0.5))] for centre in centres], axis=separate_axis)
     assert np.allclose(ours, theirs, atol=1e-5)
     assert ours.max() <= image.max()

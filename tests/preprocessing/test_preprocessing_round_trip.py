@@ -4,6 +4,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+from restoring import restore_label, restore_logits, restore_probabilities
 
 from autoseg.core.records import ChannelNormalization, Grid, Image, Label, PreprocessingSettings
 from autoseg.preprocessing import (
@@ -11,9 +12,6 @@ from autoseg.preprocessing import (
     nonzero_mask,
     prepare_case,
     prepare_label,
-    restore_label,
-    restore_logits,
-    restore_probabilities,
 )
 
 RNG = np.random.default_rng(0)

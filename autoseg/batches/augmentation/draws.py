@@ -1,4 +1,4 @@
-"""Draws of the augmentation of one patch: a pure function of the random numbers and the settings."""
+"""Augmentation parameters of one patch, drawn: a pure function of the random numbers and the settings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 @dataclass(frozen=True, kw_only=True)
 class MaskChange:
-    """Change of shape of one mask channel of a cascade.
+    """A morphological operation on one mask channel of a cascade.
 
     Attributes:
-        channel: which.
+        channel: its number among the masks.
         operation: dilation, erosion, opening or closing.
         radius: of the ball that does it, voxels.
     """
@@ -45,9 +45,9 @@ class Change:
         blur: (C,3) float64 Gaussian sigma in voxels per channel and axis; 0 is none.
         brightness, contrast, low_resolution, inverted_gamma, gamma: (C,) float64; 1 is none.
         bias: (C,k,k,k) float32 control points of the logarithm of a smooth factor, or None.
-        plane_only: low resolution spares the first axis.
-        shaped: changes of mask channels, in their order; none outside a cascade.
-        removed: one number from 0 to below 1 per mask channel, which picks the component that it loses; or none.
+        plane_only: low resolution keeps that of the first axis.
+        mask_morphology: changes of mask channels, in their order; none outside a cascade.
+        component_draws: one number from 0 to below 1 per mask channel, picking the component that it loses; or none.
     """
 
     matrix: np.ndarray | None
@@ -63,8 +63,8 @@ class Change:
     inverted_gamma: np.ndarray
     gamma: np.ndarray
     plane_only: bool
-    shaped: tuple[MaskChange, ...] = ()
-    removed: tuple[float, ...] = ()
+    mask_morphology: tuple[MaskChange, ...] = ()
+    component_draws: tuple[float, ...] = ()
 
 
 def draw_change(
@@ -122,12 +122,14 @@ def draw_change(
         inverted_gamma=per_channel(settings.inverted_gamma_probability, 1, lambda: _around_one(rng, settings.gamma)),
         gamma=per_channel(settings.gamma_probability, 1, lambda: _around_one(rng, settings.gamma)),
         plane_only=in_plane,
-        shaped=_draw_shapings(rng, settings, masks) if masks and happens(settings.mask_shape_probability) else (),
-        removed=tuple(rng.random(masks)) if masks and happens(settings.mask_removal_probability) else (),
+        mask_morphology=(
+            _draw_morphology(rng, settings, masks) if masks and happens(settings.mask_shape_probability) else ()
+        ),
+        component_draws=tuple(rng.random(masks)) if masks and happens(settings.mask_removal_probability) else (),
     )
 
 
-def _draw_shapings(rng: np.random.Generator, settings: AugmentationSettings, masks: int) -> tuple[MaskChange, ...]:
+def _draw_morphology(rng: np.random.Generator, settings: AugmentationSettings, masks: int) -> tuple[MaskChange, ...]:
     """One for each channel, in random order: the last to gain a voxel keeps it."""
     low, high = settings.mask_shape_radius
     return tuple(

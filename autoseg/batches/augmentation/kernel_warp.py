@@ -1,8 +1,8 @@
-"""The interpolation of image and label, compiled and cached; it releases the interpreter's lock.
+"""Interpolation of image and label, compiled and cached; it releases the interpreter's lock.
 
 Along a row of the patch the position in the volume moves by a constant. Where all eight voxels around it exist, which
 is nearly everywhere, indices and weights are found for a whole run of voxels, several at once, and then each channel is
-read without a question asked. Both ways take the same sums in the same order, so no number depends on the way.
+read without bounds checks. Both paths add the same terms in the same order, so results do not depend on the path.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numba import float32, float64, int16, int32, int64, njit, types, uint32, void
 
-MIXED = np.int16(-32768)  # no label has this value
-_TILE = 16  # rows in both directions that are made together: they read the same voxels, which are still in the cache
-_RUN = 128  # voxels of a row at most at once; a constant, so that the compiler sees that what is filled lies apart
+MIXED_LABELS = np.int16(-32768)  # no label has this value
+TILE_ROWS = (
+    16  # rows in both directions that are made together: they read the same voxels, which are still in the cache
+)
+RUN_LENGTH = (
+    128  # voxels of a row at most at once; a constant, so that the compiler sees that what is filled lies apart
+)
 FLAT_SLOPE = 1e-6  # along a row, in voxels for each: less makes no voxel of difference over any row
 
 
@@ -91,7 +95,7 @@ def _warp_voxel(image, strides, in_z, in_y, in_x, values, i):  # type: ignore[no
 
 @njit(void(int16[:, :, ::1], int16[:, :, ::1]), nogil=True, cache=True)
 def mark_mixed(label, marked):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Fill with each voxel's label where the seven after it agree, MIXED where they do not; (Z,Y,X) both."""
+    """Fill with each voxel's label where the seven after it agree, MIXED_LABELS where they do not; (Z,Y,X) both."""
     depth, height, width = label.shape
     for k in range(depth):
         for j in range(height):
@@ -100,10 +104,11 @@ def mark_mixed(label, marked):  # type: ignore[no-untyped-def]  # noqa: ANN001, 
             row = marked[k, j]
             for i in range(width - 1):
                 v = a[i]
-                here = (b[i] == v) & (c[i] == v) & (d[i] == v)
-                row[i] = v if here & (a[i + 1] == v) & (b[i + 1] == v) & (c[i + 1] == v) & (d[i + 1] == v) else MIXED
+                same = (b[i] == v) & (c[i] == v) & (d[i] == v)
+                same &= (a[i + 1] == v) & (b[i + 1] == v) & (c[i + 1] == v) & (d[i + 1] == v)
+                row[i] = v if same else MIXED_LABELS
             i = width - 1
-            row[i] = a[i] if (b[i] == a[i]) & (c[i] == a[i]) & (d[i] == a[i]) else MIXED
+            row[i] = a[i] if (b[i] == a[i]) & (c[i] == a[i]) & (d[i] == a[i]) else MIXED_LABELS
 
 
 @njit(inline="always")
@@ -160,7 +165,8 @@ def _find_inside(rows, slopes, shape, width):  # type: ignore[no-untyped-def]  #
 def _find_weights(rows, slopes, strides, shape, begin, count, places, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Fill, for a run of voxels that lie within, the index in image and in label and the weights of its corners.
 
-    Args: begin is the run's first voxel, counted from the middle of the row; places is (2*_RUN,), weights (6*_RUN,).
+    Args: begin is the run's first voxel, counted from the middle of the row; places is (2*RUN_LENGTH,) and weights
+    (6*RUN_LENGTH,).
     """
     offset, step_z, step_y = uint32(strides[0]), uint32(strides[1]), uint32(strides[2])
     height, width = uint32(shape[1]), uint32(shape[2])
@@ -178,9 +184,10 @@ def _find_weights(rows, slopes, strides, shape, begin, count, places, weights): 
         z1, y1, x1 = z - k, y - j, x - n
         z0, y0, x0 = 1.0 - z1, 1.0 - y1, 1.0 - x1
         places[i] = uint32(uint32(k) * step_z) + uint32(uint32(j) * step_y) + uint32(n) + offset
-        places[_RUN + i] = uint32((uint32(uint32(k) * height) + uint32(j)) * width) + uint32(n)
-        weights[i], weights[_RUN + i], weights[2 * _RUN + i], weights[3 * _RUN + i] = z0 * y0, z0 * y1, z1 * y0, z1 * y1
-        weights[4 * _RUN + i], weights[5 * _RUN + i] = x0, x1
+        places[RUN_LENGTH + i] = uint32((uint32(uint32(k) * height) + uint32(j)) * width) + uint32(n)
+        weights[i], weights[RUN_LENGTH + i] = z0 * y0, z0 * y1
+        weights[2 * RUN_LENGTH + i], weights[3 * RUN_LENGTH + i] = z1 * y0, z1 * y1
+        weights[4 * RUN_LENGTH + i], weights[5 * RUN_LENGTH + i] = x0, x1
 
 
 @njit
@@ -203,20 +210,20 @@ def _read_run(source, steps, count, places, weights, values):  # type: ignore[no
     for i in range(count):
         p = places[i]
         q, r, s = p + dy, p + dz, p + dz + dy
-        near = weights[i] * source[p] + weights[_RUN + i] * source[q]
-        near += weights[2 * _RUN + i] * source[r] + weights[3 * _RUN + i] * source[s]
-        far = weights[i] * source[p + dx] + weights[_RUN + i] * source[q + dx]
-        far += weights[2 * _RUN + i] * source[r + dx] + weights[3 * _RUN + i] * source[s + dx]
-        values[i] = weights[4 * _RUN + i] * near + weights[5 * _RUN + i] * far
+        near = weights[i] * source[p] + weights[RUN_LENGTH + i] * source[q]
+        near += weights[2 * RUN_LENGTH + i] * source[r] + weights[3 * RUN_LENGTH + i] * source[s]
+        far = weights[i] * source[p + dx] + weights[RUN_LENGTH + i] * source[q + dx]
+        far += weights[2 * RUN_LENGTH + i] * source[r + dx] + weights[3 * RUN_LENGTH + i] * source[s + dx]
+        values[i] = weights[4 * RUN_LENGTH + i] * near + weights[5 * RUN_LENGTH + i] * far
 
 
 @njit
 def _read_labels(label, marked, rows, slopes, begin, count, places, labels):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Fill the (count,) labels where a run lies within: at once where the corners agree, else by their weights."""
     for i in range(count):
-        labels[i] = marked[places[_RUN + i]]
+        labels[i] = marked[places[RUN_LENGTH + i]]
     for i in range(count):
-        if labels[i] == MIXED:
+        if labels[i] == MIXED_LABELS:
             z = rows[0, 0] + slopes[0] * (begin + i) + rows[0, 1]
             y = rows[1, 0] + slopes[1] * (begin + i) + rows[1, 1]
             x = rows[2, 0] + slopes[2] * (begin + i) + rows[2, 1]
@@ -268,7 +275,7 @@ def warp_patch(image, strides, label, marked, matrix, centre, displacement, patc
         image: (C,N) float32, flat volumes.
         strides: index of the box's first voxel in a flat volume, then of its next slice and row.
         label: (Z,Y,X) int16, the box.
-        marked: the same with MIXED, as ``mark_mixed`` fills it.
+        marked: the same with MIXED_LABELS, as ``mark_mixed`` fills it.
         matrix: (3,3) float64.
         centre: (3,) float64, where the middle of the patch lies in the box, voxels.
         displacement: (3,*patch) float32 voxels, or (3,0,0,0) for none.
@@ -276,17 +283,17 @@ def warp_patch(image, strides, label, marked, matrix, centre, displacement, patc
         target: (*patch) int16, filled.
     """
     depth, height, width = target.shape
-    across = (height + _TILE - 1) // _TILE
+    across = (height + TILE_ROWS - 1) // TILE_ROWS
     displaced = displacement.shape[1] > 0
     still = np.empty((3, 0), np.float32)
     rows, slopes = np.empty((3, 2)), matrix[:, 2].copy()
     rows[:, 1] = centre
-    places, weights = np.empty(2 * _RUN, np.uint32), np.empty(6 * _RUN, np.float32)
+    places, weights = np.empty(2 * RUN_LENGTH, np.uint32), np.empty(6 * RUN_LENGTH, np.float32)
     flat = marked.reshape(-1)
-    for tile in range((depth + _TILE - 1) // _TILE * across):
-        top, left = tile // across * _TILE, tile % across * _TILE
-        for k in range(top, min(top + _TILE, depth)):
-            for j in range(left, min(left + _TILE, height)):
+    for tile in range((depth + TILE_ROWS - 1) // TILE_ROWS * across):
+        top, left = tile // across * TILE_ROWS, tile % across * TILE_ROWS
+        for k in range(top, min(top + TILE_ROWS, depth)):
+            for j in range(left, min(left + TILE_ROWS, height)):
                 offsets = (k - (depth - 1) / 2, j - (height - 1) / 2)
                 for axis in range(3):
                     rows[axis, 0] = matrix[axis, 0] * offsets[0] + matrix[axis, 1] * offsets[1]
@@ -301,8 +308,8 @@ def warp_patch(image, strides, label, marked, matrix, centre, displacement, patc
                 _warp_rest(image, strides, label, matrix, centre, moved, offsets, low, first, voxels, labels)
                 _warp_rest(image, strides, label, matrix, centre, moved, offsets, last, high, voxels, labels)
                 steps = _find_steps(rows, slopes, strides)
-                for run in range(first, last, _RUN):
-                    begin, count = run - (width - 1) / 2, min(_RUN, last - run)
+                for run in range(first, last, RUN_LENGTH):
+                    begin, count = run - (width - 1) / 2, min(RUN_LENGTH, last - run)
                     _find_weights(rows, slopes, strides, label.shape, begin, count, places, weights)
                     _read_labels(label, flat, rows, slopes, begin, count, places, labels[run:])
                     for channel in range(len(image)):

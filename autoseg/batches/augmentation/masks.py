@@ -1,4 +1,4 @@
-"""A cascade's mask channels made imperfect, in place: what a network is given at prediction is never quite right."""
+"""Augmentation of a cascade's mask channels, in place: masks predicted by the first stage are never quite right."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from autoseg.core.geometry import bounding_box, box_slices
 LARGEST_REMOVED = 0.15  # of the patch
 
 
-def change_masks(masks: np.ndarray, shaped: Sequence[MaskChange], removed: Sequence[float], *, exclusive: bool) -> None:
+def change_masks(
+    masks: np.ndarray, mask_morphology: Sequence[MaskChange], component_draws: Sequence[float], *, exclusive: bool
+) -> None:
     """Dilate, erode, open or close mask channels one after the other, then take a component from each.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, the augmentation of its cascade.
 
     Args:
         masks: (M,Z,Y,X) float32 of 0 and 1, changed in place.
-        shaped: what happens to which channel, in this order; may be empty.
-        removed: one number from 0 to below 1 per channel, which picks its component; empty removes none.
+        mask_morphology: what happens to which channel, in this order; may be empty.
+        component_draws: one number from 0 to below 1 per channel, which picks its component; empty removes none.
         exclusive: channels are classes: a voxel that one gains, the others lose.
     """
-    for change in shaped:
+    for change in mask_morphology:
         before = masks[change.channel] != 0
-        after = SHAPINGS[change.operation](before, change.radius)
+        after = MORPHOLOGY[change.operation](before, change.radius)
         if exclusive:
             np.copyto(masks, 0, where=after & ~before)
         masks[change.channel] = after
-    for mask, number in zip(masks, removed, strict=bool(len(removed))):
+    for mask, number in zip(masks, component_draws, strict=bool(len(component_draws))):
         remove_component(mask, number)
 
 
@@ -89,7 +91,7 @@ def _close(mask: np.ndarray, radius: int) -> np.ndarray:
     return erode(dilate(mask, radius), radius)
 
 
-SHAPINGS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+MORPHOLOGY: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "dilate": dilate,
     "erode": erode,
     "open": _open,

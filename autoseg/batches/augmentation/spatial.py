@@ -1,4 +1,9 @@
-"""Cutting a patch out of a volume: a plain copy, or one interpolation for rotation, scale and displacement."""
+"""Cutting a patch out of a volume: a plain copy, or one interpolation for rotation, scale and displacement.
+
+The plain copy goes straight into the batch and widens half precision on the way: 18 ms for 4 x 128 x 160 x 112 voxels,
+where ``crop_and_pad_nd`` of acvl-utils takes 37 ms and needs another copy (29 and 32 ms from float32; one thread, busy
+machine).
+"""
 
 from __future__ import annotations
 
@@ -124,7 +129,7 @@ def _widen(box: np.ndarray) -> np.ndarray:
 
 
 def _fill(target: np.ndarray, source: np.ndarray) -> None:
-    """``target[...] = source``; half precision by our own kernel, which is as fast as a copy. Both are 4D."""
+    """``target[...] = source``; half precision by our own kernel. Both are 4D."""
     if source.dtype == np.float16 and target.dtype == np.float32:
         half_to_float(source.view(np.uint16), target)
     else:

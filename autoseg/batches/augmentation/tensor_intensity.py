@@ -35,16 +35,17 @@ def change_tensors(batch: Tensor, changes: Sequence[Change], *, masked: Sequence
             sample.add_(noise, alpha=change.noise_std)
     rows = batch.view(-1, *batch.shape[2:])
     blur_rows(rows, np.concatenate([change.blur for change in changes]))
-    _change_rows(rows, [change.brightness for change in changes], _brighten)
-    _change_rows(rows, [change.contrast for change in changes], _stretch)
+    _change_rows(rows, [change.brightness for change in changes], _adjust_brightness)
+    _change_rows(rows, [change.contrast for change in changes], _adjust_contrast)
     spared = np.repeat([change.plane_only for change in changes], batch.shape[1])
-    _change_rows(rows, [change.low_resolution for change in changes], _coarsen, spared)
+    _change_rows(rows, [change.low_resolution for change in changes], _simulate_low_resolution, spared)
     for sample, change in zip(batch, changes, strict=True):
         if change.bias is not None:
             for channel, points in zip(sample, change.bias, strict=True):
                 channel.mul_(smooth_tensor(points, channel.shape, batch.device).exp())
-    _change_rows(rows, [change.inverted_gamma for change in changes], lambda chosen, gamma: -_bend(-chosen, gamma))
-    _change_rows(rows, [change.gamma for change in changes], _bend)
+    inverted = [change.inverted_gamma for change in changes]
+    _change_rows(rows, inverted, lambda chosen, gamma: -_apply_gamma(-chosen, gamma))
+    _change_rows(rows, [change.gamma for change in changes], _apply_gamma)
     if outside is not None:
         for index in masked:
             batch[:, index].masked_fill_(outside, 0)
@@ -105,19 +106,19 @@ def _reflect(indices: np.ndarray, n: int) -> np.ndarray:
     return np.minimum(folded, period - folded)
 
 
-def _brighten(rows: Tensor, factors: np.ndarray) -> Tensor:
+def _adjust_brightness(rows: Tensor, factors: np.ndarray) -> Tensor:
     return rows * _column(factors, rows)
 
 
-def _stretch(rows: Tensor, factors: np.ndarray) -> Tensor:
-    """Contrast: distances from the mean times a factor, clipped to the range before."""
+def _adjust_contrast(rows: Tensor, factors: np.ndarray) -> Tensor:
+    """Contrast: distances from the mean times a factor, clipped to the previous range."""
     axes = (1, 2, 3)
     mean = rows.mean(axes, keepdim=True, dtype=torch.float64)
     shift = (mean * torch.from_numpy(1 - factors).to(rows.device).view(-1, 1, 1, 1)).float()
     return (rows * _column(factors, rows) + shift).clamp(rows.amin(axes, keepdim=True), rows.amax(axes, keepdim=True))
 
 
-def _coarsen(rows: Tensor, zooms: np.ndarray, spared: np.ndarray) -> Tensor:
+def _simulate_low_resolution(rows: Tensor, zooms: np.ndarray, spared: np.ndarray) -> Tensor:
     """Low resolution: nearest voxels of a coarser grid, brought back linearly; (R,) bool spares the first axis."""
     for axis, n in enumerate(rows.shape[1:]):
         corners = [
@@ -131,7 +132,7 @@ def _coarsen(rows: Tensor, zooms: np.ndarray, spared: np.ndarray) -> Tensor:
     return rows
 
 
-def _bend(rows: Tensor, gammas: np.ndarray) -> Tensor:
+def _apply_gamma(rows: Tensor, gammas: np.ndarray) -> Tensor:
     """Gamma on rows scaled to 0-1, then their own mean and standard deviation again; what is constant stays."""
     axes = (1, 2, 3)
     low = rows.amin(axes, keepdim=True).double()

@@ -1,4 +1,4 @@
-"""A preprocessed case: what preprocessing makes, batches draw from, prediction runs on."""
+"""A preprocessed case: output of preprocessing, input of batches and prediction."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class PreparedCase:
         id: the case.
         image: (C,Z,Y,X) float32 or float16, normalised.
         label: (Z,Y,X) int16 or uint8, values as in the plan, or None for a scan without reference.
-        placement: how these voxels sit in the scan.
-        lesions: where to sample; None without a label.
-        prior: (Z,Y,X) integer, in a cascade the mask that its source gave this case; None otherwise.
+        placement: position of these voxels in the scan.
+        lesions: voxels to sample at; None without a label.
+        prior: (Z,Y,X) integer, in a cascade the mask predicted by its first stage; None otherwise.
     """
 
     id: str

@@ -82,12 +82,12 @@ def parse_record(kind: type[R], text: str | bytes, *, path: Path, advice: str) -
 def _check_schema(kind: type[Record], text: str | bytes, path: Path, advice: str) -> None:
     """Say first, and alone, when the file belongs to another version of the format."""
     try:
-        found = json.loads(text).get("schema")
+        schema = json.loads(text).get("schema")
     except (ValueError, AttributeError):
         return
     expected = kind.model_fields["schema_version"].default
-    if found != expected:
-        raise PlanError(f"{path} has schema {found!r}, but this version of autoseg reads {expected!r}; {advice}")
+    if schema != expected:
+        raise PlanError(f"{path} has schema {schema!r}, but this version of autoseg reads {expected!r}; {advice}")
 
 
 def _describe(kind: type[Record], problem: Any) -> str:
@@ -96,14 +96,14 @@ def _describe(kind: type[Record], problem: Any) -> str:
         known = _known_keys(kind, problem["loc"][:-1])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        return f"unknown key '{where}' ({hint}known here: {', '.join(known)})"
+        return f"unknown key '{where}' ({hint}choose from: {', '.join(known)})"
     if problem["type"] == "missing":
         return f"missing key '{where}'"
     if problem["type"] == "json_invalid":
         return f"not JSON ({problem['msg']})"
     message = problem["msg"].removeprefix("Value error, ")
     sentence = f"{message[:1].lower()}{message[1:]}"
-    # What does not fit together is told by the message; the whole object would only hide it.
+    # The message names what does not fit together; the whole object would only hide it.
     found = "" if isinstance(problem["input"], dict) else f" (found {str(problem['input'])[:60]!r})"
     return f"'{where}': {sentence}{found}" if where else f"{sentence}{found}"
 

@@ -31,7 +31,7 @@ class Case(Record):
         labels: label files (named as those of channels), united where there are several; empty for a scan without
             reference.
         spacing: mm along (z,y,x) for files that state none; None takes what the files state.
-        group: what folds must not split (the patient); None means the case itself.
+        group: patient, whose cases folds must not split; None means the case itself.
         site: the hospital or scanner, if known.
     """
 
@@ -44,7 +44,7 @@ class Case(Record):
 
 
 class Dataset(Record):
-    """A raw dataset: what it holds and where; voxels are read and checked case by case.
+    """A raw dataset: its contents and files; voxels are read and checked case by case.
 
     Attributes:
         name: as given with ``-d``.
@@ -57,9 +57,9 @@ class Dataset(Record):
         mask_threshold: values above it are 1 and all others 0, in float masks and, taken as 0 to 1, in masks of 0 to
             255; None for integer labels.
         resample_channels: bring channels on other grids onto the first channel's grid instead of refusing them.
-        licence: licence and source, as far as the layout says.
+        licence: licence and source, as far as the layout states them.
         cases: all cases that are complete.
-        left_out: case id -> why it is not among them.
+        left_out: case id -> reason why it is not among them.
     """
 
     name: str
@@ -89,7 +89,7 @@ class FoldRule(Record):
     Attributes:
         rule: ``spread``: groups dealt so that sites and lesion volume are spread; ``leave_one_site_out``: one fold per
             site; ``file``: as a file states them.
-        count: folds asked for, with ``spread`` alone.
+        count: requested folds, with ``spread`` alone.
         file: name of the file, with ``file`` alone.
     """
 
@@ -112,7 +112,7 @@ class Folds(Record):
     Attributes:
         schema_version: format version (``schema`` on disk).
         seed: what shuffled them.
-        made_by: how; files of older versions do not say it, and theirs were spread.
+        made_by: rule of the splits; older files lack it, and theirs were spread.
         folds: the splits; a case is held out in at most one.
     """
 

@@ -36,7 +36,7 @@ class Grid(Record):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if min(self.shape) < 1 or min(self.spacing) <= 0:
-            raise ValueError(f"a grid needs positive shape and spacing, not {self.shape} and {self.spacing}")
+            raise ValueError(f"shape {self.shape} and spacing {self.spacing} must be positive")
         return self
 
     @property
@@ -68,7 +68,7 @@ class Image:
 
     Attributes:
         voxels: (C,Z,Y,X) float32, scanner units.
-        grid: where they lie.
+        grid: their geometry.
     """
 
     voxels: np.ndarray
@@ -81,7 +81,7 @@ class Label:
 
     Attributes:
         voxels: (Z,Y,X) integer, one value per class; 0 is background.
-        grid: where they lie.
+        grid: their geometry.
     """
 
     voxels: np.ndarray

@@ -19,8 +19,8 @@ class TrainedFold(Record):
         device: cpu, or the GPU's name.
         epochs, steps: done.
         elapsed_s: seconds of training, over all resumes.
-        time_budget_s: as asked for, or None.
-        planned_epochs, steps_per_epoch: the length that was asked for, which does not count with a time budget.
+        time_budget_s: as requested, or None.
+        planned_epochs, steps_per_epoch: the requested length, which does not count with a time budget.
         acceleration: how the network is computed (``none``, ``channels_last``, ``compile``); None before a step.
         finished: whether the planned training was completed.
         train, validation: case ids.
