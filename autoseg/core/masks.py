@@ -60,4 +60,5 @@ def running_argmax(channels: Iterable[np.ndarray], *, last_of_ties: bool = False
         wins = channel >= best if last_of_ties else channel > best
         winner[wins] = number
         np.copyto(best, channel, where=wins)
+        del channel, wins  # before the next one is made
     return winner, best

@@ -134,7 +134,7 @@ def _check_ids(folds: Sequence[tuple[list[str], list[str]]], known: set[str], so
     for number, (train, validation) in enumerate(folds):
         both = sorted(set(train) & set(validation))
         if both or not train:
-            wrong = f"both trains on and validates {join_names(both, limit=3)}" if both else "has no case to train on"
+            wrong = f"both trains on and validates {join_names(both, limit=3)}" if both else "has no cases to train on"
             raise PlanError(f"fold {number} of {source} {wrong}; correct the file")
     twice = [case for case, times in Counter(case for _, out in folds for case in out).items() if times > 1]
     if twice:

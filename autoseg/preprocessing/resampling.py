@@ -210,6 +210,7 @@ def _vote(labels: np.ndarray, matrices: Sequence[np.ndarray | None], out: np.nda
             share = apply_matrices((labels == value).astype(np.float32), matrices)
             np.subtract(background, share, out=background)
             yield share
+            del share  # before the next one is made
 
     winner, best = running_argmax(shares(), last_of_ties=True)
     out[...] = values[winner]

@@ -107,7 +107,7 @@ def test_broken_case_is_named(make, cases, workers):
 
 
 def test_unusable_cases_are_refused(make, cases):
-    with pytest.raises(TrainingError, match="no case to train on"):
+    with pytest.raises(TrainingError, match="the fold has no training case"):
         Batches([], make.configured(), seed=0, workers=0)
     with pytest.raises(DataError, match="case case0 has no label"):
         Batches([replace(cases[0], label=None)], make.configured(), seed=0, workers=0)
