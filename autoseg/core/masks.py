@@ -56,9 +56,11 @@ def running_argmax(channels: Iterable[np.ndarray], *, last_of_ties: bool = False
     remaining = iter(channels)
     best = next(remaining).copy()
     winner = np.zeros(best.shape, np.uint8)
-    for number, channel in enumerate(remaining, start=1):
+    number = 0
+    while (channel := next(remaining, None)) is not None:  # ``enumerate`` would hold on to the previous channel
+        number += 1
         wins = channel >= best if last_of_ties else channel > best
         winner[wins] = number
         np.copyto(best, channel, where=wins)
-        del channel, wins  # before the next one is made
+        del channel, wins
     return winner, best
