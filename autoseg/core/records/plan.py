@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from autoseg.core.records.base import Record
+from autoseg.core.records.html import render_html_table
 from autoseg.core.records.outputs import Outputs
 from autoseg.core.records.settings import (
     AugmentationSettings,
@@ -149,6 +150,26 @@ class Plan(Record):
     def count_inputs(self, configuration: str) -> int:
         """Channels that a configuration's network sees: the scan's, and in a cascade one mask per foreground output."""
         return len(self.channels) + len(self.mask_values(configuration))
+
+    def _repr_html_(self) -> str:
+        """The configurations as a table, for notebooks."""
+        rows = []
+        for name, configuration in self.configurations.items():
+            spacing = configuration.preprocessing.spacing
+            needed = self.memory.get(name)
+            rows.append(
+                (
+                    f"{name} (recommended)" if name == self.recommended else name,
+                    configuration.network.name,
+                    " x ".join(map(str, configuration.patch_size)),
+                    configuration.batch_size,
+                    " x ".join("own" if size is None else f"{size:.3g}" for size in spacing),
+                    None if needed is None else f"{needed.predicted_gb:.1f}",
+                )
+            )
+        header = ("configuration", "network", "patch", "batch", "spacing (mm)", "memory (GB)")
+        caption = f"Plan of {self.dataset}: {', '.join(self.channels)}, preset {self.preset}"
+        return render_html_table(header, rows, caption=caption)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

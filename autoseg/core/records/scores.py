@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from autoseg.core.records.base import Record
+from autoseg.core.records.html import render_html_table
 
 
 class CaseScores(Record):
@@ -76,6 +77,22 @@ class Scores(Record):
     strata: dict[str, dict[str, dict[str, Statistics]]] = Field(default_factory=dict)
     missing: tuple[str, ...] = ()
     worst: dict[str, str] = Field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """The summary as a table, for notebooks."""
+        rows = [
+            (
+                label,
+                metric,
+                *(None if value is None else f"{value:.4g}" for value in (found.mean, found.median)),
+                None if found.interval is None else "{:.4g} to {:.4g}".format(*found.interval),
+                found.count,
+            )
+            for label, metrics in self.summary.items()
+            for metric, found in metrics.items()
+        ]
+        header = ("label", "metric", "mean", "median", "95 % interval", "cases")
+        return render_html_table(header, rows, caption=f"Scores of {len(self.cases)} cases")
 
 
 class ScoredCase(Record):
