@@ -9,6 +9,8 @@ from typing import NoReturn
 from autoseg.cli.commands import COMMANDS
 from autoseg.cli.completion import SHELLS, render_completion
 
+COMPLETION = f"print the completion script of a shell: {', '.join(SHELLS)}"
+
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """``autoseg``: run a command, or list them."""
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def render_commands() -> str:
     """The list of commands, one line each."""
     titles = {command.name: command.title for command in COMMANDS.values()}
-    titles["completion"] = f"print the completion script of a shell: {', '.join(SHELLS)}"
+    titles["completion"] = COMPLETION
     lines = [f"  {name:<13} {title}" for name, title in titles.items()]
     return (
         "usage: autoseg COMMAND [OPTIONS]\n\n"

@@ -22,16 +22,43 @@ class ImportOptions(Options):
 
     kind: str | None = field(
         default=None,
-        metadata=option(help=f"layout of the source: {', '.join(KINDS)}", default="recognised from the files"),
+        metadata=option(
+            help=f"layout of the source: {', '.join(KINDS)}",
+            more="See [the layouts](datasets.md#layouts-recognised-as-distributed).",
+            default="recognised from the files",
+        ),
     )
-    source: Path = field(metadata=option(help="the folder the dataset was unpacked into", parse=Path))
-    dataset: str = field(metadata=option("-d", "--dataset", help="name of the new dataset", metavar="NAME"))
+    source: Path = field(
+        metadata=option(
+            help="the folder the dataset was unpacked into", more="Write it directly after the kind.", parse=Path
+        )
+    )
+    dataset: str = field(
+        metadata=option(
+            "-d",
+            "--dataset",
+            help="name of the new dataset",
+            more="Letters, digits, `_`, `-`, `+` and `.`.",
+            metavar="NAME",
+        )
+    )
     copy: bool = field(default=False, metadata=option("--copy", help="copy files instead of linking to them"))
     resample_channels: bool = field(
         default=False,
-        metadata=option("--resample-channels", help="resample channels on other grids onto the first channel's grid"),
+        metadata=option(
+            "--resample-channels",
+            help="resample channels on other grids onto the first channel's grid",
+            more="Linearly; without it they are an error.",
+        ),
     )
-    skip_bad: bool = field(default=False, metadata=option("--skip-bad", help="skip bad cases instead of stopping"))
+    skip_bad: bool = field(
+        default=False,
+        metadata=option(
+            "--skip-bad",
+            help="skip bad cases instead of stopping",
+            more="Each is recorded in `dataset.json` under `left_out`, with its reason.",
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +66,11 @@ class ImportModelOptions(Options):
     """Options of ``autoseg_import_model``."""
 
     source: Path = field(
-        metadata=option(help="the folder of a model, one above it, or nnU-Net's exported zip", parse=Path)
+        metadata=option(
+            help="the folder of a model, one above it, or nnU-Net's exported zip",
+            more="A model's folder holds `plans.json`, `dataset.json` and `fold_*/checkpoint_final.pth`.",
+            parse=Path,
+        )
     )
     dataset: str = field(metadata=option("-d", "--dataset", help="name of the imported model", metavar="NAME"))
     configurations: tuple[str, ...] = field(
@@ -48,15 +79,23 @@ class ImportModelOptions(Options):
             "-c",
             "--configurations",
             help="configurations to import",
+            more="nnU-Net's names or autoseg's.",
             default="all that the source holds",
             metavar="CONFIGURATION",
             count="+",
         ),
     )
-    replace: bool = field(default=False, metadata=option("--replace", help="replace a model of the same name"))
+    replace: bool = field(
+        default=False,
+        metadata=option("--replace", help="replace a model of the same name", more="The replaced model is deleted."),
+    )
     any_trainer: bool = field(
         default=False,
-        metadata=option("--any-trainer", help="also import a model of a trainer class that is not nnU-Net's own"),
+        metadata=option(
+            "--any-trainer",
+            help="also import a model of a trainer class that is not nnU-Net's own",
+            more="You answer for it that the trainer changed neither network nor preprocessing.",
+        ),
     )
 
 

@@ -19,6 +19,7 @@ class Option:
     Attributes:
         flags: ``-d``, ``--dataset``; empty for a positional argument.
         help: one clause, without the default.
+        more: further sentences, in Markdown, for the page of the commands.
         default: the default in words, where the value alone does not tell it.
         metavar: placeholder of the value.
         choices: the only values.
@@ -31,6 +32,7 @@ class Option:
 
     flags: tuple[str, ...]
     help: str
+    more: str = ""
     default: str = ""
     metavar: str | None = None
     choices: tuple[str, ...] = ()
@@ -103,9 +105,14 @@ class Options:
 
 
 def declared_fields(kind: type[Options]) -> list[Field[Any]]:
-    """Fields in the order of ``--help``: the command's own, required ones first, then those it shares with others."""
+    """Fields in the order of ``--help``: the command's own before shared ones; arguments by position, then required."""
     own = inspect.get_annotations(kind)
-    return sorted(fields(kind), key=lambda field: (field.name not in own, not is_required(field)))
+
+    def place(field: Field[Any]) -> tuple[bool, bool, bool]:
+        named = bool(option_of(field).flags)
+        return field.name not in own, named, named and not is_required(field)
+
+    return sorted(fields(kind), key=place)
 
 
 def option_of(field: Field[Any]) -> Option:

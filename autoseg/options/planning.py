@@ -23,7 +23,13 @@ class PlanOptions(WorkerOptions):
     dataset: str = field(metadata=option("-d", "--dataset", help="a folder under autoseg_raw", metavar="NAME"))
     memory_gb: float | None = field(
         default=None,
-        metadata=option("--memory", help="GPU memory to plan for; implies a GPU", metavar="GB", parse=positive),
+        metadata=option(
+            "--memory",
+            help="GPU memory to plan for; implies a GPU",
+            more="Also when this machine has no GPU.",
+            metavar="GB",
+            parse=positive,
+        ),
     )
     preset: Preset | None = field(
         default=None,
@@ -41,6 +47,7 @@ class PlanOptions(WorkerOptions):
             "--compat",
             help="nnunet: every choice as nnU-Net makes it, with the preset standard or residual_*; none: drop "
             "compatibility",
+            more="Axes stay as they are stored.",
             default="as in the existing plan, unless --preset is given",
             choices=("nnunet", "none"),
         ),
@@ -51,6 +58,7 @@ class PlanOptions(WorkerOptions):
             "--network",
             help="also plan dynunet, attention_unet, segresnet, residual_unet, unetr, swin_unetr or any other network, "
             "each as 3d_NAME and 2d_NAME, beside those of the existing plan; none drops these",
+            more="See [networks.md](networks.md).",
             metavar="NAME",
             count="+",
         ),
@@ -61,6 +69,7 @@ class PlanOptions(WorkerOptions):
             "--recipe",
             help="also plan a published system (s0a to s4c) as a configuration of that name, beside those of the "
             "existing plan; none drops these",
+            more="See [systems.md](systems.md).",
             metavar="NAME",
             count="+",
         ),
@@ -71,6 +80,7 @@ class PlanOptions(WorkerOptions):
             "--class-weights",
             help="frequency: weigh each class in the loss by the inverse of its share of the voxels; none: equal "
             "weights",
+            more="Not with `--compat nnunet`, as nnU-Net weighs no classes.",
             default="as in the existing plan",
             choices=("frequency", "none"),
         ),
@@ -80,11 +90,18 @@ class PlanOptions(WorkerOptions):
         metadata=option(
             "--probe",
             help="try a training step of each configuration and plan for less where memory runs out",
+            more="The plan records what a step needed.",
             default="yes on a GPU that the plan is for",
         ),
     )
     device: str = field(
-        default="auto", metadata=option("--device", help="auto takes a GPU where there is one", choices=DEVICES)
+        default="auto",
+        metadata=option(
+            "--device",
+            help="auto takes a GPU where there is one",
+            more="`cpu` plans as if there were no GPU; `cuda` without a GPU needs `--memory`.",
+            choices=DEVICES,
+        ),
     )
     pretrained: str | None = field(
         default=None,
@@ -92,6 +109,7 @@ class PlanOptions(WorkerOptions):
             "--pretrained",
             help="add 3d_transfer and 2d_transfer, which start from this model: a folder of autoseg's or its name "
             "DATASET/CONFIGURATION, a model of nnU-Net's, or a file of weights; none drops them",
+            more="A model of nnU-Net's is a folder or an exported zip. See [transfer.md](transfer.md).",
             metavar="MODEL",
             heading=TRANSFER,
         ),
@@ -121,7 +139,10 @@ class PlanOptions(WorkerOptions):
     with_scratch_twin: bool = field(
         default=False,
         metadata=option(
-            "--with-scratch-twin", help="also plan the same training with random weights", heading=TRANSFER
+            "--with-scratch-twin",
+            help="also plan the same training with random weights",
+            more="The configurations are `3d_transfer_scratch` and `2d_transfer_scratch`.",
+            heading=TRANSFER,
         ),
     )
     folds_file: Path | None = field(
@@ -147,23 +168,56 @@ class PlanOptions(WorkerOptions):
     )
     leave_one_site_out: bool = field(
         default=False,
-        metadata=option("--leave-one-site-out", help="one fold for each site in dataset.json", exclusive="folds"),
+        metadata=option(
+            "--leave-one-site-out",
+            help="one fold for each site in dataset.json",
+            more="Each fold holds out all cases of that site.",
+            exclusive="folds",
+        ),
     )
     keep: bool = field(
         default=False,
-        metadata=option("--keep", help="use plan.json as it is, edited by hand or not", exclusive="edited"),
+        metadata=option(
+            "--keep",
+            help="use plan.json as it is, edited by hand or not",
+            more="Also an edited `folds.json`. Options that say what to plan for have no effect then.",
+            exclusive="edited",
+        ),
     )
     replace: bool = field(
         default=False,
         metadata=option(
-            "--replace", help="replace a plan that was edited by hand (a copy is kept)", exclusive="edited"
+            "--replace",
+            help="replace a plan that was edited by hand (a copy is kept)",
+            more="The edited file is kept as `plan.before.json` or `folds.before.json`.",
+            exclusive="edited",
         ),
     )
     explain: bool = field(
-        default=False, metadata=option("--explain", help="print the reason of every value as a page to read")
+        default=False,
+        metadata=option(
+            "--explain",
+            help="print the reason of every value as a page to read",
+            more="It says what was found, how it is split, what will be trained and why, and what the words mean.",
+        ),
     )
-    dry_run: bool = field(default=False, metadata=option("--dry-run", help="measure, plan and show, but write nothing"))
-    skip_bad: bool = field(default=False, metadata=option("--skip-bad", help="skip bad cases instead of stopping"))
+    dry_run: bool = field(
+        default=False,
+        metadata=option(
+            "--dry-run",
+            help="measure, plan and show, but write nothing",
+            more="Known measures are used; new ones are not kept.",
+        ),
+    )
+    skip_bad: bool = field(
+        default=False,
+        metadata=option(
+            "--skip-bad",
+            help="skip bad cases instead of stopping",
+            more="They are recorded in `left_out.json` and skipped by training, too, until their files change."
+            " Every run of `autoseg_plan` tries them again, so give it again.",
+        ),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -183,5 +237,12 @@ class SubsetOptions(Options):
     )
     seed: int | None = field(
         default=None,
-        metadata=option("--seed", help="seed of the choice", default="that of the plan", metavar="N", parse=integer),
+        metadata=option(
+            "--seed",
+            help="seed of the choice",
+            more="Another seed chooses other cases.",
+            default="that of the plan",
+            metavar="N",
+            parse=integer,
+        ),
     )

@@ -22,11 +22,21 @@ class PredictOptions(Options):
             "-i",
             "--input",
             help="a folder of <case>_0000.nii.gz files, of single-channel scans, or of one folder per case",
+            more="Or one file; see [datasets.md](datasets.md#scans-to-predict).",
             metavar="SCANS",
             parse=Path,
         )
     )
-    output: Path = field(metadata=option("-o", "--output", help="folder for the masks", metavar="MASKS", parse=Path))
+    output: Path = field(
+        metadata=option(
+            "-o",
+            "--output",
+            help="folder for the masks",
+            more="Not the folder of the scans.",
+            metavar="MASKS",
+            parse=Path,
+        )
+    )
     dataset: str | None = field(
         default=None,
         metadata=option("-d", "--dataset", help="dataset of the model", default="the only trained one", metavar="NAME"),
@@ -46,6 +56,7 @@ class PredictOptions(Options):
             "-f",
             "--folds",
             help="folds whose networks are averaged",
+            more="One fold takes a fifth of the time of five.",
             default="all trained folds",
             metavar="FOLD",
             count="+",
@@ -53,21 +64,35 @@ class PredictOptions(Options):
     )
     resample_channels: bool = field(
         default=False,
-        metadata=option("--resample-channels", help="resample channels on other grids onto the first channel's grid"),
+        metadata=option(
+            "--resample-channels",
+            help="resample channels on other grids onto the first channel's grid",
+            more="Without it they are an error.",
+        ),
     )
     probabilities: bool = field(
         default=False,
-        metadata=option("--probabilities", help="also write the probability of every class, <case>.npz"),
+        metadata=option(
+            "--probabilities", help="also write the probability of every class, <case>.npz", more="See below."
+        ),
     )
     report: bool = field(
         default=False,
-        metadata=option("--report", help="also write tables of all lesions, and a picture of every case"),
+        metadata=option(
+            "--report",
+            help="also write tables of all lesions, and a picture of every case",
+            more="They are `lesions.csv`, `lesions_per_case.csv` (volumes in ml, centres in mm, mean "
+            "probabilities) and `overlays/`; see [report.md](report.md#lesions-of-new-scans). It needs "
+            "the memory of `--probabilities`.",
+        ),
     )
     doubt: bool = field(
         default=False,
         metadata=option(
             "--doubt",
             help="also predict with each network alone, and list the cases for review; takes twice the time",
+            more="`doubts.json` lists them with reasons and doubtful lesions; see "
+            "[experiments.md](experiments.md#review).",
         ),
     )
     step: float | None = field(
@@ -75,6 +100,7 @@ class PredictOptions(Options):
         metadata=option(
             "--step",
             help="distance between tiles, as a share of a tile",
+            more="Planned is 0.5; larger is faster and less accurate.",
             default="as planned",
             metavar="SHARE",
             parse=fraction,
@@ -82,13 +108,21 @@ class PredictOptions(Options):
     )
     mirror: bool | None = field(
         default=None,
-        metadata=option("--mirror", help="average over mirror images", default="as planned on a GPU, no on a CPU"),
+        metadata=option(
+            "--mirror",
+            help="average over mirror images",
+            more="Along the plan's `tiling.mirror_axes`, or, where there are none, along the axes that "
+            "training mirrored. A plan made for a CPU (preset `pocket`) mirrors there, too; otherwise the"
+            " log says what mirroring would cost.",
+            default="as planned on a GPU, no on a CPU",
+        ),
     )
     engine: Engine = field(
         default="auto",
         metadata=option(
             "--engine",
             help="what computes the network on a CPU; auto: OpenVINO where it is installed, same masks in less time",
+            more="See below.",
             choices=("auto", "torch", "openvino"),
         ),
     )
@@ -97,6 +131,7 @@ class PredictOptions(Options):
         metadata=option(
             "--part",
             help="only part N of M, so that M commands can share the work; parts are disjoint",
+            more="M commands, on one machine or several, may share both folders.",
             default="all scans",
             metavar="N/M",
             parse=part,
@@ -104,7 +139,12 @@ class PredictOptions(Options):
     )
     device: str = field(
         default="auto",
-        metadata=option("--device", help="auto, cpu, cuda, or several GPUs: cuda:0,cuda:1", metavar="DEVICE"),
+        metadata=option(
+            "--device",
+            help="auto, cpu, cuda, or several GPUs: cuda:0,cuda:1",
+            more="Each GPU gets one process.",
+            metavar="DEVICE",
+        ),
     )
 
 
@@ -146,7 +186,13 @@ class EvaluateOptions(ScoringOptions):
     )
     fold: str | None = field(
         default=None,
-        metadata=option("-f", "--fold", help="with -d: only the cases that this fold holds out", metavar="FOLD"),
+        metadata=option(
+            "-f",
+            "--fold",
+            help="with -d: only the cases that this fold holds out",
+            more="The dataset must be planned.",
+            metavar="FOLD",
+        ),
     )
     cases: tuple[str, ...] | None = field(
         default=None, metadata=option("--cases", help="only these cases", default="all", metavar="CASE", count="+")
@@ -159,7 +205,11 @@ class CompareOptions(ScoringOptions):
 
     folders: tuple[Path, ...] = field(
         metadata=option(
-            help="folders with scores.json; or, with -r or -d, with masks", metavar="FOLDER", parse=Path, count="+"
+            help="folders with scores.json; or, with -r or -d, with masks",
+            more="Two or more.",
+            metavar="FOLDER",
+            parse=Path,
+            count="+",
         )
     )
     references: Path | None = field(
@@ -189,6 +239,7 @@ class CompareOptions(ScoringOptions):
             "-o",
             "--output",
             help="folder for comparison.json and comparison.csv",
+            more="Where masks are scored, also their scores, in a folder for each.",
             default="only the table is shown",
             metavar="FOLDER",
             parse=Path,
@@ -196,7 +247,11 @@ class CompareOptions(ScoringOptions):
     )
     common_cases: bool = field(
         default=False,
-        metadata=option("--common-cases", help="compare only the cases that all folders hold"),
+        metadata=option(
+            "--common-cases",
+            help="compare only the cases that all folders hold",
+            more="Without it, other sets of cases are an error.",
+        ),
     )
 
 

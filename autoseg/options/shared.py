@@ -80,6 +80,7 @@ class LengthOptions(Options):
         metadata=option(
             "--time-budget",
             help="train for this time (90s, 10m or 6h) instead of a number of epochs",
+            more="The learning rate follows the clock.",
             metavar="TIME",
             parse=duration,
         ),
@@ -93,7 +94,10 @@ class ScoringOptions(WorkerOptions):
     preset: str | None = field(
         default=None,
         metadata=option(
-            "--preset", help="metrics and conventions of a challenge or of nnU-Net", choices=SCORING_PRESETS
+            "--preset",
+            help="metrics and conventions of a challenge or of nnU-Net",
+            more="See [scores.md](scores.md#presets).",
+            choices=SCORING_PRESETS,
         ),
     )
     metrics: tuple[str, ...] | None = field(
@@ -101,6 +105,8 @@ class ScoringOptions(WorkerOptions):
         metadata=option(
             "--metrics",
             help="metrics to compute; all for every metric",
+            more="`all` leaves out `average_precision`, which needs probabilities. With a preset, its "
+            "conventions hold.",
             default="those of the preset, else the default metrics",
             metavar="METRIC",
             count="+",
@@ -108,5 +114,9 @@ class ScoringOptions(WorkerOptions):
     )
     allow_missing: bool = field(
         default=False,
-        metadata=option("--allow-missing", help="count a missing mask as the worst possible score"),
+        metadata=option(
+            "--allow-missing",
+            help="count a missing mask as the worst possible score",
+            more="See [scores.md](scores.md#missing-masks); without it a missing mask is an error.",
+        ),
     )

@@ -17,7 +17,14 @@ class TrainOptions(DeviceOptions, LengthOptions):
 
     dataset: str = field(metadata=option("-d", "--dataset", help="a planned dataset", metavar="NAME"))
     configuration: str = field(metadata=option("-c", "--configuration", help="a name in its plan: 2d, 3d, ..."))
-    fold: str = field(metadata=option("-f", "--fold", help="0, 1, ... or all (trains on every case)"))
+    fold: str = field(
+        metadata=option(
+            "-f",
+            "--fold",
+            help="0, 1, ... or all (trains on every case)",
+            more="With `all`, nothing is held out and nothing is scored.",
+        )
+    )
     seed: int | None = field(
         default=None,
         metadata=option("--seed", help="random seed", default="that of the plan", metavar="N", parse=integer),
@@ -27,6 +34,7 @@ class TrainOptions(DeviceOptions, LengthOptions):
         metadata=option(
             "--subset",
             help="train on N of the fold's cases, as autoseg_subset chose them",
+            more="The model lies in `autoseg_results/NAME/CONFIGURATION__nN`; the held-out cases stay the same.",
             metavar="N",
             parse=integer_from(1),
         ),
@@ -34,17 +42,27 @@ class TrainOptions(DeviceOptions, LengthOptions):
     restart: bool = field(default=False, metadata=option("--restart", help="remove what was trained and start again"))
     fit: bool = field(
         default=False,
-        metadata=option("--fit", help="on out-of-memory, resume with a slower, exact, smaller-memory step"),
+        metadata=option(
+            "--fit",
+            help="on out-of-memory, resume with a slower, exact, smaller-memory step",
+            more="First activation checkpointing, then gradient accumulation; the model's other folds inherit it.",
+        ),
     )
     probabilities: bool = field(
         default=False,
-        metadata=option("--probabilities", help="also keep the class probabilities of the held-out cases"),
+        metadata=option(
+            "--probabilities",
+            help="also keep the class probabilities of the held-out cases",
+            more="They are written to `validation/<case>.npz`, as [`autoseg_run`](#autoseg_run) needs them; a "
+            "finished fold is predicted again for them.",
+        ),
     )
     devices: int = field(
         default=1,
         metadata=option(
             "--devices",
             help="train on N GPUs, or in N processes on the CPU",
+            more="Each works on its share of every batch, so N must divide `batch_size`.",
             metavar="N",
             parse=integer_from(1),
         ),
@@ -54,6 +72,9 @@ class TrainOptions(DeviceOptions, LengthOptions):
         metadata=option(
             "--log",
             help="also write the history for tensorboard, wandb or mlflow; nothing leaves this machine",
+            more="`tensorboard` writes to `tensorboard/` of the fold, `wandb` writes offline runs to `wandb/` "
+            "(send them with `wandb sync`), `mlflow` writes to `mlflow/mlflow.db` (show it with `mlflow "
+            "ui --backend-store-uri sqlite:///` and that file). The package must be installed.",
             metavar="TRACKER",
             count="+",
         ),
@@ -61,7 +82,9 @@ class TrainOptions(DeviceOptions, LengthOptions):
     end_with_parent: bool = field(
         default=False,
         metadata=option(
-            "--end-with-parent", help="stop, as after Ctrl-C, when the process that started this one has ended"
+            "--end-with-parent",
+            help="stop, as after Ctrl-C, when the process that started this one has ended",
+            more="For programs that distribute work.",
         ),
     )
 
@@ -81,7 +104,13 @@ class PretrainOptions(DeviceOptions, WorkerOptions, LengthOptions):
     )
     scans: Path | None = field(
         default=None,
-        metadata=option("--scans", help="also use these scans without labels", metavar="FOLDER", parse=Path),
+        metadata=option(
+            "--scans",
+            help="also use these scans without labels",
+            more="In any form that `autoseg_predict` takes.",
+            metavar="FOLDER",
+            parse=Path,
+        ),
     )
     masked_share: float = field(
         default=0.75,
@@ -100,13 +129,22 @@ class PretrainOptions(DeviceOptions, WorkerOptions, LengthOptions):
 class RunOptions(LengthOptions):
     """Options of ``autoseg_run``."""
 
-    dataset: str = field(metadata=option("-d", "--dataset", help="a folder under autoseg_raw", metavar="NAME"))
+    dataset: str = field(
+        metadata=option(
+            "-d",
+            "--dataset",
+            help="a folder under autoseg_raw",
+            more="It is planned as `autoseg_plan -d NAME` would, if it is not planned yet.",
+            metavar="NAME",
+        )
+    )
     configurations: tuple[str, ...] = field(
         default=(),
         metadata=option(
             "-c",
             "--configurations",
             help="configurations to train",
+            more="A cascade's first stage is trained before it.",
             default="all of the plan",
             metavar="CONFIGURATION",
             count="+",
@@ -114,17 +152,31 @@ class RunOptions(LengthOptions):
     )
     folds: tuple[str, ...] = field(
         default=(),
-        metadata=option("-f", "--folds", help="folds to train", default="all", metavar="FOLD", count="+"),
+        metadata=option(
+            "-f",
+            "--folds",
+            help="folds to train",
+            more="With one fold alone, no post-processing is searched.",
+            default="all",
+            metavar="FOLD",
+            count="+",
+        ),
     )
     target: str = field(
         default="dice",
-        metadata=option("--target", help="metric that decides, averaged over labels and cases", metavar="METRIC"),
+        metadata=option(
+            "--target",
+            help="metric that decides, averaged over labels and cases",
+            more="See [scores.md](scores.md).",
+            metavar="METRIC",
+        ),
     )
     time_budget_s: float | None = field(
         default=None,
         metadata=option(
             "--time-budget",
             help="time for everything (90s, 10m or 6h), divided evenly among the trainings",
+            more="Predicting and comparing are counted first; the trainings share the rest.",
             metavar="TIME",
             parse=duration,
         ),
@@ -142,6 +194,9 @@ class RunOptions(LengthOptions):
         metadata=option(
             "--learning-curve",
             help="instead: train the recommended configuration, or those of -c, on N of each fold's cases, and on all",
+            more="It writes the mean score of each size to `learning_curve.json` of the dataset's results and "
+            "to standard output; see [transfer.md](transfer.md#smaller-training-sets). Not with "
+            "`--cluster` or `--script`.",
             metavar="N",
             parse=integer_from(1),
             count="+",
@@ -152,6 +207,8 @@ class RunOptions(LengthOptions):
         metadata=option(
             "--script",
             help="only print a script that submits everything to the queue as plain array jobs",
+            more="`autoseg_run -d NAME --script slurm > run.sh`, then `bash run.sh` where `sbatch` is. It "
+            "plans and preprocesses first. Not with a time budget.",
             choices=("slurm",),
             exclusive="where",
         ),
@@ -161,6 +218,8 @@ class RunOptions(LengthOptions):
         metadata=option(
             "--cluster",
             help="run trainings and scoring on Dask: local, slurm, pbs, lsf, or a scheduler's address, tcp://HOST:PORT",
+            more="It needs `pip install autoseg[cluster]`; see [experiments.md](experiments.md#several-gpus-"
+            "or-machines).",
             metavar="WHERE",
             exclusive="where",
         ),

@@ -11,6 +11,7 @@ from autoseg.core.errors import UsageError
 from autoseg.options import (
     CompareOptions,
     EvaluateOptions,
+    ImportOptions,
     PlanOptions,
     PredictOptions,
     RunOptions,
@@ -58,6 +59,7 @@ def test_a_value_that_does_not_fit_is_refused_with_what_to_write(kind, values, s
         PredictOptions(scans="my scans", output="masks", mirror=True, part=(2, 3), folds=("0", "all")),
         CompareOptions(folders=("a", "b"), dataset="Tiny", common_cases=True),
         SliceOptions(dataset="Tiny", into="Cut", margin=(1, 2)),
+        ImportOptions(kind="msd", source="downloads", dataset="Tiny"),
         RunOptions(dataset="Tiny", learning_curve=(4, 8), target="lesion_f1", discard_probabilities=True),
     ],
     ids=lambda options: type(options).__name__,
