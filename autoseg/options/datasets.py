@@ -110,7 +110,7 @@ class SliceOptions(WorkerOptions):
         default=(0, 0),
         metadata=option(
             "--margin",
-            help="slices left out at the first and at the last end",
+            help="number of slices to skip at the first and at the last end",
             metavar="N",
             parse=integer_from(0),
             count=2,

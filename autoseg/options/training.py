@@ -16,12 +16,12 @@ class TrainOptions(DeviceOptions, LengthOptions):
     """Options of ``autoseg_train``."""
 
     dataset: str = field(metadata=option("-d", "--dataset", help="a planned dataset", metavar="NAME"))
-    configuration: str = field(metadata=option("-c", "--configuration", help="a name in its plan: 2d, 3d, ..."))
+    configuration: str = field(metadata=option("-c", "--configuration", help="a name in its plan, such as 3d"))
     fold: str = field(
         metadata=option(
             "-f",
             "--fold",
-            help="0, 1, ... or all (trains on every case)",
+            help="number of the fold, from 0; all trains on every case",
             more="With `all`, nothing is held out and nothing is scored.",
         )
     )
