@@ -71,6 +71,18 @@ LONGER = {
     "training/loop.py:train_fold": 100,
 }
 
+# Functions that may take more than 8 arguments, each for a reason; public functions (api) and records are exempt.
+MANY_ARGUMENTS = {
+    "batches/augmentation/kernel_warp.py:warp_patch": "a compiled kernel takes arrays and numbers, no records",
+    "batches/augmentation/kernel_warp.py:_warp_rest": "a compiled kernel",
+    "batches/augmentation/kernels.py:blend_corners": "a compiled kernel: three axes with two neighbours and a weight",
+    "batches/loading.py:__init__": "all that a batch depends on, and where it is made",
+    "datasets/writing.py:import_dataset": "the options of the command, which datasets does not know, and the place",
+    "evaluation/cases.py:score_case": "a case, and the whole convention that it is scored by",
+    "networks/memory.py:estimate_training_memory": "all that the memory of a training step depends on",
+    "planning/fitting.py:__init__": "all that a search for the largest patch depends on",
+}
+
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -156,6 +168,19 @@ def test_a_file_fits_in_the_head(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             allowed = LONGER.get(f"{path.relative_to(PACKAGE)}:{node.name}", 70)
             assert node.end_lineno - node.lineno < allowed, f"{path.name}: {node.name} is too long"
+
+
+def test_a_function_takes_at_most_eight_arguments():
+    many = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or room_of(path) == "api":
+                continue
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            if len([a for a in arguments if a.arg not in ("self", "cls")]) > 8:
+                many.add(f"{path.relative_to(PACKAGE)}:{node.name}")
+    assert many - set(MANY_ARGUMENTS) == set(), "give these a record, or a reason in MANY_ARGUMENTS"
+    assert set(MANY_ARGUMENTS) - many == set(), "these need no exception any more"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
