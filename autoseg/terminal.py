@@ -21,11 +21,11 @@ class Terminal:
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
         self.live = sys.stderr.isatty() and not quiet
-        self.what = ""
+        self.task = ""
         self.started = self.shown = time.monotonic()
         self.first = 0
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_Lines(self))
+        handler.setFormatter(_LogFormatter(self))
         root = logging.getLogger("autoseg")
         root.handlers = [handler]
         root.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -35,8 +35,8 @@ class Terminal:
         """A progress callback: a live line on a terminal, else a log line every quarter of a minute."""
         now = time.monotonic()
         task = what.split(",", maxsplit=1)[0]
-        if task != self.what:
-            self.what, self.started, self.shown, self.first = task, now, now, done
+        if task != self.task:
+            self.task, self.started, self.shown, self.first = task, now, now, done
         if self.quiet or (now - self.shown < (0.1 if self.live else LINE_EVERY_S) and done < total):
             return
         self.shown = now
@@ -64,7 +64,7 @@ class Terminal:
         return f", {format_seconds((now - self.started) / finished * (total - done))} left"
 
 
-class _Lines(logging.Formatter):
+class _LogFormatter(logging.Formatter):
     def __init__(self, terminal: Terminal) -> None:
         super().__init__()
         self.terminal = terminal

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from autoseg.cli.running import rank_variables
 from autoseg.core.errors import TrainingError
 
-GRACE_S = 30.0  # for the others to notice, write and end by themselves
+GRACE_S = 30.0  # for the other processes to notice, save and end
 
 Process = subprocess.Popen[bytes]
 
@@ -32,7 +32,7 @@ def launch(argv: Sequence[str], devices: int) -> int:
     """
     command, port = [sys.executable, "-m", "autoseg.train", *map(str, argv)], _free_port()
     processes = [
-        # In a session of their own a Ctrl-C reaches them once, through us.
+        # In a session of its own, each receives Ctrl-C once, through this process.
         subprocess.Popen(command, env=rank_variables(rank, devices, port), start_new_session=True)
         for rank in range(devices)
     ]
@@ -41,8 +41,8 @@ def launch(argv: Sequence[str], devices: int) -> int:
         for process in processes:
             process.send_signal(number)
 
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, pass_on)
+    for handled in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(handled, pass_on)
     codes = _wait(processes)
     rank, first = next(iter(codes.items()), (0, 0))
     if first < 0:
@@ -54,7 +54,7 @@ def launch(argv: Sequence[str], devices: int) -> int:
 
 
 def _wait(processes: Sequence[Process]) -> dict[int, int]:
-    """Until all have ended; rank -> exit code of those that failed, in the order in which they did."""
+    """Wait until all have ended; rank -> exit code of those that failed, first failure first."""
     codes: dict[int, int] = {}
     deadline = float("inf")
     while True:

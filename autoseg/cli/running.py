@@ -1,7 +1,7 @@
-"""Run one command: where the root is, what ends it and with which exit code.
+"""Run one command: root, environment, signals and exit codes.
 
-Exit codes: 0 done; 2 something the user can put right, told in one sentence; 130 or 143 stopped by a signal, to be
-continued by the same command. A traceback is a bug of autoseg's.
+Exit codes: 0 done; 2 an error that the user can correct, in one sentence; 130 or 143 stopped by a signal, and the same
+command resumes. A traceback is a bug in autoseg.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Command:
         title: a few words, for the list of commands.
         summary: one or two sentences.
         example: a whole command line.
-        act: does it; takes the store, the options and the terminal.
+        act: function of the store, the options and the terminal.
         extra: adds arguments that print something and stop.
     """
 
@@ -98,15 +98,20 @@ def default_root() -> Path:
     return Path(os.environ.get("AUTOSEG_ROOT") or ".")
 
 
-RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # torchrun sets them, and so do we
+RANK_VARIABLES = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+)  # of torchrun, and ours
 
 
 def read_ranks() -> tuple[int, int, int, int] | None:
-    """Rank, world, rank on this machine and processes on it, as a launcher said; None where there is none."""
-    said = [os.environ.get(name) for name in RANK_VARIABLES]
-    if not all(text is not None and text.isdigit() for text in said) or said[1] == "1":
+    """Rank, number of processes, both on this machine too, as the launcher set them; None without a launcher."""
+    values = [os.environ.get(name) for name in RANK_VARIABLES]
+    if not all(text is not None and text.isdigit() for text in values) or values[1] == "1":
         return None
-    rank, world, local, neighbours = (int(text or 0) for text in said)
+    rank, world, local, neighbours = (int(text or 0) for text in values)
     return rank, world, local, neighbours
 
 
@@ -117,22 +122,22 @@ def read_attempt() -> int:
 
 
 def rank_variables(rank: int, world: int, port: int) -> dict[str, str]:
-    """The environment of one of several processes on this machine, which meet at a port."""
+    """The environment of one of several processes on this machine, which connect at a port."""
     values = map(str, (rank, world, rank, world))
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return {**os.environ, **dict(zip(RANK_VARIABLES, values, strict=True)), **meeting}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return {**os.environ, **dict(zip(RANK_VARIABLES, values, strict=True)), **address}
 
 
 def disable_telemetry() -> None:
-    """Packages that we write histories for do not report their own use; whoever sets it otherwise is left alone."""
+    """Switch off the usage reports of experiment trackers, unless the user has set them."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 class StopSignal:
-    """Asked between steps whether to stop; the first signal lets the step finish, the second ends at once.
+    """Stop request: the first signal lets the current step finish, the second ends the process.
 
     Args:
-        with_parent: stop as well when the process that started this one is gone.
+        with_parent: stop as well when the process that started this one has ended.
     """
 
     def __init__(self, *, with_parent: bool = False) -> None:
@@ -143,14 +148,14 @@ class StopSignal:
 
     def _notice(self, number: int, frame: object) -> None:
         self.signal = number
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
+        for handled in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(handled, signal.SIG_DFL)
 
     def __call__(self) -> bool:
-        """Whether a signal came, or the parent went."""
+        """Whether a signal was received, or the parent has ended."""
         return self.signal is not None or (self.parent is not None and os.getppid() != self.parent)
 
     def exit_if_stopped(self) -> None:
-        """End the process with the signal's exit code, if one came."""
+        """End the process with the signal's exit code, if one was received."""
         if self.signal is not None:
             sys.exit(128 + self.signal)
