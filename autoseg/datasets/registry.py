@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autoseg.core.errors import DataError, UsageError
 from autoseg.core.records import Dataset
-from autoseg.core.registry import Table
+from autoseg.core.registry import Table, unknown_name
 from autoseg.core.store import subfolders
 from autoseg.core.text import join_names
 
@@ -57,8 +57,7 @@ def open_dataset(folder: Path, name: str) -> Dataset:
         DataError: no layout fits, or the files do not make up a dataset.
     """
     if not folder.is_dir():
-        others = join_names(subfolders(folder.parent)) or "none"
-        raise UsageError(f"unknown dataset '{name}' ({folder} does not exist); choose from: {others}")
+        raise UsageError(unknown_name("dataset", name, subfolders(folder.parent), of=str(folder.parent)))
     return find_dataset(folder, name)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.records import Folds, Plan, TrainedFold
+from autoseg.core.registry import unknown_name
 from autoseg.core.store import read_record
 from autoseg.experiment.records import RESERVED
 from autoseg.experiment.requests import Job
@@ -43,8 +44,7 @@ def choose_configurations(plan: Plan, wanted: Sequence[str]) -> tuple[str, ...]:
     """
     unknown = [name for name in wanted if name not in plan.configurations]
     if unknown:
-        known = ", ".join(plan.configurations)
-        raise UsageError(f"the plan of {plan.dataset} has no configuration '{unknown[0]}'; it has: {known}")
+        raise UsageError(unknown_name("configuration", unknown[0], plan.configurations, of=plan.dataset))
     chosen: list[str] = []
     for name in wanted or sorted(plan.configurations, key=lambda name: name != plan.recommended):
         if name in RESERVED:

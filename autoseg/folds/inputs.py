@@ -32,7 +32,7 @@ def read_plan_for(store: Store, configuration_name: str | None, options: TrainOp
     plan = read_plan(store, options.dataset)
     name = configuration_name or plan.recommended
     if name not in plan.configurations:
-        raise UsageError(unknown_name(f"configuration of {plan.dataset}", name, plan.configurations))
+        raise UsageError(unknown_name("configuration", name, plan.configurations, of=plan.dataset))
     length = {"epochs": options.epochs, "steps_per_epoch": options.steps_per_epoch}
     requested = {key: value for key, value in length.items() if value is not None}
     configuration = plan.configurations[name]

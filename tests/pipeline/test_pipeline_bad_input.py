@@ -107,7 +107,7 @@ def test_training_an_unplanned_dataset(run, root):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("-c", "4d", "-f", 0), "no configuration '4d'; it has: 2d, 3d"),
+        (("-c", "4d", "-f", 0), "unknown configuration '4d' of Tiny"),
         (("-c", "3d", "-f", 9), "no fold '9' of Tiny; use 0 to"),
         (("-c", "3d", "-f", "x"), "no fold 'x'"),
         (("-c", "3d", "-f", 0, "--device", "cuda"), "--device cuda"),

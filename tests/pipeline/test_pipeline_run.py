@@ -195,7 +195,7 @@ def test_discarded_probabilities_are_gone(run_again, places):
     ("option", "sentence"),
     [
         (("--target", "dise"), "unknown metric 'dise'"),
-        (("-c", "4d"), "the plan of Tiny has no configuration '4d'; it has: 2d, 3d"),
+        (("-c", "4d"), "unknown configuration '4d' of Tiny"),
         (("-f", "9"), "there is no fold '9' of Tiny"),
     ],
 )
