@@ -64,5 +64,5 @@ def test_what_is_computed_again_hides_the_same(name):
 
 @pytest.mark.parametrize("share", [1, -0.1, "0.2", True, None])
 def test_what_is_no_share_is_refused(share):
-    with pytest.raises(PlanError, match="write a share from 0 to below 1"):
+    with pytest.raises(PlanError, match="use a share from 0 to below 1"):
         make("unet", dropout=share)
