@@ -10,9 +10,10 @@ from pathlib import Path
 from autoseg.core.errors import AutosegError, PlanError, UsageError
 from autoseg.core.records import Configuration, MemoryFacts, Plan, TransferSettings
 from autoseg.core.store import Store, read_record, sha256, subfolders
-from autoseg.folds.transfer_files import InitialWeights, TransferOptions, initial_weights_folder
+from autoseg.folds.transfer_files import InitialWeights, initial_weights_folder
 from autoseg.model import pack_weights, trained_folds
 from autoseg.networks import build_network, find_parts, network_traits
+from autoseg.options import PlanOptions
 from autoseg.planning import price_step
 from autoseg.transfer.adapting import adapt_weights, check_share, describe_report
 from autoseg.transfer.configuring import TransferConfiguration, fit_configuration
@@ -29,40 +30,42 @@ log = logging.getLogger(__name__)
 SUFFIX, TWIN = "_transfer", "_scratch"
 BASES = ("3d", "2d")
 NONE = "none"
+DEFAULT_SHARE = 0.5  # of the parameters, loaded or adapted
 
 
-def add_transfers(store: Store, plan: Plan, options: TransferOptions | None) -> tuple[Plan, tuple[InitialWeights, ...]]:
+def add_transfers(store: Store, plan: Plan, options: PlanOptions) -> tuple[Plan, tuple[InitialWeights, ...]]:
     """Add configurations with initial weights from a model, as requested or as in the previous plan.
 
     Args:
         plan: new.
-        options: None keeps those of the previous plan.
+        options: without ``pretrained``, those of the previous plan are kept.
 
     Raises:
         UsageError: there is no such model.
         ModelError: it cannot be read, or too little of it fits.
     """
-    if options is None:
+    if options.pretrained is None:
         return _keep_previous(store, plan), ()
-    if options.source == NONE:
+    if options.pretrained == NONE:
         return plan, ()
     made: dict[str, Configuration] = {}
     reasons, memory = dict(plan.reasons), dict(plan.memory)
     initial_weights, failures = [], []
-    sources = find_sources(store, options.source, plan)
+    least_share = DEFAULT_SHARE if options.least_share is None else options.least_share
+    sources = find_sources(store, options.pretrained, plan)
     for base in _choose_bases(plan, sources):
         name = f"{base}{SUFFIX}"
         try:
-            fitted, initial = _transfer(plan, base, _choose_source(plan, base, sources), options)
+            fitted, initial = _transfer(plan, base, _choose_source(plan, base, sources), least_share)
         except AutosegError as error:
             failures.append((name, error))
             continue
         settings = TransferSettings(
-            source=options.source,
+            source=options.pretrained,
             weights=initial.file,
             digest=sha256(initial.content),
-            mode=options.mode,
-            least_share=options.least_share,
+            mode=options.mode or "full",
+            least_share=least_share,
         )
         made[name] = fitted.configuration.model_copy(update={"transfer": settings})
         initial_weights.append(initial)
@@ -70,7 +73,7 @@ def add_transfers(store: Store, plan: Plan, options: TransferOptions | None) -> 
         reasons |= {f"{name}.{key}": why for key, why in fitted.reasons.items()}
         reasons[f"{name}.transfer"] = f"{describe_report(initial.report)}."
         memory[name] = fitted.memory
-        if options.twin:
+        if options.with_scratch_twin:
             made[f"{name}{TWIN}"] = fitted.configuration
             reasons |= {f"{name}{TWIN}.{key}": why for key, why in fitted.reasons.items()}
             reasons[f"{name}{TWIN}.transfer"] = f"As {name}, but with random weights, for comparison."
@@ -138,7 +141,7 @@ def _choose_source(plan: Plan, base: str, sources: Sequence[TransferSource]) -> 
 
 
 def _transfer(
-    plan: Plan, base: str, source: TransferSource, options: TransferOptions
+    plan: Plan, base: str, source: TransferSource, least_share: float
 ) -> tuple[TransferConfiguration, InitialWeights]:
     name = f"{base}{SUFFIX}"
     fitted = fit_configuration(plan, base, source, cost=price_step)
@@ -154,7 +157,7 @@ def _transfer(
         outputs=counts["output_channels"],
         overlap=plan.outputs.overlap,
     )
-    check_share(adapted.report, options.least_share)
+    check_share(adapted.report, least_share)
     return fitted, InitialWeights(
         file=f"{name}.safetensors", content=pack_weights(adapted.weights), report=adapted.report
     )

@@ -1,33 +1,12 @@
-"""Options and files of initial weights; free of torch, which workers never need."""
+"""Files of initial weights; free of torch, which workers never need."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from autoseg.core.records import Plan, TransferReport
 from autoseg.core.store import Store, write_bytes, write_record
-
-Mode = Literal["full", "partial", "head", "gradual"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferOptions:
-    """Initial weights to plan with.
-
-    Attributes:
-        source: a model folder of autoseg's or its name below ``autoseg_results``, a model of nnU-Net's, a file of
-            weights; or ``none`` to drop planned transfers.
-        mode: which weights are trained.
-        least_share: share of the parameters that must be loaded or adapted.
-        twin: also plan the same configuration without the weights.
-    """
-
-    source: str
-    mode: Mode = "full"
-    least_share: float = 0.5
-    twin: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Dataset, Fingerprint, Folds, Plan
 from autoseg.core.store import Store, read_record
 from autoseg.datasets import log_left_out
-from autoseg.folds.transfer_files import InitialWeights, TransferOptions, initial_weights_folder, remove_stale
+from autoseg.folds.transfer_files import InitialWeights, initial_weights_folder, remove_stale
 from autoseg.options import PlanOptions
 from autoseg.pipeline.planning_defaults import Wanted, choose_preset
 from autoseg.planning import add_recipes, check_sites, make_plan, price_step
@@ -46,12 +46,12 @@ def plan(store: Store, options: PlanOptions, *, progress: Progress = no_progress
         UsageError, ModelError: the model to begin with does not exist, cannot be read, or does not fit.
     """
     name, dry_run, workers, skip_bad = options.dataset, options.dry_run, options.workers, options.skip_bad
-    wanted, transfer = choose_preset(store, options), _read_transfer(options)
+    wanted = choose_preset(store, options)
     folds = FoldOptions(
         file=options.folds_file, count=options.fold_count, leave_one_site_out=options.leave_one_site_out
     )
     edited: Edited = "keep" if options.keep else "replace" if options.replace else "refuse"
-    if transfer is not None and edited == "keep":
+    if options.pretrained is not None and edited == "keep":
         raise UsageError("--pretrained plans configurations, and --keep uses the plan as it is; leave one of them out")
     dataset = open_raw(store, name, retry_skipped=True)
     folder = store.preprocessed(name)
@@ -62,7 +62,7 @@ def plan(store: Store, options: PlanOptions, *, progress: Progress = no_progress
     fingerprint, bad = measure_dataset(dataset, folder, keys, workers, progress, write=not dry_run, skip_bad=skip_bad)
     dataset = leave_out(dataset, bad)
     log_left_out(dataset.model_copy(update={"left_out": bad}))
-    planned, starts = _settle_plan(store, dataset, fingerprint, wanted, transfer, edited, progress)
+    planned, starts = _settle_plan(store, dataset, fingerprint, wanted, options, edited, progress)
     split = resolve_folds(folder / "folds.json", fingerprint, folds, imported, edited, seed=SEED)
     if not dry_run:
         write_left_out(folder / LEFT_OUT, bad, keys)
@@ -77,17 +77,6 @@ def plan(store: Store, options: PlanOptions, *, progress: Progress = no_progress
         remove_stale(initial_weights_folder(store, name), planned.record)
         prepare_arrays(dataset, folder, planned.record, fingerprint, keys, workers, progress)
     return PlanningResult(fingerprint=fingerprint, plan=planned.record, folds=split.record)
-
-
-def _read_transfer(options: PlanOptions) -> TransferOptions | None:
-    if options.pretrained is None:
-        return None
-    return TransferOptions(
-        source=options.pretrained,
-        mode=options.mode or "full",
-        least_share=0.5 if options.least_share is None else options.least_share,
-        twin=options.with_scratch_twin,
-    )
 
 
 def show_plan(store: Store, plan: Plan, *, dry_run: bool = False) -> str:
@@ -130,7 +119,7 @@ def _settle_plan(
     dataset: Dataset,
     fingerprint: Fingerprint,
     wanted: Wanted,
-    transfer: TransferOptions | None,
+    options: PlanOptions,
     edited: Edited,
     progress: Progress,
 ) -> tuple[PendingFile[Plan], Sequence[InitialWeights]]:
@@ -138,10 +127,10 @@ def _settle_plan(
     starts: tuple[InitialWeights, ...] = ()
     if edited != "keep" or not path.exists():
         plan = _make_plan(fingerprint, wanted, progress)
-        if transfer is not None or initial_weights_folder(store, dataset.name).exists():
+        if options.pretrained is not None or initial_weights_folder(store, dataset.name).exists():
             from autoseg.folds.transfer import add_transfers  # imports torch, which workers never need
 
-            plan, starts = add_transfers(store, plan, transfer)
+            plan, starts = add_transfers(store, plan, options)
         return settle(path, plan, edited, dataset.name), starts
     from autoseg.preparation.checks import check_plan  # imports torch, which workers never need
 
