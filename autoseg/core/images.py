@@ -21,7 +21,7 @@ from autoseg.core.text import join_names
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".tif", ".tiff")
-NUMBER = "%d"  # in a file name: the number of each slice of a volume that lies there slice by slice
+NUMBER = "%d"  # in a file name: the number of each slice of a volume stored slice by slice
 
 
 def file_ending(path: Path) -> str | None:
@@ -37,7 +37,7 @@ def strip_ending(path: Path) -> str:
 
 
 def list_files(path: Path) -> list[Path]:
-    """The file itself; or every slice, by number, of a volume that lies there slice by slice (``scan_%d.tif``).
+    """The file itself; or every slice, by number, of a volume stored slice by slice (``scan_%d.tif``).
 
     Raises:
         DataError: no slice exists, or one in between is missing.
@@ -101,7 +101,7 @@ def read_grid(path: Path) -> tuple[Grid, int | None]:
 
 
 def read_voxels(path: Path, *, volume: int | None = None) -> tuple[np.ndarray, Grid]:
-    """One 3D volume and where it lies.
+    """One 3D volume and its grid.
 
     Args:
         volume: which volume of a file with a fourth axis.
@@ -275,7 +275,7 @@ def _nifti_order(header: bytes) -> Literal["<", ">"]:
 
 
 def _read_nifti(path: Path) -> np.ndarray | None:
-    """The voxels of a NIfTI-1 file, flat, scaled as its header says; None for what is left to ITK.
+    """The voxels of a NIfTI-1 file, flat, scaled as in its header; None for what is left to ITK.
 
     ITK's own reader turns NaN into 0 and fills what a truncated file lacks with 0; neither may pass unseen.
 

@@ -50,7 +50,7 @@ def free_memory_bytes(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/
 
     Args:
         groups: where Linux shows its control groups (version 2).
-        own: the file that says which of them this process is in.
+        own: the file that names the group of this process.
     """
     free = int(psutil.virtual_memory().available)
     with contextlib.suppress(OSError, ValueError):

@@ -1,6 +1,6 @@
 """BIDS in general: scans in ``sub-*/[ses-*/]{anat,dwi,perf}``, lesion masks somewhere below ``derivatives``.
 
-A channel is what a file name says beside subject, session and run: ``FLAIR``, ``ce-gad_T1w``. A mask belongs to the
+A channel is named by all of a file name but subject, session and run: ``FLAIR``, ``ce-gad_T1w``. A mask belongs to the
 scans of its subject and session. ``participants.tsv`` may name sites, ``*dseg.tsv`` labels.
 Source: doi:10.1038/sdata.2016.44, https://bids-specification.readthedocs.io (entities of a file name, derivatives).
 """

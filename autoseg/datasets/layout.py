@@ -1,4 +1,4 @@
-"""Layouts as declarations: file names that say what each file is, whose it is and where it was scanned.
+"""Layouts as declarations: file names that identify channel or label, case, patient and site.
 
 A layout is a regular expression with named groups over the path of a file, and what the dataset holds. One function
 lists the cases of any of them.

@@ -24,8 +24,8 @@ class Session:
     Attributes:
         id: of the case it may become.
         files: channel name or ``label`` -> files.
-        group: the patient, where the layout says so.
-        site: the hospital or scanner, where the layout says so.
+        group: the patient, where the layout states it.
+        site: the hospital or scanner, where the layout states it.
         left_out: reason why it is left out even if it is complete.
     """
 

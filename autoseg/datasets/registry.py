@@ -84,7 +84,7 @@ def _recognise(folder: Path) -> str:
     for kind in IMPORTERS:
         if IMPORTERS[kind].recognises(folder):
             kinds.append(kind)
-            if (folder / "dataset.json").is_file():  # it says what lies beside it
+            if (folder / "dataset.json").is_file():  # it describes what is beside it
                 break
     if not kinds:
         known = "".join(f"\n  {kind}: {IMPORTERS[kind].looks_for}" for kind in IMPORTERS)

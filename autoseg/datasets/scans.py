@@ -60,7 +60,7 @@ def _split_number(path: Path) -> tuple[str, int] | None:
 
 
 def _from_files(files: Sequence[Path], channels: Sequence[str]) -> Found:
-    """Files side by side, told apart by ``_0000``."""
+    """Files side by side, numbered ``_0000``."""
     cases: list[Case] = []
     failures: dict[str, str] = {}
     numbered: dict[str, dict[int, list[Path]]] = {}

@@ -56,7 +56,7 @@ def import_dataset(
         progress: called after each case.
 
     Returns:
-        The dataset as it now lies in ``target``.
+        The dataset in ``target``.
 
     Raises:
         UsageError: the target exists, or the source or layout does not.

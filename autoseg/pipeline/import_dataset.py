@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def import_raw(store: Store, options: ImportOptions, *, progress: Progress = no_progress) -> Dataset:
-    """Check every case of a dataset and lay it under ``autoseg_raw/<name>``; the source is never changed."""
+    """Check every case of a dataset and write it under ``autoseg_raw/<name>``; the source is never changed."""
     name = options.dataset
     dataset = import_dataset(
         options.source,

@@ -1,4 +1,4 @@
-"""``autoseg_slice``: a dataset of slices, to repeat what was split and scored by slice."""
+"""``autoseg_slice``: a dataset of slices, to reproduce work that was split and scored by slice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def slice_raw(store: Store, options: SliceOptions, *, progress: Progress = no_progress) -> int:
-    """Lay the slices of a dataset's labelled cases under ``autoseg_raw/<into>``; returns their number.
+    """Write the slices of a dataset's labelled cases under ``autoseg_raw/<into>``; returns their number.
 
     Raises:
         UsageError, CasesError: as ``slice_dataset``.
@@ -27,8 +27,8 @@ def slice_raw(store: Store, options: SliceOptions, *, progress: Progress = no_pr
     log.info("%s: %d slices of %d cases", store.raw(into), len(made.cases), volumes)
     if not options.keep_patients:
         log.warning(
-            "slices of one patient will be on both sides of every fold, so scores on %s repeat a protocol and say "
-            "nothing about patients that were not seen",
+            "slices of one patient are on both sides of every fold; scores on %s reproduce a protocol and do not hold "
+            "for new patients",
             into,
         )
     log.info("next: autoseg_plan -d %s", into)

@@ -3,6 +3,8 @@
 Along a row of the patch the position in the volume moves by a constant. Where all eight voxels around it exist, which
 is nearly everywhere, indices and weights are found for a whole run of voxels, several at once, and then each channel is
 read without bounds checks. Both paths add the same terms in the same order, so results do not depend on the path.
+
+The loops take many arguments, because compiled code takes arrays and numbers, not records.
 """
 
 from __future__ import annotations
@@ -11,12 +13,8 @@ import numpy as np
 from numba import float32, float64, int16, int32, int64, njit, types, uint32, void
 
 MIXED_LABELS = np.int16(-32768)  # no label has this value
-TILE_ROWS = (
-    16  # rows in both directions that are made together: they read the same voxels, which are still in the cache
-)
-RUN_LENGTH = (
-    128  # voxels of a row at most at once; a constant, so that the compiler sees that what is filled lies apart
-)
+TILE_ROWS = 16  # rows in both directions that are made together: they read the same voxels, still in the cache
+RUN_LENGTH = 128  # most voxels of a row at once; a constant, so that the compiler sees that outputs do not overlap
 FLAT_SLOPE = 1e-6  # along a row, in voxels for each: less makes no voxel of difference over any row
 
 
@@ -56,7 +54,7 @@ def _vote(labels, weights, rest):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 @njit(inline="always")
 def _warp_label(label, in_z, in_y, in_x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """The label at any position, given what ``_ends`` says of each axis."""
+    """The label at any position, given the ``_ends`` on each axis."""
     z0, z1, wz0, wz1 = in_z
     y0, y1, wy0, wy1 = in_y
     x0, x1, wx0, wx1 = in_x
@@ -277,7 +275,7 @@ def warp_patch(image, strides, label, marked, matrix, centre, displacement, patc
         label: (Z,Y,X) int16, the box.
         marked: the same with MIXED_LABELS, as ``mark_mixed`` fills it.
         matrix: (3,3) float64.
-        centre: (3,) float64, where the middle of the patch lies in the box, voxels.
+        centre: (3,) float64, middle of the patch in the box, voxels.
         displacement: (3,*patch) float32 voxels, or (3,0,0,0) for none.
         patch: (C,*patch) float32, filled.
         target: (*patch) int16, filled.

@@ -66,7 +66,7 @@ def dilate(mask: np.ndarray, radius: int) -> np.ndarray:
 
 
 def erode(mask: np.ndarray, radius: int) -> np.ndarray:
-    """Every voxel with nothing but mask within the radius; what lies beyond the patch does not count against it."""
+    """Every voxel with nothing but mask within the radius; voxels beyond the patch count as mask."""
     # A voxel in a face of the box may have background right behind it: one voxel more shows it.
     box = box_slices(
         tuple((max(a - 1, 0), min(b + 1, n)) for (a, b), n in zip(bounding_box(mask), mask.shape, strict=True))

@@ -58,7 +58,7 @@ def cut_patch(
 def _flatten(image: np.ndarray, box: Sequence[slice]) -> tuple[np.ndarray, tuple[int, int, int]]:
     """A box of an image as (C,N) float32, with the index of its first voxel and of its next slice and row.
 
-    A whole volume where it is float32 and lies as it should, so that nothing is copied; else a copy of the box.
+    A whole volume where it is float32 and contiguous, so that nothing is copied; else a copy of the box.
     """
     if image.dtype != np.float32 or not image.flags.c_contiguous:
         image = _widen(image[(slice(None), *box)])
@@ -97,7 +97,7 @@ def mirrored_matrix(change: Change) -> np.ndarray:
 
 
 def patch_centre(start: Sequence[int], size: Sequence[int]) -> np.ndarray:
-    """(3,) float64, where the middle of a patch lies in its volume, voxels."""
+    """(3,) float64, middle of a patch in its volume, voxels."""
     return np.array([first + (n - 1) / 2 for first, n in zip(start, size, strict=True)])
 
 
@@ -114,7 +114,7 @@ def cut_label(label: np.ndarray, start: Sequence[int], change: Change, target: n
 
 
 def _copy_box(volume: np.ndarray, start: Sequence[int], box: Sequence[slice], patch: np.ndarray) -> None:
-    """The box of a (C,Z,Y,X) volume to where it lies in a (C,*patch) patch, 0 elsewhere."""
+    """Copy the box of a (C,Z,Y,X) volume to its place in a (C,*patch) patch; 0 elsewhere."""
     place = tuple(slice(part.start - first, part.stop - first) for first, part in zip(start, box, strict=True))
     if any(part.stop - part.start < p for part, p in zip(box, patch.shape[1:], strict=True)):
         patch[...] = 0

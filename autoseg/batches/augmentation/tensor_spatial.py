@@ -82,7 +82,7 @@ def smooth_tensor(points: np.ndarray, shape: Sequence[int], device: torch.device
 
 
 def _copy_box(box: Tensor, low: Sequence[int], start: Sequence[int], mirrored: Sequence[bool], patch: Tensor) -> None:
-    """(C,*box) to where it lies in a (C,*patch) patch, 0 elsewhere; a mirrored axis counts from the patch's end."""
+    """Copy a (C,*box) to its place in a (C,*patch) patch, 0 elsewhere; a mirrored axis counts from the patch's end."""
     place = []
     for first, begin, n, p, flipped in zip(low, start, box.shape[1:], patch.shape[1:], mirrored, strict=True):
         a, b = first - begin, first - begin + n
@@ -117,7 +117,7 @@ def _find_ends(offsets: tuple[Tensor, Tensor, Tensor], matrix: np.ndarray, centr
     Args:
         offsets: of the patch's voxels, as listed.
         matrix: (3,) float64, the axis's row.
-        centre: where the middle of the patch lies, voxels of the box.
+        centre: middle of the patch, voxels of the box.
         n: voxels of the box.
     """
     a, b, c = offsets

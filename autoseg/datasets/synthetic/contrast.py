@@ -12,7 +12,7 @@ from autoseg.datasets.synthetic.brain import Brain, smooth_field
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """What a channel shows, as shares of its brightest tissue.
+    """Tissue contrast of a channel, as shares of its brightest tissue.
 
     Attributes:
         tissues: brightness of fluid, grey, white, deep grey.
@@ -41,7 +41,7 @@ CONTRASTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What is not healthy in a case.
+    """Pathology of a case.
 
     Attributes:
         acute: (Z,Y,X) float32, 0 to 1, the lesions with their uneven strength.
@@ -77,7 +77,7 @@ def draw_channel(rng: np.random.Generator, brain: Brain, findings: Findings, con
     Source: Gudbjartsson and Patz 1995, doi:10.1002/mrm.1910340618, for the noise of a magnitude image.
 
     Returns:
-        (Z,Y,X) int16, scanner units of a scale drawn anew for every channel and case.
+        (Z,Y,X) int16, scanner units of a scale drawn for every channel and case.
     """
     shape = brain.mask.shape
     levels = np.array(contrast.tissues) * rng.normal(1, 0.03, 4)

@@ -21,7 +21,7 @@ README = """These brains are synthetic. No person was scanned.
 autoseg drew {cases} cases of {shape} voxels with seed {seed}: skull-stripped heads with acute ischaemic lesions in DWI,
 FLAIR, T1 and T2, laid out as the training set of ISLES 2015 SISS. Case {empty} has no lesion. Chronic white-matter
 change (bright in FLAIR and T2, not in DWI) and false brightness of DWI near air are there to mislead; they are not
-labelled. lesions.csv lists every lesion. Scores on these cases say that a pipeline works, not how well it would do on
+labelled. lesions.csv lists every lesion. Scores on these cases show that a pipeline works, not how well it would do on
 patients.
 """
 
