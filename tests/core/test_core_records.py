@@ -64,7 +64,7 @@ def test_grids_that_differ_by_a_flip_do_not_match():
 
 
 def test_a_grid_without_extent_is_refused():
-    with pytest.raises(ValidationError, match="positive shape"):
+    with pytest.raises(ValidationError, match="must be positive"):
         Grid(shape=(0, 1, 1), spacing=(1, 1, 1))
 
 

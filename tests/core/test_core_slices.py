@@ -57,7 +57,7 @@ def test_missing_slices_are_named(write_slices, tmp_path):
     path = write_slices((1, 2, 5, 7))
     with pytest.raises(DataError, match=r"head_%d\.tif lacks slice 3 and 2 more of 1 to 7; copy it again"):
         read_grid(path)
-    with pytest.raises(DataError, match=r"no file is named other_1\.tif, other_2\.tif"):
+    with pytest.raises(DataError, match=r"expected other_1\.tif, other_2\.tif"):
         read_grid(tmp_path / "other_%d.tif")
 
 

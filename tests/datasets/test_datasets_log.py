@@ -28,4 +28,4 @@ def test_an_assumed_spacing_is_told(dataset, caplog):
     assert not caplog.records
     cases = tuple(case.model_copy(update={"spacing": (5.0, 1.0, 1.0)}) for case in dataset.cases)
     log_assumed(dataset.model_copy(update={"cases": cases}))
-    assert "Brain do not state their spacing; it is taken to be 5 x 1 x 1 mm (z,y,x)" in caplog.text
+    assert "Brain do not state their spacing; assuming 5 x 1 x 1 mm (z,y,x)" in caplog.text

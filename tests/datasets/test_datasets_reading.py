@@ -86,7 +86,7 @@ def test_several_label_files_are_united(make_nnunet, write_nifti, blob):
     united = case.model_copy(update={"labels": (*case.labels, second)})
     assert read_label(dataset, united).voxels.sum() == 25
     write_nifti(second, other, (1, 1, 2))
-    with pytest.raises(DataError, match="case a: its label files lie on different grids"):
+    with pytest.raises(DataError, match="case a: its label files are on different grids"):
         read_label(dataset, united)
 
 

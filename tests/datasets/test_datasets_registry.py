@@ -86,7 +86,7 @@ def test_nnunet_region_painted_with_another_value_of_its_own_puts_it_first(make_
     ("keys", "message"),
     [
         ({"file_ending": None}, "lacks file_ending"),
-        ({"file_ending": ".png"}, r"'\.png' is not among those autoseg reads: \.nii\.gz"),
+        ({"file_ending": ".png"}, r"'\.png' is not supported; use \.nii\.gz"),
         ({"channel_names": {"1": "T1", "2": "T2"}}, '"channel_names" must name the channels as'),
         ({"channel_names": {"0": "T1", "1": "T1"}}, "several channels called T1"),
         ({"labels": {"lesion": 1}}, '"labels" must hold "background": 0'),
@@ -124,7 +124,7 @@ def test_nnunet_reports_everything_that_has_no_partner_at_once(make_nnunet, writ
         "imagesTr/a_0000.nii.gz has no label labelsTr/a.nii.gz",
         "imagesTr/b_0001.nii.gz (T1) is missing",
         "labelsTr/z.nii.gz has no image",
-        "imagesTr/c_0002.nii.gz is a channel that channel_names does not name",
+        "imagesTr/c_0002.nii.gz has a channel number that channel_names lacks",
         "imagesTr/d.nii.gz has no channel number",
         "imagesTr/e_0000.nii does not end in .nii.gz",
     ):
@@ -188,7 +188,7 @@ def test_msd_file_with_another_number_of_volumes_is_an_error(make_msd, write_nif
     folder = make_msd()
     write_nifti(folder / "imagesTr" / "BRATS_001.nii.gz", np.stack([scan(i) for i in range(3)]))
     dataset = open_dataset(folder, "x")
-    with pytest.raises(DataError, match=r"case BRATS_001: .* has 3 volumes along its fourth axis, but 2 channels"):
+    with pytest.raises(DataError, match=r"case BRATS_001: .* has 3 volumes along its fourth axis; expected 2 channels"):
         read_case(dataset, dataset.cases[0])
 
 

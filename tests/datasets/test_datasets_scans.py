@@ -72,7 +72,7 @@ def test_a_fourth_axis_gives_the_channels(tmp_path, write_nifti, scan):
 def test_one_volume_for_two_channels_fails_with_the_way_out(tmp_path, write_nifti, scan):
     path = write_nifti(tmp_path / "a.nii.gz", scan())
     _, failures = find_scans(path, ["FLAIR", "T1"])
-    assert "holds 1 channel, but the model needs 2 (FLAIR, T1); name the files <case>_0000" in failures["a"]
+    assert "holds 1 channel; the model needs 2 (FLAIR, T1); name the files <case>_0000" in failures["a"]
 
 
 def test_case_folders_match_whole_words(touch):

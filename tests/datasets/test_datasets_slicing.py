@@ -67,7 +67,7 @@ def test_the_new_dataset_says_what_it_is(cut, tmp_path):
 
 
 def test_no_slice_at_all_is_refused_and_nothing_is_left(cut, tmp_path):
-    with pytest.raises(UsageError, match="no slice of Brain is left; choose all slices, or a smaller margin"):
+    with pytest.raises(UsageError, match="no slice of Brain is left; select all slices or a smaller margin"):
         cut(margin=(5, 5))
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
