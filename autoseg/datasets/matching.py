@@ -12,7 +12,7 @@ from autoseg.core.records import Case, ChannelFile
 from autoseg.core.text import join_names
 from autoseg.datasets.folders import list_folders
 
-LABEL = "label"  # the kind of file that is no channel
+LABEL = "label"  # the kind of file that is not a channel
 Files = dict[str, list[Path]]
 Matched = tuple[tuple[Case, ...], dict[str, str]]
 

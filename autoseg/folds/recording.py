@@ -119,7 +119,7 @@ class FoldRecorder:
         write_record(folder / FACTS, facts)
 
     def _draw(self) -> None:
-        """Draw the history; failing to write the picture is no error."""
+        """Draw the history; failing to write the picture is not an error."""
         self.drawn_at = time.monotonic()
         with suppress(StorageError):
             write_bytes(self.setup.folder / PICTURE, draw_progress(read_history(self.setup.folder)))

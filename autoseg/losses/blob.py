@@ -58,7 +58,7 @@ def number_lesions(target: Tensor, regions: Regions, ignore_label: int | None) -
     Args:
         target: (B,*spatial) integer.
         regions: label values of each region, or empty.
-        ignore_label: label value that is no lesion.
+        ignore_label: label value that is not a lesion.
 
     Returns:
         Tensors on the target's device.

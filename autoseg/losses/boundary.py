@@ -47,7 +47,7 @@ def weight_edges(
 def find_edges(context: LossContext, radius: int, *, in_plane: bool, per_class: bool) -> Tensor:
     """Voxels that a cube centred on them shows both inside and outside of the reference; ignored voxels are neither.
 
-    The border of the patch is no edge: what lies beyond is not known.
+    The border of the patch is not a boundary: voxels beyond it are unknown.
 
     Args:
         radius: voxels.

@@ -78,7 +78,7 @@ def find_split_groups(folds: Folds, fingerprint: Fingerprint) -> dict[str, int]:
 
 
 def describe_rule(folds: Folds) -> str:
-    """How the folds were made, as one clause."""
+    """Rules that made the folds, as one clause."""
     rule = folds.made_by
     if rule.rule == "file":
         return f"as {rule.file} states them"

@@ -133,7 +133,7 @@ def _try_openvino(
 
 
 def _describe_difference(networks: Sequence[nn.Module], converted: Sequence[nn.Module], tile: torch.Tensor) -> str:
-    """How converted networks differ from their originals; empty if by rounding only."""
+    """Differences of converted networks from their originals; empty if only rounding."""
     for network, conversion in zip(networks, converted, strict=True):
         expected = _call(network, tile)
         logits = _call(conversion, tile)

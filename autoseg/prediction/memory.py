@@ -12,7 +12,7 @@ from autoseg.core.errors import MemoryShortageError
 
 FLOAT = 4  # bytes of a float32
 MAX_FREE_SHARE = 0.8  # of the free memory; allocators round up and fragment
-VOXELS_PER_CALL = {"cpu": 2**18, "cuda": 2**23}  # a larger batch is no faster
+VOXELS_PER_CALL = {"cpu": 2**18, "cuda": 2**23}  # a larger batch is not faster
 
 
 def free_bytes(device: torch.device) -> int:

@@ -1,4 +1,4 @@
-"""Which model, and which of the scans."""
+"""Choice of the model and of the scans."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def leave_out(dataset: Dataset, why: Mapping[str, str]) -> Dataset:
 
 
 def write_left_out(path: Path, why: Mapping[str, str], keys: Mapping[str, str]) -> None:
-    """Note which cases are left out; no file where there are none.
+    """Record the skipped cases; no file if there are none.
 
     Args:
         path: ``left_out.json`` of a preprocessed dataset.

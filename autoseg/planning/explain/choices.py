@@ -1,4 +1,4 @@
-"""What will be trained first, what was left out, and each configuration with its reasons."""
+"""Recommended configuration, configurations not planned, and each configuration with its reasons."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TITLES = {
 
 
 def explain_choices(plan: Plan) -> list[str]:
-    """What holds for the whole plan."""
+    """Settings of the whole plan."""
     return head("What will be trained") + [line for found in describe_choices(plan) for line in entry(*found)]
 
 
@@ -39,7 +39,7 @@ def explain_configuration(plan: Plan, name: str) -> list[str]:
 
 
 def describe_choices(plan: Plan) -> list[Entry]:
-    """What holds for the whole plan, and why."""
+    """Settings of the whole plan, with reasons."""
     labels = ", ".join(name for name, value in plan.labels.items() if value)
     found = [("Train first", plan.recommended, plan.reasons.get("recommended", ""))]
     others = [name for name in plan.configurations if name != plan.recommended]

@@ -1,4 +1,4 @@
-"""What was found in the dataset."""
+"""Findings in the dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the cases are split."""
+"""Folds of the cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _COLUMNS = ("fold", "trained on", "held out", "without lesion", "lesions", "volu
 
 
 def explain_folds(folds: Folds, fingerprint: Fingerprint) -> list[str]:
-    """How many folds, how they were made, and the lesion load that each holds out."""
+    """Number of folds, the rules that made them, and the lesion load that each holds out."""
     lines = head("Folds")
     split = find_split_groups(folds, fingerprint)
     together = (
