@@ -35,7 +35,7 @@ from autoseg.losses import build_loss
 from autoseg.model import planned_network
 from autoseg.preparation import arrays_folder, read_folds, read_plan
 from autoseg.preprocessing import prepare_case
-from autoseg.training import EpochFacts, Hooks, TrainingState, pack_checkpoint, train_fold
+from autoseg.training import Hooks, TrainingState, pack_checkpoint, train_fold
 from autoseg.training.optimisation import build_optimiser
 
 CPU = torch.device("cpu")
@@ -125,20 +125,24 @@ def time_loop(plan: Plan, cases: Sequence[PreparedCase], steps: int) -> float:
     with tempfile.TemporaryDirectory() as name, BackgroundWriter() as writer, open_batches(plan, cases) as batches:
         folder = Path(name)
 
-        def record(facts: EpochFacts) -> None:
-            rows.append(json.dumps(facts.to_row()))
-            lines = "\n".join(rows)
-            writer.put(lambda: write_text(folder / "history.jsonl", lines))
-
         def save(state: TrainingState) -> None:
-            checkpoint = state.capture()
-            writer.put(lambda: write_bytes(folder / "checkpoint.pt", pack_checkpoint(checkpoint)))
+            checkpoint, lines = state.capture(), "\n".join(rows)
+
+            def write() -> None:
+                write_text(folder / "history.jsonl", lines)
+                write_bytes(folder / "checkpoint.pt", pack_checkpoint(checkpoint))
+
+            writer.put(write)
 
         length = {"epochs": -(-(WARM_UP + steps) // EPOCH), "steps_per_epoch": EPOCH}
         training = configuration.training.model_copy(update=length)
         configuration = configuration.model_copy(update={"training": training})
         state = TrainingState.start(planned_network(plan, NAME, seed=plan.seed), configuration, seed=plan.seed)
-        hooks = Hooks(on_epoch=record, on_checkpoint=save, progress=lambda *_: marks.append(time.perf_counter()))
+        hooks = Hooks(
+            on_epoch=lambda facts: rows.append(json.dumps(facts.to_row())),
+            on_checkpoint=save,
+            progress=lambda *_: marks.append(time.perf_counter()),
+        )
         train_fold(state, configuration, batches, build_loss(configuration.loss), hooks=hooks)
     return (marks[WARM_UP + steps - 1] - marks[WARM_UP - 1]) / steps
 
