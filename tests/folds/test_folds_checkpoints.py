@@ -50,7 +50,7 @@ def spawn(root):
 
 
 def wait_for(condition, process):
-    for _ in range(3000):
+    for _ in range(12000):
         if condition():
             return
         assert process.poll() is None, process.communicate()[1].decode()

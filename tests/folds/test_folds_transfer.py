@@ -75,7 +75,7 @@ def test_a_training_begins_with_them_and_says_so(transferred, run):
     code, out, err = run("train", "-d", "Tiny", "-c", "3d_transfer", "-f", "0", "--root", transferred, *one)
     assert code == 0, err
     assert "3d_transfer starts from the weights of Tiny/3d (100.0 % of its parameters)" in err
-    assert "the encoder is trained from here on" in err
+    assert "training the encoder from here on" in err
     assert "lesion" in out
 
 
