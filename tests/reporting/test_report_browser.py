@@ -8,7 +8,7 @@ from autoseg.reporting import render_report
 
 HOSTILE = "<img src=x onerror=alert(1)><script>document.title = 'taken'</script>"
 SORTED = "Array.from(document.querySelectorAll('#cases-table tbody tr')).map(row => row.cells[0].textContent)"
-SHOWN = "Array.from(document.querySelectorAll('.slice')).filter(s => s.offsetHeight > 0).map(s => s.textContent)"
+SHOWN = "Array.from(document.querySelectorAll('.slice')).filter(s => s.offsetHeight > 0).map(s => s.textContent.trim())"
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_the_slider_leafs_with_the_keyboard(opened):
     browser.press("ArrowRight", 39)
 
     assert [text.split(":")[0] for text in first] == ["slice 4 of 6"]
-    assert first[0].endswith("0.04 cm² found, 0.04 cm² too much, 0.04 cm² missed")
+    assert first[0].endswith("true positive 0.04 cm², false positive 0.04 cm², false negative 0.04 cm²")
     assert [text.split(":")[0] for text in browser.run(SHOWN)] == ["slice 5 of 6"]
     assert browser.run("document.querySelector('input[type=range]').getAttribute('aria-valuetext')").startswith(
         "slice 5"

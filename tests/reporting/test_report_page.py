@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 import pytest
 
 from autoseg.reporting import render_report
-from autoseg.reporting.html.markup import Markup, element
 
 HOSTILE = "<script>alert('x')</script>&\"<img src=http://evil.example/x onerror=alert(1)>"
 VOID = {"br", "input", "link", "meta"}
@@ -43,20 +42,13 @@ def section(page, key):
     return re.search(rf'<section id="{key}".*?</section>', page, flags=re.S)[0]
 
 
-def test_text_is_escaped_and_markup_is_kept():
-    assert element("p", "a<b", Markup("<br>"), 3, None, ["x", "&"]) == "<p>a&lt;b<br>3x&amp;</p>"
-    assert element("input", checked=True, hidden=False, data_act='"', class_=None) == (
-        '<input checked data-act="&quot;">'
-    )
-
-
 def test_every_part_is_there_and_in_the_navigation(content, experiment):
     reader = Reader(render_report(content(experiment=experiment)))
     sections = [attributes["id"] for attributes in reader.attributes("section")]
     links = [attributes["href"] for attributes in reader.attributes("a")]
 
     assert sections == [
-        "data", "plan", "training", "choice", "scores", "volumes", "pictures", "cases", "doubts", "postprocessing",
+        "data", "plan", "training", "selection", "scores", "volumes", "pictures", "cases", "review", "postprocessing",
         "calibration", "settings",
     ]  # fmt: skip
     assert {f"#{key}" for key in sections} <= set(links)
@@ -84,7 +76,7 @@ def test_a_hostile_name_stays_text(content, experiment):
     assert not reader.attributes("img")
     assert not [key for _, attributes in reader.elements for key in attributes if key.startswith("on")]
     assert ("span", HOSTILE) in reader.texts
-    assert ("strong", f"{HOSTILE} was chosen. ") in reader.texts
+    assert ("strong", f"{HOSTILE} was selected. ") in reader.texts
 
 
 def test_nothing_is_loaded_and_the_policy_forbids_it(content):
@@ -138,16 +130,16 @@ def test_undefined_scores_are_dashes_that_sort_last(content):
 def test_an_experiment_is_shown_with_its_numbers(content, experiment):
     page = render_report(content(experiment=experiment))
 
-    assert "3d was chosen. </strong>It has the highest mean." in page
-    assert "&lt; 0.001" in section(page, "choice")
-    assert "dice 0.550 without, 0.570 with post-processing (+0.020)" in section(page, "postprocessing")
-    assert "-1.5, 2.2, 30.0" in section(page, "doubts")
-    assert '<a href="#case-1">case2</a>' in section(page, "doubts")
-    assert "0.0200 as predicted, and 0.0100" in section(page, "calibration")
+    assert "3d was selected. </strong>It has the highest mean." in page
+    assert "&lt; 0.001" in section(page, "selection")
+    assert "dice 0.550 without and 0.570 with post-processing (+0.020)" in section(page, "postprocessing")
+    assert "-1.5, 2.2, 30.0" in section(page, "review")
+    assert '<a href="#case-1">case2</a>' in section(page, "review")
+    assert "0.0200 as predicted and 0.0100" in section(page, "calibration")
     assert "divided by the temperature 1.5." in section(page, "calibration")
 
 
-def test_the_plan_of_what_was_chosen_is_open_and_says_why(content, experiment):
+def test_the_plan_of_what_was_selected_is_open_and_says_why(content, experiment):
     for more in ({}, {"experiment": experiment}):
         plan = section(render_report(content(**more)), "plan")
 
@@ -158,15 +150,15 @@ def test_the_plan_of_what_was_chosen_is_open_and_says_why(content, experiment):
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [
-        ("data", "The measures of the dataset are not there any more"),
-        ("choice", "Nothing was chosen yet"),
-        ("scores", "No fold has scores of held-out cases yet."),
+        ("data", "fingerprint.json is missing"),
+        ("selection", "No model has been selected yet"),
+        ("scores", "No fold has scores of held-out cases yet"),
         ("volumes", "There are no scores of held-out cases yet."),
         ("pictures", "There is no case to show."),
         ("cases", "There are no scores of held-out cases yet."),
-        ("doubts", "were not listed yet"),
-        ("postprocessing", "was not searched yet"),
-        ("calibration", "were not calibrated yet"),
+        ("review", "No case has been marked for review yet"),
+        ("postprocessing", "has not been searched yet"),
+        ("calibration", "have not been calibrated yet"),
     ],
 )
 def test_a_part_without_data_says_so(content, training, key, sentence):
@@ -197,11 +189,11 @@ def test_commands_repeat_what_was_asked_for(content, training):
     commands = re.search(r"<pre>(.*?)</pre>", section(page, "settings"), flags=re.S)[1].splitlines()
 
     assert commands == [
-        "autoseg_plan -d &#x27;My Data&#x27; --keep",
-        "autoseg_train -d &#x27;My Data&#x27; -c 3d -f 0 --epochs 3",
-        "autoseg_train -d &#x27;My Data&#x27; -c 3d -f 1 --time-budget 60s",
-        "autoseg_train -d &#x27;My Data&#x27; -c 3d -f 2 --seed 7",
-        "autoseg_report -d &#x27;My Data&#x27;",
+        "autoseg_plan -d &#39;My Data&#39; --keep",
+        "autoseg_train -d &#39;My Data&#39; -c 3d -f 0 --epochs 3",
+        "autoseg_train -d &#39;My Data&#39; -c 3d -f 1 --time-budget 60s",
+        "autoseg_train -d &#39;My Data&#39; -c 3d -f 2 --seed 7",
+        "autoseg_report -d &#39;My Data&#39;",
     ]
 
 

@@ -1,71 +1,150 @@
-"""The report: one HTML file that is complete in itself and asks no network for anything."""
+"""HTML report: one self-contained file that loads nothing, filled into the template ``report.html``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import hashlib
+from importlib.resources import files
+from typing import Any
 
-from autoseg.reporting.html.cases import show_cases, show_pictures
-from autoseg.reporting.html.choice import show_calibration, show_choice, show_doubts, show_postprocessing
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from autoseg.core.records import render_record
+from autoseg.planning.explain import describe_choices, describe_configuration, describe_findings
 from autoseg.reporting.html.content import Picture, ReportContent, ShownScores, Training
-from autoseg.reporting.html.markup import Markup, element, join
-from autoseg.reporting.html.numbers import count, show_range, show_value
-from autoseg.reporting.html.page import Section, build_page
-from autoseg.reporting.html.plan import show_data, show_plan
-from autoseg.reporting.html.reproduce import show_settings
-from autoseg.reporting.html.scores import show_scores, show_volumes
-from autoseg.reporting.html.trainings import show_trainings
-
-SECTIONS: tuple[tuple[str, str, Callable[[ReportContent], Markup]], ...] = (
-    ("data", "Data", show_data),
-    ("plan", "Plan", show_plan),
-    ("training", "Training", show_trainings),
-    ("choice", "Choice", show_choice),
-    ("scores", "Scores", show_scores),
-    ("volumes", "Volumes", show_volumes),
-    ("pictures", "Pictures", show_pictures),
-    ("cases", "Cases", show_cases),
-    ("doubts", "Doubts", show_doubts),
-    ("postprocessing", "Post-processing", show_postprocessing),
-    ("calibration", "Calibration", show_calibration),
-    ("settings", "Settings", show_settings),
+from autoseg.reporting.html.numbers import (
+    count,
+    format_range,
+    format_value,
+    format_volume,
+    unit_of,
+    with_unit,
 )
+from autoseg.reporting.html.reproduce import list_commands, list_settings
+from autoseg.reporting.html.scores import describe_scores, describe_volumes
+from autoseg.reporting.html.selection import describe_candidates, describe_postprocessing, draw_calibration
+from autoseg.reporting.html.trainings import describe_training, draw_histories
+from autoseg.reporting.html.viewer import list_outcomes, view_case
+
+SECTIONS = {
+    "data": "Data",
+    "plan": "Plan",
+    "training": "Training",
+    "selection": "Selection",
+    "scores": "Scores",
+    "volumes": "Volumes",
+    "pictures": "Pictures",
+    "cases": "Cases",
+    "review": "Review",
+    "postprocessing": "Post-processing",
+    "calibration": "Calibration",
+    "settings": "Settings",
+}
 
 
 def render_report(content: ReportContent) -> str:
-    """The whole page; sections without data say so in a sentence."""
-    sections = []
-    for key, title, show in SECTIONS:
-        notes = [element("p", note, class_="note") for note in content.notes.get(key, ()) if key != "pictures"]
-        sections.append(Section(key=key, title=title, body=join([notes, show(content)])))
-    return build_page(f"{content.plan.dataset}: report", _summarize(content), sections)
+    """Fill the template; every text is escaped, and a section without data says so in a sentence."""
+    environment = Environment(
+        loader=PackageLoader("autoseg.reporting", "html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "value": format_value,
+        "volume": format_volume,
+        "with_unit": with_unit,
+        "mm": lambda number: f"{number:.6g}",
+    }
+    environment.globals |= {"count": count, "format_range": format_range, "unit_of": unit_of}
+    style, script = (files(__name__).joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    page = environment.get_template("report.html").render(
+        sections=SECTIONS,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        content=content,
+        **_describe(content),
+    )
+    return page.lstrip()  # of the lines between macros
+
+
+def _describe(content: ReportContent) -> dict[str, Any]:
+    """Everything on the page that is more than a field of the content."""
+    plan, shown, experiment = content.plan, content.shown, content.experiment
+    trained = dict.fromkeys(t.configuration for t in content.trainings if t.configuration in plan.configurations)
+    names = [*trained, *(name for name in plan.configurations if name not in trained)]
+    opened = _opened_configurations(content)
+    calibration = None if experiment is None else experiment.calibration
+    return {
+        "facts": _summarize(content),
+        "findings": None if content.fingerprint is None else describe_findings(content.fingerprint),
+        "choices": describe_choices(plan),
+        "configurations": [
+            (name, name in trained, name in opened, describe_configuration(plan, name)) for name in names
+        ],
+        "training_rows": [describe_training(training) for training in content.trainings],
+        "histories": draw_histories(content.trainings),
+        "candidates": None if experiment is None else describe_candidates(experiment),
+        "postprocessing": None if experiment is None else describe_postprocessing(experiment),
+        "calibration_title": "Calibration on out-of-fold predictions",
+        "calibration": calibration,
+        "calibration_chart": calibration
+        and draw_calibration(calibration, title="Calibration on out-of-fold predictions"),
+        "scores": describe_scores(content),
+        "volumes": None if shown is None else describe_volumes(shown),
+        "views": [view_case(picture) for picture in content.pictures],
+        "outcomes": list_outcomes(content.pictures),
+        "several_labels": shown is not None
+        and len({label for case in shown.scores.cases for label in case.scores}) > 1,
+        "case_rows": {} if shown is None else {case.case: row for row, case in enumerate(shown.scores.cases)},
+        "settings": list_settings(content),
+        "commands": list_commands(content),
+        "with_time_budget": any(training.facts.time_budget_s is not None for training in content.trainings),
+        "plan_json": render_record(plan),
+        "folds_json": None if content.folds is None else render_record(content.folds),
+    }
+
+
+def _opened_configurations(content: ReportContent) -> tuple[str, ...]:
+    """The configurations that the report is about: the winner's members, or the one whose cases are shown."""
+    if content.experiment is not None and content.experiment.winner in content.experiment.candidates:
+        return content.experiment.candidates[content.experiment.winner].members
+    return (content.shown.name,) if content.shown is not None else ()
 
 
 def _summarize(content: ReportContent) -> list[str]:
-    """What a reader wants to know first."""
+    """Lines below the title: data and model, and the score of the selected or shown one."""
     plan, finished = content.plan, [t for t in content.trainings if t.facts.finished]
     configurations = list(dict.fromkeys(t.configuration for t in finished))
-    lines = [
-        f"Channels {', '.join(plan.channels)}; {count(len(finished), 'trained fold')} of {', '.join(configurations)}; "
-        f"made {content.made_at}."
-    ]
+    folds = f"{count(len(finished), 'trained fold')}{' of ' if configurations else ''}{', '.join(configurations)}"
+    lines = [f"Channels {', '.join(plan.channels)}; {folds}; report of {content.made_at}."]
     shown, experiment = content.shown, content.experiment
     if experiment is not None and (best := experiment.candidates.get(experiment.winner)) is not None:
         metric = experiment.target_metric
         lines.append(
-            f"Chosen: {experiment.winner}, mean {metric} {show_value(best.target, metric)} "
-            f"(95 % interval {show_range(best.lower, best.upper, metric)}) on cases that its folds did not see."
+            f"Selected: {experiment.winner}, mean {metric} {format_value(best.target, metric)} "
+            f"(95 % interval {format_range(best.lower, best.upper, metric)}) on held-out cases."
         )
     elif shown is not None:
         label = "mean" if "mean" in shown.scores.summary else next(iter(shown.scores.summary))
         found = shown.scores.summary[label].get(shown.target)
         if found is not None:
             bounds = found.interval
-            interval = "" if bounds is None else f" (95 % interval {show_range(*bounds, shown.target)})"
+            interval = "" if bounds is None else f" (95 % interval {format_range(*bounds, shown.target)})"
             lines.append(
-                f"{shown.name}: mean {shown.target} {show_value(found.mean, shown.target)}{interval} over "
+                f"{shown.name}: mean {shown.target} {format_value(found.mean, shown.target)}{interval} over "
                 f"{count(len(shown.scores.cases), 'held-out case')}."
             )
     return lines
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 __all__ = ["Picture", "ReportContent", "ShownScores", "Training", "render_report"]

@@ -1,4 +1,4 @@
-"""What a report is made from: records, rows of history and slices; whatever is missing is None or empty."""
+"""Content of a report: records, rows of history and slices; missing parts are None or empty."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Training:
 
     Attributes:
         configuration: its name.
-        facts: what became of it.
+        facts: its record.
         history: one row per epoch.
-        scores: of the cases that it held out; None where there are none.
+        scores: of its held-out cases; None without any.
     """
 
     configuration: str
@@ -30,13 +30,13 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownScores:
-    """The scores that the report goes through case by case.
+    """The scores that the report shows case by case.
 
     Attributes:
-        name: configuration or candidate that they are of.
-        scores: of all cases that some fold of it held out.
+        name: of the configuration or candidate.
+        scores: of all its held-out cases.
         folds: case -> the fold that held it out.
-        target: the metric that cases are ordered by.
+        target: the metric that ranks cases.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ShownScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One case to leaf through.
+    """One case, shown slice by slice.
 
     Attributes:
         role: worst, median or best.
@@ -67,16 +67,16 @@ class ReportContent:
     """Everything that the page shows.
 
     Attributes:
-        made_at: date and time, as written.
+        made_at: date and time, as shown.
         version: of autoseg.
-        plan: that the models were trained with.
-        fingerprint, folds: as far as they are still there.
+        plan: of the models.
+        fingerprint, folds: as far as their files exist.
         trainings: by configuration and fold.
-        summaries: configuration -> scores of all its held-out cases.
-        shown: scores to go through; None where no fold has any.
-        experiment: what ``autoseg_run`` found.
+        summaries: configuration or candidate -> scores of all its held-out cases.
+        shown: scores to show case by case; None if no fold has any.
+        experiment: result of ``autoseg_run``.
         pictures: of some cases of ``shown``.
-        notes: section -> sentences on what could not be shown, and why.
+        notes: section -> sentences on what is missing, and why.
     """
 
     made_at: str

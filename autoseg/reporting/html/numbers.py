@@ -1,4 +1,4 @@
-"""Numbers as a person reads them; what is not defined is a dash."""
+"""Numbers as text for people; an undefined one is a dash."""
 
 from __future__ import annotations
 
@@ -9,37 +9,35 @@ DASH = "–"
 
 
 def unit_of(metric: str) -> str:
-    """The unit of a metric; empty for a ratio, or where the metric is not known here."""
+    """Unit of a metric; empty for a ratio and for an unknown metric."""
     return METRICS[metric].unit if metric in METRICS else ""
 
 
-def higher_is_better(metric: str) -> bool:
-    """The direction of a metric; of one that is not known here, as of a ratio."""
-    return METRICS[metric].higher_is_better if metric in METRICS else True
+def with_unit(name: str, metric: str) -> str:
+    """A name, followed by the metric's unit in parentheses if it has one."""
+    return f"{name} ({unit_of(metric)})" if unit_of(metric) else name
 
 
-def show_value(value: float | None, metric: str = "") -> str:
-    """Three digits behind the point for a ratio, else two."""
+def format_value(value: float | None, metric: str = "") -> str:
+    """Three decimals for a ratio, else two."""
     if value is None:
         return DASH
     return f"{value:.2f}" if unit_of(metric) else f"{value:.3f}"
 
 
-def show_range(low: float | None, high: float | None, metric: str = "") -> str:
+def format_range(low: float | None, high: float | None, metric: str = "") -> str:
     """``0.812 to 0.871``."""
-    return DASH if low is None or high is None else f"{show_value(low, metric)} to {show_value(high, metric)}"
+    return DASH if low is None or high is None else f"{format_value(low, metric)} to {format_value(high, metric)}"
 
 
-def show_volume(ml: float) -> str:
-    """A volume in ml, with three digits that mean something."""
+def format_volume(ml: float) -> str:
+    """Three significant digits, at least whole ml."""
     return "0" if ml == 0 else f"{ml:.0f}" if ml >= 100 else f"{ml:.3g}"
 
 
-def show_duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.4 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+def format_p(value: float | None) -> str:
+    """Three decimals of a p value."""
+    return DASH if value is None else f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def count(amount: int, noun: str) -> str:
@@ -47,6 +45,6 @@ def count(amount: int, noun: str) -> str:
     return f"{amount} {noun}{'s'[: amount != 1]}"
 
 
-def interval_of(found: Statistics) -> tuple[float | None, float | None]:
-    """Bounds of the 95 % interval of the mean; none with fewer than two cases."""
-    return (None, None) if found.interval is None else found.interval
+def interval_of(statistics: Statistics) -> tuple[float | None, float | None]:
+    """Bounds of the 95 % interval of the mean; (None, None) if there is none."""
+    return (None, None) if statistics.interval is None else statistics.interval

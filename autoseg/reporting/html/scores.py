@@ -1,150 +1,137 @@
-"""Scores of all held-out cases with their intervals, and Dice against lesion volume."""
+"""Scores of all held-out cases with their intervals, and the target metric against lesion volume."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from markupsafe import Markup
+
 from autoseg.core.records import CaseScores, Scores
-from autoseg.evaluation.summary import mean_over_labels
-from autoseg.reporting.html.axes import Axis, log_axis, span_axis
-from autoseg.reporting.html.charts import Mark, Span, draw_marks, draw_spans
+from autoseg.reporting.html.charts import Interval, Mark, draw_intervals, draw_marks
 from autoseg.reporting.html.content import ReportContent, ShownScores
-from autoseg.reporting.html.markup import Child, Markup, element, join
-from autoseg.reporting.html.numbers import count, interval_of, show_range, show_value, show_volume, unit_of
-from autoseg.reporting.html.page import build_table, fold_away, paragraph
+from autoseg.reporting.html.numbers import (
+    count,
+    format_range,
+    format_value,
+    format_volume,
+    interval_of,
+    unit_of,
+    with_unit,
+)
 
-HEADS = ("label", "metric", "mean", "95 % interval", "median", "middle half", "least", "most", "cases", "undefined")
-
-
-def show_scores(content: ReportContent) -> Markup:
-    """Every configuration's statistics, the shown one first and open."""
-    if not content.summaries:
-        return paragraph(
-            "No fold has scores of held-out cases yet. autoseg_train writes them when a fold is finished; fold 'all' "
-            "holds out none."
-        )
-    shown = content.shown.name if content.shown is not None else ""
-    names = sorted(content.summaries, key=lambda name: name != shown)
-    parts: list[Markup | None] = [_draw_comparison(content)] if len(names) > 1 and content.experiment is None else []
-    for name in names:
-        scores = content.summaries[name]
-        table = _tabulate(name, scores)
-        parts.append(table if name == names[0] else fold_away(f"Scores of {name}", table))
-    parts.append(_tabulate_strata(content))
-    parts.append(fold_away("How each metric is defined", _list_conventions(content.summaries[names[0]])))
-    return join(parts)
+Row = list[str | int]
 
 
-def show_volumes(content: ReportContent) -> Markup:
-    """One point per case and label: the score against the volume of the reference."""
+def describe_scores(content: ReportContent) -> dict[str, Any]:
+    """Tables of every configuration or candidate, the shown one first, and their means where nothing was selected."""
     shown = content.shown
-    if shown is None:
-        return paragraph("There are no scores of held-out cases yet.")
+    if shown is None or not content.summaries:
+        return {"tables": []}
+    names = sorted(content.summaries, key=lambda name: name != shown.name)
+    compared = len(names) > 1 and content.experiment is None
+    cases = {frozenset(case.case for case in scores.cases) for scores in content.summaries.values()}
+    return {
+        "tables": [
+            (name, _describe_table(name, content.summaries[name]), _rows(content.summaries[name])) for name in names
+        ],
+        "means": _draw_means(content, shown) if compared else None,
+        "cases_differ": compared and len(cases) > 1,
+        "strata": _stratum_rows(shown),
+        "definitions": content.summaries[names[0]].conventions,
+    }
+
+
+def describe_volumes(shown: ShownScores) -> dict[str, Any]:
+    """One point per case and label: the score against the volume of the reference."""
     metric = "dice" if "dice" in shown.scores.conventions else shown.target
     labels = list(dict.fromkeys(label for case in shown.scores.cases for label in case.scores))
     marks = [
         mark
-        for number, case in enumerate(shown.scores.cases)
-        for kind, label in enumerate(labels)
-        if (mark := _mark_case(case, label, metric, number, kind)) is not None
+        for row, case in enumerate(shown.scores.cases)
+        for series, label in enumerate(labels)
+        if (mark := _mark(case, label, metric, row, series)) is not None
     ]
-    volumes = [mark.x for mark in marks if not mark.edge]
-    undefined = len(labels) * len(shown.scores.cases) - len(marks)
-    if not volumes:
-        return paragraph(f"No case has both a lesion in its reference and a defined {metric}.")
-    across = log_axis("volume of the reference (ml, logarithmic)", volumes)
-    name = f"{metric} ({unit_of(metric)})" if unit_of(metric) else metric
-    up = Axis(name=name, low=0, high=1) if not unit_of(metric) else span_axis(name, [m.y for m in marks], least=0)
-    chart = draw_marks(marks, across, up, title=f"{shown.name}: {metric} against lesion volume", names=labels)
-    edge = sum(mark.edge for mark in marks)
-    left_out = f" {count(edge, 'point')} at the left edge: the reference is empty." if edge else ""
-    if undefined:
-        left_out += f" {count(undefined, 'point')} not shown: {metric} is undefined where both masks are empty."
-    return join(
-        [element("div", chart, class_="charts"), paragraph(f"Each point leads to its row in the table.{left_out}")]
-    )
+    with_volume = [mark for mark in marks if mark.x is not None]
+    if not with_volume:
+        return {"metric": metric, "chart": None}
+    title = f"{shown.name}: {metric} against lesion volume"
+    axes: dict[str, Any] = {
+        "x_name": "volume of the reference (ml)",
+        "y_name": with_unit(metric, metric),
+        "unit_axis": not unit_of(metric),
+    }
+    chart = draw_marks(marks, title=title, names=labels, **axes)
+    return {
+        "metric": metric,
+        "title": title,
+        "chart": chart,
+        "at_edge": len(marks) - len(with_volume),
+        "undefined": len(labels) * len(shown.scores.cases) - len(marks),
+    }
 
 
-def _mark_case(case: CaseScores, label: str, metric: str, number: int, kind: int) -> Mark | None:
+def draw_target_intervals(intervals: list[Interval], metric: str) -> Markup | None:
+    """Means of the target metric with their intervals, one row each; None if none is defined."""
+    if all(interval.value is None for interval in intervals):
+        return None
+    return draw_intervals(intervals, with_unit(f"mean {metric} with 95 % interval", metric), title=f"Mean {metric}")
+
+
+def _mark(case: CaseScores, label: str, metric: str, row: int, series: int) -> Mark | None:
     value, volume = case.scores.get(label, {}).get(metric), case.reference_volume_ml.get(label, 0.0)
     if value is None:
         return None
-    name = f"{case.case}, {label}: {metric} {show_value(value, metric)}, reference {show_volume(volume)} ml"
-    return Mark(x=volume, y=value, name=name, number=kind, link=f"#case-{number}", edge=volume <= 0)
+    name = f"{case.case}, {label}: {metric} {format_value(value, metric)}, reference {format_volume(volume)} ml"
+    return Mark(x=volume if volume > 0 else None, y=value, name=name, number=series, link=f"#case-{row}")
 
 
-def _tabulate(name: str, scores: Scores) -> Markup:
-    rows: list[list[Child]] = []
-    for label, metrics in scores.summary.items():
-        for metric, found in metrics.items():
-            unit = unit_of(metric)
-            rows.append(
-                [
-                    label,
-                    f"{metric} ({unit})" if unit else metric,
-                    show_value(found.mean, metric),
-                    show_range(*interval_of(found), metric),
-                    show_value(found.median, metric),
-                    show_range(found.lower_quartile, found.upper_quartile, metric),
-                    show_value(found.minimum, metric),
-                    show_value(found.maximum, metric),
-                    found.count,
-                    found.undefined,
-                ]
-            )
+def _describe_table(name: str, scores: Scores) -> str:
     empty = [f"{label} is empty in the reference of {n}" for label, n in scores.empty_references.items() if n]
-    caption = f"{name}: scores of {count(len(scores.cases), 'held-out case')}"
-    return build_table(HEADS, rows, caption=f"{caption}; {', '.join(empty)}" if empty else caption, numbers=8)
+    return "; ".join([f"{name}: scores of {count(len(scores.cases), 'held-out case')}", ", ".join(empty)]).rstrip("; ")
 
 
-def _tabulate_strata(content: ReportContent) -> Markup | None:
-    """The target metric by size of the lesions, where the scores tell it."""
-    if content.shown is None or not content.shown.scores.strata:
-        return None
-    shown, metric = content.shown, content.shown.target
-    rows: list[list[Child]] = [
-        [label, size, found.count, show_value(found.mean, metric), show_range(*interval_of(found), metric)]
-        for label, sizes in shown.scores.strata.items()
-        for size, metrics in sizes.items()
-        if (found := metrics.get(metric)) is not None
+def _rows(scores: Scores) -> list[Row]:
+    return [
+        [
+            label,
+            with_unit(metric, metric),
+            format_value(found.mean, metric),
+            format_range(*interval_of(found), metric),
+            format_value(found.median, metric),
+            format_range(found.lower_quartile, found.upper_quartile, metric),
+            format_value(found.minimum, metric),
+            format_value(found.maximum, metric),
+            found.count,
+            found.undefined,
+        ]
+        for label, metrics in scores.summary.items()
+        for metric, found in metrics.items()
     ]
-    heads = ("label", "volume of the reference", "cases", f"mean {metric}", "95 % interval")
-    return build_table(heads, rows, caption=f"{shown.name}: {metric} by lesion volume", numbers=3) if rows else None
 
 
-def _draw_comparison(content: ReportContent) -> Markup:
-    """The mean of the target metric of every configuration, where they were scored on the same cases."""
-    assert content.shown is not None  # whoever has summaries shows one
-    metric, spans = content.shown.target, []
+def _stratum_rows(shown: ShownScores) -> list[Row]:
+    """The target metric by volume of the reference."""
+    return [
+        [
+            label,
+            size,
+            found.count,
+            format_value(found.mean, shown.target),
+            format_range(*interval_of(found), shown.target),
+        ]
+        for label, sizes in (shown.scores.strata or {}).items()
+        for size, metrics in sizes.items()
+        if (found := metrics.get(shown.target)) is not None
+    ]
+
+
+def _draw_means(content: ReportContent, shown: ShownScores) -> Markup | None:
+    """The mean target metric of every configuration."""
+    intervals = []
     for name, scores in content.summaries.items():
         label = "mean" if "mean" in scores.summary else next(iter(scores.summary))
-        found = scores.summary[label].get(metric)
+        found = scores.summary[label].get(shown.target)
         if found is not None:
             low, high = interval_of(found)
-            spans.append(Span(name=name, value=found.mean, low=low, high=high, chosen=name == content.shown.name))
-    cases = {frozenset(case.case for case in scores.cases) for scores in content.summaries.values()}
-    note = None
-    if len(cases) > 1:
-        note = element(
-            "p",
-            "These configurations were not scored on the same cases, so their means cannot be compared.",
-            class_="note",
-        )
-    return join([note, element("div", draw_means(spans, metric), class_="charts")])
-
-
-def draw_means(spans: list[Span], metric: str) -> Markup:
-    """Means with their intervals, one row each."""
-    ends = [v for span in spans for v in (span.value, span.low, span.high) if v is not None]
-    if not ends:
-        return paragraph(f"{metric} is not defined in any case.")
-    unit = unit_of(metric)
-    across = span_axis(f"mean {metric} with 95 % interval{f' ({unit})' if unit else ''}", ends)
-    return draw_spans(spans, across, title=f"Mean {metric}")
-
-
-def _list_conventions(scores: Scores) -> Markup:
-    return element("dl", [(element("dt", name), element("dd", text)) for name, text in scores.conventions.items()])
-
-
-def case_target(shown: ShownScores, case: CaseScores) -> float | None:
-    """The target metric of a case, mean over its labels."""
-    return mean_over_labels(case, list(case.scores), shown.target)
+            intervals.append(Interval(name=name, value=found.mean, low=low, high=high, selected=name == shown.name))
+    return draw_target_intervals(intervals, shown.target) if intervals else None
