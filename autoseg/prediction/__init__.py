@@ -1,6 +1,5 @@
 """Networks over a whole scan: tiles, flips, folds, and the mean of their logits, back on the scan's own grid."""
 
-from autoseg.prediction.arrays import predict_array, predict_scan
 from autoseg.prediction.case import (
     add_prior,
     case_rows,
@@ -9,15 +8,17 @@ from autoseg.prediction.case import (
     predict_probabilities,
     prepare_scan,
 )
+from autoseg.prediction.loaded import LoadedModel, open_model, predict_scan
 from autoseg.prediction.sliding import predict_logits, predict_rows
 from autoseg.prediction.tiles import gaussian_weight, tile_starts
 
 __all__ = [
+    "LoadedModel",
     "add_prior",
     "case_rows",
     "gaussian_weight",
     "mask_restorer",
-    "predict_array",
+    "open_model",
     "predict_logits",
     "predict_mask",
     "predict_probabilities",

@@ -4,17 +4,13 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from autoseg.core.errors import DataError
 from autoseg.core.images import read_voxels, write_voxels
 from autoseg.core.records import BestModel, Grid, PostProcessing
 from autoseg.core.store import write_record
-from autoseg.prediction import predict_array
-from autoseg.prediction.adapting import adapt_ensemble
-from autoseg.prediction.ensembles import load_ensemble
+from autoseg.prediction import open_model
 
-CPU = torch.device("cpu")
 SAGITTAL = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, -1.0, 0.0))  # axes of the array: left, down, forward
 
 
@@ -38,8 +34,8 @@ def test_an_array_gets_the_mask_of_the_command(trained, run, tmp_path, direction
     assert code == 0, err
     expected, _ = read_voxels(tmp_path / "masks" / "a.nii.gz")
 
-    ensemble = adapt_ensemble(load_ensemble(trained / "autoseg_results" / "Tiny" / "3d", None, CPU), CPU)
-    mask = predict_array(ensemble, voxels, spacing, device=CPU, direction=direction)
+    model = open_model(trained / "autoseg_results" / "Tiny" / "3d", None, "cpu")
+    mask = model.predict(voxels, spacing=spacing, direction=direction)
 
     assert mask.dtype == np.uint8
     assert expected.any()
@@ -57,7 +53,7 @@ def test_an_array_is_post_processed_as_the_command_does_it(trained, run, tmp_pat
     expected, _ = read_voxels(tmp_path / "masks" / "a.nii.gz")
 
     alone, finished = (
-        predict_array(adapt_ensemble(load_ensemble(folder, None, CPU), CPU), voxels, spacing, device=CPU)
+        open_model(folder, None, "cpu").predict(voxels, spacing=spacing)
         for folder in (results / "3d", results / "best")
     )
 
@@ -69,16 +65,16 @@ def test_an_array_is_post_processed_as_the_command_does_it(trained, run, tmp_pat
 @pytest.mark.parametrize(
     ("change", "spacing", "message"),
     [
-        (lambda voxels: voxels[0], (2, 1, 1), r"\(C,Z,Y,X\) of numbers with 2 channels \(FLAIR, T1\)"),
+        (lambda voxels: voxels[0], (2, 1, 1), r"\(C,Z,Y,X\) with 2 channels \(FLAIR, T1\)"),
         (lambda voxels: voxels[:1], (2, 1, 1), "with 2 channels"),
-        (lambda voxels: np.where(voxels > 150, np.nan, voxels), (2, 1, 1), "NaN or infinite"),
+        (lambda voxels: np.where(voxels > 150, np.nan, voxels), (2, 1, 1), "NaN or infinity"),
         (lambda voxels: voxels * np.array([1, 0]).reshape(2, 1, 1, 1), (2, 1, 1), "channel T1 are equal"),
-        (lambda voxels: voxels, (0, 1, 1), "is not a geometry"),
-        (lambda voxels: voxels, (1, 1), "is not a geometry"),
+        (lambda voxels: voxels, (0, 1, 1), "invalid spacing"),
+        (lambda voxels: voxels, (1, 1), "invalid spacing"),
     ],
 )
 def test_an_array_that_is_not_a_scan_is_refused(trained, tmp_path, change, spacing, message):
     voxels, _ = write_scan(trained, tmp_path / "scans")
-    ensemble = load_ensemble(trained / "autoseg_results" / "Tiny" / "3d", None, CPU)
+    model = open_model(trained / "autoseg_results" / "Tiny" / "3d", None, "cpu")
     with pytest.raises(DataError, match=message):
-        predict_array(ensemble, change(voxels), spacing, device=CPU)
+        model.predict(change(voxels), spacing=spacing)
