@@ -138,7 +138,7 @@ def test_a_fold_that_was_only_begun_is_reported_without_scores(write, results):
     code, _ = write()
 
     assert code == 0
-    assert "No fold has scores of held-out cases yet." in (results / "report.html").read_text()
+    assert "No fold has scores of held-out cases yet" in (results / "report.html").read_text()
 
 
 def test_changed_folds_are_named(write, results, trained):
