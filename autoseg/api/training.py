@@ -46,7 +46,7 @@ def train(
     options, store = build(TrainOptions, locals()), open_store(root)
     if options.devices > 1:
         return _train_in_processes(store, options)
-    from autoseg.folds.training import train as command
+    from autoseg.pipeline.train import train as command
 
     return command(store, options, should_stop=should_stop, progress=shown(progress))
 
@@ -93,7 +93,7 @@ def pretrain(
     Returns its folder, for ``plan(pretrained=...)``; None where it was stopped.
     """
     options = build(PretrainOptions, locals())
-    from autoseg.folds.pretraining import pretrain as command
+    from autoseg.pipeline.pretrain import pretrain as command
 
     return command(open_store(root), options, should_stop=should_stop, progress=shown(progress))
 
