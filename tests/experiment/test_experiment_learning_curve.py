@@ -24,9 +24,9 @@ def called(planned, monkeypatch, capsys):
     """Trainings that are only noted; each is scored by its number of cases."""
     jobs = []
 
-    def train(store, name, configuration, fold, *, subset, time_budget_s, **_):
-        jobs.append((configuration, subset, fold, time_budget_s))
-        return scores({f"a{fold}": (subset or 4) / 10, f"b{fold}": None})
+    def train(store, options, **_):
+        jobs.append((options.configuration, options.subset, options.fold, options.time_budget_s))
+        return scores({f"a{options.fold}": (options.subset or 4) / 10, f"b{options.fold}": None})
 
     monkeypatch.setattr(learning_curve, "train", train)
 

@@ -362,7 +362,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(predict, trained, scan
     argv = ["-i", str(scans), "-o", str(tmp_path / "masks"), "--root", str(trained)]
     stopped = subprocess.run([sys.executable, "-c", INTERRUPT, *argv], check=False, capture_output=True, text=True)
     assert stopped.returncode == 130, stopped.stderr
-    assert "the same command goes on" in stopped.stderr
+    assert "the same command resumes" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     left = {path.name for path in (tmp_path / "masks").iterdir()} - {"predictions"}
     assert left in ({"case0.nii.gz", "case1.nii.gz"}, {"case0.nii.gz", "case1.nii.gz", "case2.nii.gz"})
