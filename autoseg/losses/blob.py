@@ -76,9 +76,9 @@ def number_lesions(target: Tensor, regions: Regions, ignore_label: int | None) -
         # Voxels that share a corner belong together, as in the fingerprint.
         numbers, count = cc3d.connected_components(labels, connectivity=26 if labels.ndim == 3 else 8, return_N=True)
         voxels = np.flatnonzero(numbers)
-        own = labels.ravel()[voxels].astype(np.int64) - (1 if regions else 0)
+        channels = labels.ravel()[voxels].astype(np.int64) - (1 if regions else 0)
         number = numbers.ravel()[voxels].astype(np.int64) + (total - 1)
-        rows.append(np.stack([np.full_like(voxels, sample), own, voxels, number]))
+        rows.append(np.stack([np.full_like(voxels, sample), channels, voxels, number]))
         total += count
     if total == 0:
         return None

@@ -102,12 +102,12 @@ class Aspp(nn.Module):
 
 def _find_skip(strides: tuple[tuple[int, ...], ...]) -> int:
     """The coarsest stage, but for the last, with a total stride of at most 4 along every axis."""
-    total, found = [1] * len(strides[0]), 0
+    total, stage = [1] * len(strides[0]), 0
     for i, stride in enumerate(strides[:-1]):
         total = [t * n for t, n in zip(total, stride, strict=True)]
         if max(total) <= SKIP:
-            found = i
-    return found
+            stage = i
+    return stage
 
 
 def _read_rates(settings: NetworkSettings, dimensions: int) -> tuple[int, ...]:

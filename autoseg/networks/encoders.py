@@ -93,14 +93,14 @@ def build_encoder_network(
             "decoder_atrous_rates": tuple(settings.options.get(RATES, _DEEPLAB_RATES)),
             "decoder_channels": _ASPP_FEATURES,
         }
-    made = getattr(import_smp(), kind)(
+    model = getattr(import_smp(), kind)(
         encoder_name=_encoder(settings),
         encoder_weights=None,
         in_channels=input_channels,
         classes=output_channels,
         **arguments,
     )
-    network = EncoderNetwork(settings.name, made)
+    network = EncoderNetwork(settings.name, model)
     _drop_unused(network, input_channels)
     return network
 
@@ -148,16 +148,16 @@ def load_encoder(network: nn.Module, settings: NetworkSettings) -> Coverage:
         ModelError: the hub cannot be reached, or the weights are those of another encoder.
     """
     name, source = _encoder(settings), settings.options[WEIGHTS]
-    found = _fetch(name) if source == IMAGENET else read_tensors(Path(source))
-    wanted = network.get_submodule("encoder").state_dict()
-    found = _rename(found, wanted)
-    first = next(key for key, tensor in wanted.items() if tensor.ndim == 4)
-    if first in found and found[first].ndim == 4:
-        found[first] = adapt_input(found[first], wanted[first].shape[1])
+    weights = _fetch(name) if source == IMAGENET else read_tensors(Path(source))
+    current = network.get_submodule("encoder").state_dict()
+    weights = _rename(weights, current)
+    first = next(key for key, tensor in current.items() if tensor.ndim == 4)
+    if first in weights and weights[first].ndim == 4:
+        weights[first] = adapt_input(weights[first], current[first].shape[1])
     where = f"{name} of ImageNet" if source == IMAGENET else str(source)
     return cover(
         network,
-        {f"encoder.{key}": tensor for key, tensor in found.items()},
+        {f"encoder.{key}": tensor for key, tensor in weights.items()},
         optional=("decoder.", "segmentation_head."),
         where=where,
     )
@@ -225,10 +225,10 @@ def _encoder_channels(name: str, halvings: int) -> tuple[int, ...]:
         raise PlanError(message)
     try:
         with torch.device("meta"):
-            made = smp.encoders.get_encoder(name, depth=halvings, weights=None)
+            encoder = smp.encoders.get_encoder(name, depth=halvings, weights=None)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise PlanError(f"{message} ({str(error).splitlines()[0]})") from error
-    return tuple(made.out_channels[1 : halvings + 1])
+    return tuple(encoder.out_channels[1 : halvings + 1])
 
 
 class Identity(nn.Module):
@@ -266,22 +266,22 @@ def _fetch(name: str) -> Tensors:
         raise ModelError(f"the hub has no ImageNet weights of encoder '{name}'; choose another encoder, {advice}")
     where = "timm on huggingface.co" if name.startswith(TIMM) else f"huggingface.co/{known[IMAGENET]['repo_id']}"
     try:
-        made = smp.encoders.get_encoder(name, weights=True if name.startswith(TIMM) else IMAGENET)
+        encoder = smp.encoders.get_encoder(name, weights=True if name.startswith(TIMM) else IMAGENET)
     except Exception as error:  # any error of the hub's client, as without a connection
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(
             f"the ImageNet weights of encoder '{name}' are not on this machine, and {where} cannot be reached "
             f"({reason[:120]}); connect it once, {advice}"
         ) from error
-    return dict(made.state_dict())
+    return dict(encoder.state_dict())
 
 
-def _rename(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> Tensors:
+def _rename(weights: Mapping[str, torch.Tensor], current: Mapping[str, torch.Tensor]) -> Tensors:
     """The tensors under the encoder's own names: the naming scheme that matches most of them."""
-    ways = [dict(found), {_NUMBERED.sub(r"\1_\2", name): tensor for name, tensor in found.items()}]
-    ways += [{k.removeprefix(h): v for k, v in found.items() if k.startswith(h)} for h in _HOLDERS]
-    ways += [{f"model.{name}": tensor for name, tensor in way.items()} for way in list(ways)]
-    return max(ways, key=lambda way: len(way.keys() & wanted.keys()))
+    candidates = [dict(weights), {_NUMBERED.sub(r"\1_\2", name): tensor for name, tensor in weights.items()}]
+    candidates += [{k.removeprefix(h): v for k, v in weights.items() if k.startswith(h)} for h in _HOLDERS]
+    candidates += [{f"model.{name}": tensor for name, tensor in candidate.items()} for candidate in list(candidates)]
+    return max(candidates, key=lambda candidate: len(candidate.keys() & current.keys()))
 
 
 _DEEPLAB_STRIDES = {"DeepLabV3": 8, "DeepLabV3Plus": 16}

@@ -109,8 +109,8 @@ class InceptionBlock(nn.Module):
 
 
 def _chain(dimensions: int, before: int, after: int, kernel: Sequence[int], blocks: int) -> nn.Sequential:
-    made = [InceptionBlock(dimensions, after if i else before, after, kernel) for i in range(blocks)]
-    return nn.Sequential(*made)
+    stage_blocks = [InceptionBlock(dimensions, after if i else before, after, kernel) for i in range(blocks)]
+    return nn.Sequential(*stage_blocks)
 
 
 INCEPTION_UNET = Architecture(

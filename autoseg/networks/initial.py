@@ -100,8 +100,8 @@ def cover(network: nn.Module, weights: Mapping[str, Tensor], *, optional: Sequen
     Raises:
         ModelError: a tensor is missing, of another shape, or not finite.
     """
-    wanted = network.state_dict()
-    needed = [name for name in wanted if not name.startswith(tuple(optional)) and wanted[name].is_floating_point()]
+    current = network.state_dict()
+    needed = [name for name in current if not name.startswith(tuple(optional)) and current[name].is_floating_point()]
     missing = [name for name in needed if name not in weights]
     if missing:
         raise ModelError(
@@ -109,15 +109,15 @@ def cover(network: nn.Module, weights: Mapping[str, Tensor], *, optional: Sequen
             f"{len(weights)} others ({min(weights)} ...), so these are the weights of another network"
         )
     for name in needed:
-        if weights[name].shape != wanted[name].shape:
+        if weights[name].shape != current[name].shape:
             raise ModelError(
                 f"{where} has {name} of shape {tuple(weights[name].shape)}, but the network's is "
-                f"{tuple(wanted[name].shape)}; these are the weights of another network"
+                f"{tuple(current[name].shape)}; these are the weights of another network"
             )
         if not bool(torch.isfinite(weights[name]).all()):
             raise ModelError(f"{where} has values in {name} that are NaN or infinite; get the file again")
-    chosen = {name: weights[name] for name in wanted if name in needed or (name in weights and not wanted[name].ndim)}
+    chosen = {name: weights[name] for name in current if name in needed or (name in weights and not current[name].ndim)}
     network.load_state_dict(chosen, strict=False)
     parameters = {name for name, _ in network.named_parameters()}
     total = sum(parameter.numel() for parameter in network.parameters())
-    return Coverage(loaded=sum(wanted[n].numel() for n in needed if n in parameters), total=total, where=where)
+    return Coverage(loaded=sum(current[n].numel() for n in needed if n in parameters), total=total, where=where)

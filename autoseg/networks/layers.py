@@ -36,8 +36,8 @@ def convolve(
     """
     steps = (dilation,) * dimensions if isinstance(dilation, int) else tuple(dilation)
     padding = tuple(n // 2 * d for n, d in zip(kernel, steps, strict=True))
-    made = CONVOLUTIONS[dimensions](before, after, tuple(kernel), stride, padding, steps, bias=False)
-    layers = [made, NORMS[dimensions](after, affine=True)]
+    convolution = CONVOLUTIONS[dimensions](before, after, tuple(kernel), stride, padding, steps, bias=False)
+    layers = [convolution, NORMS[dimensions](after, affine=True)]
     return nn.Sequential(*layers, *([nn.LeakyReLU(LEAKY_SLOPE, inplace=True)] * active))
 
 
@@ -98,7 +98,7 @@ def limit_strides(strides: tuple[tuple[int, ...], ...], limit: int) -> tuple[tup
     total = [1] * len(strides[0])
     limited = []
     for stride in strides:
-        kept = tuple(n if t * n <= limit else 1 for n, t in zip(stride, total, strict=True))
-        total = [t * n for t, n in zip(total, kept, strict=True)]
-        limited.append(kept)
+        limited_stride = tuple(n if t * n <= limit else 1 for n, t in zip(stride, total, strict=True))
+        total = [t * n for t, n in zip(total, limited_stride, strict=True)]
+        limited.append(limited_stride)
     return tuple(limited)

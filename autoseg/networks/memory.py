@@ -183,9 +183,9 @@ def stand_in_loss(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
         values = functional.cross_entropy(logits.float(), labels, reduction="none").flatten()
         numbers = logits.float()
         probabilities = numbers.softmax(1)
-        wanted = torch.zeros_like(numbers, dtype=torch.bool).scatter_(1, labels[:, None], True)
+        one_hot = torch.zeros_like(numbers, dtype=torch.bool).scatter_(1, labels[:, None], True)
         axes = tuple(range(2, numbers.ndim))
-        overlap = (probabilities * wanted).sum(axes) / (probabilities.sum(axes) + wanted.sum(axes) + 1e-5)
+        overlap = (probabilities * one_hot).sum(axes) / (probabilities.sum(axes) + one_hot.sum(axes) + 1e-5)
         terms.append(values.mean() - overlap.mean())
     return torch.stack(terms).sum()
 

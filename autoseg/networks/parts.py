@@ -48,12 +48,12 @@ def find_parts(
             )
         return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
-    own = shapes(input_channels, output_channels)
-    inputs = _changed(own, shapes(input_channels + 1, output_channels))
-    outputs = _changed(own, shapes(input_channels, output_channels + 1))
+    planned = shapes(input_channels, output_channels)
+    inputs = _changed(planned, shapes(input_channels + 1, output_channels))
+    outputs = _changed(planned, shapes(input_channels, output_channels + 1))
     prefixes = network_traits(settings.name).encoder(settings)
     parts: dict[str, Part] = {
-        name: "head" if name in outputs else "encoder" if name.startswith(prefixes) else "decoder" for name in own
+        name: "head" if name in outputs else "encoder" if name.startswith(prefixes) else "decoder" for name in planned
     }
     if "encoder" not in parts.values():
         raise PlanError(

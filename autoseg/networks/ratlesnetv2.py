@@ -137,14 +137,14 @@ def load_published(network: nn.Module, settings: NetworkSettings) -> Coverage:
             f"{path}: published weights of RatLesNetv2 are torch files, whose axes are turned when they are read; "
             f"give one of github.com/jmlipman/RatLesNetv2, trained_models/"
         )
-    found = turn_published(read_tensors(path))
-    wanted = network.state_dict()
-    if "conv1.weight" in found:
-        found["conv1.weight"] = adapt_input(found["conv1.weight"], wanted["conv1.weight"].shape[1])
-    last = max(name for name in wanted if name.startswith("bottleneck")).split(".")[0]
-    outputs = wanted[f"{last}.seq.2.bias"].shape
-    optional = [] if found.get(f"{last}.seq.2.bias", torch.empty(0)).shape == outputs else [f"{last}.seq.2."]
-    return cover(network, found, optional=optional, where=str(path))
+    weights = turn_published(read_tensors(path))
+    current = network.state_dict()
+    if "conv1.weight" in weights:
+        weights["conv1.weight"] = adapt_input(weights["conv1.weight"], current["conv1.weight"].shape[1])
+    last = max(name for name in current if name.startswith("bottleneck")).split(".")[0]
+    outputs = current[f"{last}.seq.2.bias"].shape
+    optional = [] if weights.get(f"{last}.seq.2.bias", torch.empty(0)).shape == outputs else [f"{last}.seq.2."]
+    return cover(network, weights, optional=optional, where=str(path))
 
 
 def turn_published(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -136,8 +136,8 @@ def _convolution(
     dimensions: int, before: int, after: int, kernel: Sequence[int], stride: Sequence[int] | int = 1, bias: bool = False
 ) -> nn.Module:
     padding = tuple(n // 2 for n in kernel)
-    made = CONVOLUTIONS[dimensions](before, after, kernel, stride, padding, bias=bias)
-    return nn.Sequential(OrderedDict(conv=made))
+    convolution = CONVOLUTIONS[dimensions](before, after, kernel, stride, padding, bias=bias)
+    return nn.Sequential(OrderedDict(conv=convolution))
 
 
 def _head(dimensions: int, features: int, outputs: int) -> nn.Module:

@@ -71,16 +71,16 @@ def read_checkpoint(content: bytes, where: str) -> Checkpoint:
     Raises:
         ModelError: damaged, not nnU-Net's, or with anything in it that could run code.
     """
-    found = _load(content, where)
-    weights = found.get("network_weights") if isinstance(found, dict) else None
+    checkpoint = _load(content, where)
+    weights = checkpoint.get("network_weights") if isinstance(checkpoint, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
         raise ModelError(f"{where} has no 'network_weights'; it is not a checkpoint of nnU-Net v2")
-    began = found.get("init_args")
-    configuration = began.get("configuration") if isinstance(began, dict) else None
-    trainer = found.get("trainer_name")
+    init_args = checkpoint.get("init_args")
+    configuration = init_args.get("configuration") if isinstance(init_args, dict) else None
+    trainer = checkpoint.get("trainer_name")
     if not isinstance(configuration, str) or not isinstance(trainer, str):
         raise ModelError(f"{where} does not name its configuration and trainer; it is not a checkpoint of nnU-Net v2")
-    axes = found.get("inference_allowed_mirroring_axes") or ()
+    axes = checkpoint.get("inference_allowed_mirroring_axes") or ()
     if not isinstance(axes, list | tuple) or not all(type(axis) is int for axis in axes):
         raise ModelError(f"{where} has inference_allowed_mirroring_axes {axes!r}, which are not axes")
     return Checkpoint(
@@ -109,8 +109,8 @@ def _load(content: bytes, where: str) -> Any:
             warnings.simplefilter("ignore")  # of numpy, about its own previous name
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"(?:GLOBAL|class|function) `?([\w.]+)`?", str(error))
-        what = f" ({found[1]})" if found else ""
+        match = re.search(r"(?:GLOBAL|class|function) `?([\w.]+)`?", str(error))
+        what = f" ({match[1]})" if match else ""
         raise ModelError(
             f"{where} holds more than weights and numbers{what}, which could run code; it is not opened"
         ) from error

@@ -119,23 +119,23 @@ def _fit_preprocessing(
     planned: PreprocessingSettings, source: TransferSource, channels: Sequence[str]
 ) -> tuple[PreprocessingSettings, dict[str, str]]:
     """The dataset's preprocessing with the source's normalisation and spacing, and the reasons."""
-    theirs, name = source.preprocessing, source.model.name
-    if theirs is None:
+    trained, name = source.preprocessing, source.model.name
+    if trained is None:
         return planned, {}
-    matched = match_channels(source.model.channels[: len(theirs.channels)], channels)
+    matched = match_channels(source.model.channels[: len(trained.channels)], channels)
     schemes: list[ChannelNormalization] = [
-        own if number is None else theirs.channels[number]
-        for own, number in zip(planned.channels, matched.values(), strict=True)
+        planned_channel if number is None else trained.channels[number]
+        for planned_channel, number in zip(planned.channels, matched.values(), strict=True)
     ]
-    taken = ", ".join(own for own, number in matched.items() if number is not None)
+    taken = ", ".join(channel for channel, number in matched.items() if number is not None)
     reasons = {
         "preprocessing.channels": f"{taken or 'No channel'} as in {name}, the others as planned for the dataset."
     }
     spacing = planned.spacing
-    if (planned.orientation, planned.axis_order) != (theirs.orientation, theirs.axis_order):
+    if (planned.orientation, planned.axis_order) != (trained.orientation, trained.axis_order):
         reason = f"The dataset's own, because the axes of {name} are in another order."
     else:
-        spacing = tuple(map(_nearer_spacing, planned.spacing, theirs.spacing))  # type: ignore[assignment]
+        spacing = tuple(map(_nearer_spacing, planned.spacing, trained.spacing))  # type: ignore[assignment]
         reason = (
             f"That of {name} along every axis where it differs from the dataset's by at most a factor of "
             f"{LARGEST_STRETCH:g}."
@@ -144,11 +144,11 @@ def _fit_preprocessing(
     return planned.model_copy(update={"channels": tuple(schemes), "spacing": spacing}), reasons
 
 
-def _nearer_spacing(own: float | None, theirs: float | None) -> float | None:
+def _nearer_spacing(planned: float | None, trained: float | None) -> float | None:
     """The source's spacing along an axis, unless it differs too much from the dataset's."""
-    if own is None or theirs is None:
-        return own
-    return theirs if max(own / theirs, theirs / own) <= LARGEST_STRETCH else own
+    if planned is None or trained is None:
+        return planned
+    return trained if max(planned / trained, trained / planned) <= LARGEST_STRETCH else planned
 
 
 def _fit_memory(configuration: Configuration, plan: Plan, base: str, cost: Cost) -> tuple[Configuration, float]:

@@ -153,27 +153,27 @@ def read_json(content: bytes, where: str) -> dict[str, Any]:
     """A JSON object from its bytes.
 
     Raises:
-        ModelError: it is none.
+        ModelError: it is not a JSON object.
     """
     try:
-        found = json.loads(content)
+        values = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{where} is not JSON ({error}); copy the model again") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{where} must hold a JSON object, not a {type(found).__name__}; copy the model again")
-    return found
+    if not isinstance(values, dict):
+        raise ModelError(f"{where} must hold a JSON object, not a {type(values).__name__}; copy the model again")
+    return values
 
 
 def read_configuration(plans: ForeignPlans, name: str, where: str) -> ForeignConfiguration:
-    """One configuration with all that it inherits, old spellings brought to today's.
+    """One configuration with inherited values, old keys renamed.
 
     Raises:
-        ModelError: it is not there, inherits from itself, or holds what we cannot reproduce.
+        ModelError: it is missing, inherits from itself, or cannot be reproduced.
     """
-    found = _inherit(plans.configurations, name, where, ())
-    if "architecture" not in found and "UNet_class_name" in found:
-        found = {**found, "architecture": _translate_old_architecture(found, where)}
-    return _parse(ForeignConfiguration, found, f"{where}, configuration {name},")
+    values = _inherit(plans.configurations, name, where, ())
+    if "architecture" not in values and "UNet_class_name" in values:
+        values = {**values, "architecture": _translate_old_architecture(values, where)}
+    return _parse(ForeignConfiguration, values, f"{where}, configuration {name},")
 
 
 def _inherit(
@@ -183,33 +183,35 @@ def _inherit(
         raise ModelError(f"{where}: configuration {name} inherits from itself ({' -> '.join((*visited, name))})")
     if name not in configurations:
         raise ModelError(f"{where} has no configuration {name}, only {', '.join(configurations) or 'none'}")
-    own = configurations[name]
-    parent = own.get("inherits_from")
-    return {**_inherit(configurations, str(parent), where, (*visited, name)), **own} if parent else own
+    values = configurations[name]
+    parent = values.get("inherits_from")
+    return {**_inherit(configurations, str(parent), where, (*visited, name)), **values} if parent else values
 
 
-def _translate_old_architecture(found: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _translate_old_architecture(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The architecture of plans written before nnunetv2 2.3, which named sizes one by one and implied all layers."""
     kinds = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
-    kind = str(found["UNet_class_name"])
+    kind = str(values["UNet_class_name"])
     if kind not in kinds:
-        raise ModelError(f"{where} has the network {kind}, which autoseg does not have; it has: {', '.join(kinds)}")
+        raise ModelError(f"{where} has the network {kind}, which autoseg does not support, only {', '.join(kinds)}")
+            f"{where} has the network {kind}, which autoseg does not support; supported: {', '.join(kinds)}"
+        )
     needed = ("UNet_base_num_features", "unet_max_num_features", "n_conv_per_stage_encoder", "n_conv_per_stage_decoder")
-    missing = [key for key in (*needed, "conv_kernel_sizes", "pool_op_kernel_sizes") if key not in found]
+    missing = [key for key in (*needed, "conv_kernel_sizes", "pool_op_kernel_sizes") if key not in values]
     if missing:
         raise ModelError(f"{where} has a UNet_class_name but lacks {', '.join(missing)}; copy the model again")
-    stages, axes = len(found["n_conv_per_stage_encoder"]), len(found["patch_size"])
-    features = [min(found["UNet_base_num_features"] * 2**i, found["unet_max_num_features"]) for i in range(stages)]
+    stages, axes = len(values["n_conv_per_stage_encoder"]), len(values["patch_size"])
+    features = [min(values["UNet_base_num_features"] * 2**i, values["unet_max_num_features"]) for i in range(stages)]
     return {
         "network_class_name": f"{_ARCHITECTURES}.unet.{kind}",
         "arch_kwargs": {
             "n_stages": stages,
             "features_per_stage": features,
             "conv_op": f"torch.nn.Conv{axes}d",
-            "kernel_sizes": found["conv_kernel_sizes"],
-            "strides": found["pool_op_kernel_sizes"],
-            kinds[kind]: found["n_conv_per_stage_encoder"],
-            "n_conv_per_stage_decoder": found["n_conv_per_stage_decoder"],
+            "kernel_sizes": values["conv_kernel_sizes"],
+            "strides": values["pool_op_kernel_sizes"],
+            kinds[kind]: values["n_conv_per_stage_encoder"],
+            "n_conv_per_stage_decoder": values["n_conv_per_stage_decoder"],
             "conv_bias": True,
             "norm_op": f"torch.nn.InstanceNorm{axes}d",
             "norm_op_kwargs": {"eps": 1e-5, "affine": True},
@@ -218,9 +220,9 @@ def _translate_old_architecture(found: Mapping[str, Any], where: str) -> dict[st
     }
 
 
-def _parse(kind: type[R], found: Mapping[str, Any], where: str) -> R:
+def _parse(kind: type[R], values: Mapping[str, Any], where: str) -> R:
     try:
-        return kind.model_validate_json(json.dumps(found))
+        return kind.model_validate_json(json.dumps(values))
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])

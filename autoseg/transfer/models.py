@@ -78,13 +78,13 @@ def find_models(source: ModelFiles, configurations: Sequence[str] = ()) -> tuple
             f"{source.name} holds no model of nnU-Net v2 (plans.json, dataset.json and fold_0/{FINAL}); give the "
             f"folder <dataset>/<trainer>__<plans>__<configuration>, the one above it, or nnU-Net's exported zip"
         )
-    found = [_find_model(source, home) for home in homes]
-    names = {name for model in found for name in (model.configuration, model.name)}
+    models = [_find_model(source, home) for home in homes]
+    names = {name for model in models for name in (model.configuration, model.name)}
     for requested in configurations:
         if requested not in names:
-            known = ", ".join(sorted({model.configuration for model in found}))
+            known = ", ".join(sorted({model.configuration for model in models}))
             raise UsageError(f"{source.name} has no configuration '{requested}'; choose from: {known}")
-    chosen = [m for m in found if not configurations or {m.configuration, m.name} & set(configurations)]
+    chosen = [m for m in models if not configurations or {m.configuration, m.name} & set(configurations)]
     for model in chosen:
         same = [str(other.folder) for other in chosen if other.name == model.name]
         if len(same) > 1:
@@ -93,7 +93,7 @@ def find_models(source: ModelFiles, configurations: Sequence[str] = ()) -> tuple
                 f"give the folder of one of them"
             )
         _warn_unfinished(model)
-    return tuple(_add_previous_stage(source, model, found) for model in chosen)
+    return tuple(_add_previous_stage(source, model, models) for model in chosen)
 
 
 def read_folds(
@@ -157,7 +157,7 @@ def _checkpoints(source: ModelFiles, home: PurePosixPath) -> list[PurePosixPath]
     return sorted(paths, key=lambda path: (path.parent.name == "fold_all", len(path.parent.name), path))
 
 
-def _add_previous_stage(source: ModelFiles, model: FoundModel, found: Sequence[FoundModel]) -> FoundModel:
+def _add_previous_stage(source: ModelFiles, model: FoundModel, models: Sequence[FoundModel]) -> FoundModel:
     """The model, and of a cascade also its previous stage: the model of the same trainer and plans."""
     where = str(Path(source.name) / model.folder / "plans.json")
     plans = read_plans(source.read(model.folder / "plans.json"), where)
@@ -165,7 +165,7 @@ def _add_previous_stage(source: ModelFiles, model: FoundModel, found: Sequence[F
     if stage is None:
         return model
     folder = f"{model.folder.name.rpartition('__')[0]}__{stage}"
-    for other in found:
+    for other in models:
         if other.configuration == stage and other.folder == model.folder.with_name(folder):
             return replace(model, previous_stage=other)
     raise ModelError(

@@ -198,7 +198,7 @@ def _translate_normalization(
             f"{where / 'plans.json'} normalises {len(schemes)} channels, but its dataset.json names {channels}; "
             f"copy the whole model again"
         )
-    made = []
+    normalizations = []
     for number, (scheme, inside) in enumerate(zip(schemes, masked, strict=True)):
         if scheme not in SCHEMES:
             raise ModelError(
@@ -217,8 +217,8 @@ def _translate_normalization(
                 "lower": facts.percentile_00_5,
                 "upper": facts.percentile_99_5,
             }
-        made.append(settings)
-    return made
+        normalizations.append(settings)
+    return normalizations
 
 
 def _translate_network(configuration: ForeignConfiguration, where: Path) -> dict[str, Any]:
@@ -254,5 +254,5 @@ def _per_stage(value: int | Sequence[int], stages: int) -> list[int]:
 
 
 def _per_stage_and_axis(value: int | Sequence[int | Sequence[int]], stages: int, axes: int) -> list[list[int]]:
-    each = [value] * stages if isinstance(value, int) else value
-    return [[size] * axes if isinstance(size, int) else list(size) for size in each]
+    per_stage = [value] * stages if isinstance(value, int) else value
+    return [[size] * axes if isinstance(size, int) else list(size) for size in per_stage]
