@@ -194,8 +194,6 @@ def _translate_old_architecture(values: Mapping[str, Any], where: str) -> dict[s
     kind = str(values["UNet_class_name"])
     if kind not in kinds:
         raise ModelError(f"{where} has the network {kind}, which autoseg does not support, only {', '.join(kinds)}")
-            f"{where} has the network {kind}, which autoseg does not support; supported: {', '.join(kinds)}"
-        )
     needed = ("UNet_base_num_features", "unet_max_num_features", "n_conv_per_stage_encoder", "n_conv_per_stage_decoder")
     missing = [key for key in (*needed, "conv_kernel_sizes", "pool_op_kernel_sizes") if key not in values]
     if missing:
