@@ -1,9 +1,9 @@
-"""The command itself: which model, which scans, and what becomes of each."""
+"""``autoseg_predict``: predict the scans of a folder; an interrupted command resumes."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,158 +13,156 @@ import torch
 
 from autoseg.core.devices import choose_device, choose_devices, name_device, use_cores
 from autoseg.core.errors import AutosegError, CasesError, UsageError
+from autoseg.core.geometry import nearest_axes, turn
 from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Progress, map_cases, no_progress
-from autoseg.core.records import Case, Image, Label
-from autoseg.core.store import Store, replacing
+from autoseg.core.records import Case, CaseLesions, Image, Label, Plan
+from autoseg.core.store import Store, read_record, replacing, write_bytes, write_record, write_text
 from autoseg.datasets import find_scans, read_image
 from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.options import PredictOptions
-from autoseg.pipeline.prediction_report import report_case, write_tables
 from autoseg.prediction.adapting import adapt_ensemble
 from autoseg.prediction.engines import check_engine, tune_model
 from autoseg.prediction.ensembles import Ensemble, load_ensemble
-from autoseg.prediction.model_choice import choose_model, choose_part, describe_expected
+from autoseg.prediction.model_choice import choose_model
 from autoseg.prediction.overlapping import PreparedScan, predict_cases
-from autoseg.prediction.records import CaseFiles, MaskRecord, ensemble_key
+from autoseg.prediction.records import RECORDS, CaseFiles, MaskRecord, ensemble_key
 from autoseg.prediction.review import write_case_review, write_review_list
 from autoseg.preparation import source_key
+from autoseg.reporting import (
+    describe_lesions,
+    draw_case,
+    list_lesions,
+    list_targets,
+    render_case_table,
+    render_lesion_table,
+)
 
 log = logging.getLogger(__name__)
 
+CASE_TABLE, LESION_TABLE = "lesions_per_case.csv", "lesions.csv"
+
 
 @dataclass(frozen=True, kw_only=True)
-class _Work:
+class _Part:
     """Work of one process; it can be sent to another.
 
     Attributes:
         folder: of the model.
-        device: that torch knows.
-        parts: (number, count) as ``choose_part`` takes them; the last is this process among those side by side.
+        device: name of its device.
+        parts: (number, count) as for ``select_part``; the last one counts the processes side by side.
     """
 
     folder: Path
-    folds: tuple[str, ...] | None
-    scans: Path
-    output: Path
-    device: str
     options: PredictOptions
+    device: str
     parts: tuple[tuple[int, int], ...]
 
 
 @dataclass(kw_only=True)
-class _Done:
-    """Masks that are there, and scans that failed with a sentence each."""
+class _Result:
+    """Finished masks, and failed cases with a sentence each."""
 
     masks: list[Path] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
 
 def predict(store: Store, options: PredictOptions, *, progress: Progress = no_progress) -> list[Path]:
-    """Predict every scan of a folder; masks that this model already made of the same files in the same way stay.
+    """Predict every scan of a folder; existing masks stay if this model made them of the same files and options.
 
     Returns:
-        The masks, those made before included.
+        All masks, also the existing ones.
 
     Raises:
         UsageError: no scan, no model, or several to choose from.
         CasesError: some scans failed; the others are done.
     """
-    scans, output, folds = options.scans, options.output, options.folds
-    if output.resolve() == scans.resolve():
-        raise UsageError(f"{output} is the folder of the scans; choose another one for the masks")
+    output = options.output
+    if output.resolve() == options.scans.resolve():
+        raise UsageError(f"{output} is the folder of the scans; choose another folder for the masks")
     folder = choose_model(store, options.dataset, options.configuration)
     devices = choose_devices(options.device)
     for name in devices:
         check_engine(options.engine, choose_device(name))
-    works = [
-        _Work(
-            folder=folder,
-            folds=folds,
-            scans=scans,
-            output=output,
-            device=name,
-            options=options,
-            parts=(options.part, (number, len(devices))),
-        )
+    parts = [
+        _Part(folder=folder, options=options, device=name, parts=(options.part, (number, len(devices))))
         for number, name in enumerate(devices, start=1)
     ]
-    done = _predict_part(works[0], progress) if len(works) == 1 else _predict_side_by_side(works, progress)
-    if options.report and done.masks:
-        write_tables(output, done.masks, set(done.failures))
-    if options.doubt and done.masks:
-        write_review_list(output, done.masks, set(done.failures))
-    if done.failures:
-        failures = dict(sorted(done.failures.items()))
-        raise CasesError(failures, of=len(done.masks) + len(failures), doing="predicting")
-    return sorted(done.masks)
+    result = _predict_part(parts[0], progress) if len(parts) == 1 else _predict_side_by_side(parts, progress)
+    if options.report and result.masks:
+        write_tables(output, result.masks, set(result.failures))
+    if options.doubt and result.masks:
+        write_review_list(output, result.masks, set(result.failures))
+    if result.failures:
+        failures = dict(sorted(result.failures.items()))
+        raise CasesError(failures, of=len(result.masks) + len(failures), doing="predicting")
+    return sorted(result.masks)
 
 
-def _predict_side_by_side(works: Sequence[_Work], progress: Progress) -> _Done:
+def _predict_side_by_side(parts: Sequence[_Part], progress: Progress) -> _Result:
     """One process per device, each with its part of the cases."""
-    names = ", ".join(work.device for work in works)
-    log.info("one process on each of %s, each with its part of the scans", names)
-    done = _Done()
-    tasks = [(f"the part on {work.device}", work) for work in works]
-    progress(0, len(works), "predicting parts")
-    for number, outcome in enumerate(map_cases(_predict_part, tasks, workers=len(works)), start=1):
-        progress(number, len(works), "predicting parts")
+    log.info("one process on each of %s", ", ".join(part.device for part in parts))
+    result = _Result()
+    tasks = [(f"the part on {part.device}", part) for part in parts]
+    progress(0, len(parts), "predicting parts")
+    for number, outcome in enumerate(map_cases(_predict_part, tasks, workers=len(parts)), start=1):
+        progress(number, len(parts), "predicting parts")
         if outcome.is_bug:
             log.error("%s:\n%s", outcome.name, outcome.trace)
         if outcome.value is None:
-            done.failures[outcome.name] = outcome.failure or ""
+            result.failures[outcome.name] = outcome.failure or ""
             continue
-        done.masks += outcome.value.masks
-        done.failures |= outcome.value.failures
-    return done
+        result.masks += outcome.value.masks
+        result.failures |= outcome.value.failures
+    return result
 
 
-def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
-    options, target = work.options, choose_device(work.device)
-    use_cores(share=work.parts[-1][1])
-    loaded = load_ensemble(work.folder, work.folds, target)
-    ensemble = adapt_ensemble(loaded, target, step=options.step, mirror=options.mirror)
+def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
+    options, device = part.options, choose_device(part.device)
+    use_cores(share=part.parts[-1][1])
+    ensemble = load_ensemble(part.folder, options.folds, device)
+    ensemble = adapt_ensemble(ensemble, device, step=options.step, mirror=options.mirror)
     channels = ensemble.plan.channels
-    found, failed = find_scans(work.scans, channels)
-    if not found and not failed:
-        raise UsageError(f"{work.scans} contains no scans; {describe_expected(channels)}")
-    cases, failures = choose_part(found, failed, work.parts)
-    done = _Done(failures=dict(failures))
-    key = ensemble_key(ensemble, work.folder)
-    todo, records, others = _choose_todo(work, ensemble, key, cases, done)
-    _say_what_is_done(work, ensemble, target, done, len(cases) + len(failures), others)
+    all_cases, all_failures = find_scans(options.scans, channels)
+    if not all_cases and not all_failures:
+        raise UsageError(f"{options.scans} holds no scan; {_describe_expected(channels)}")
+    cases, failures = select_part(all_cases, all_failures, part.parts)
+    result = _Result(failures=dict(failures))
+    key = ensemble_key(ensemble, part.folder)
+    records = _select_unfinished(options, ensemble, key, cases, result)
+    todo = [case for case in cases if case.id in records]
+    _log_start(options, ensemble, device, result, len(cases) + len(failures))
 
     def read(case: Case) -> Image:
         return read_image(case.id, case.channels, channels, resample_channels=options.resample_channels)
 
+    def tune(ensemble: Ensemble, prepared: PreparedScan) -> Ensemble:
+        pairs = zip(ensemble.members, prepared, strict=True)
+        tuned = [tune_model(member, scan, options.engine, device, cases=len(todo)) for member, scan in pairs]
+        return replace(ensemble, members=tuple(tuned))
+
     def review(case: Case, mask: Label, probabilities: np.ndarray, network_masks: list[np.ndarray]) -> None:
-        files = CaseFiles.of(work.output, case)
+        files = CaseFiles.of(options.output, case)
         files.remove_all_but_mask()
         outputs, record = ensemble.plan.outputs, records[case.id]
         write_case_review(files, case.id, mask, probabilities, network_masks, outputs, record)
 
     def write(case: Case, mask: Label, probabilities: np.ndarray | None) -> None:
-        files = CaseFiles.of(work.output, case)
+        files = CaseFiles.of(options.output, case)
         if not options.doubt:
             files.remove_all_but_mask()
         if probabilities is not None and options.probabilities:
             _write_probabilities(files.probabilities, probabilities, ensemble)
         write_voxels(files.mask, mask.voxels, mask.grid, like=case.channels[0].path)
         if probabilities is not None and options.report:
-            report_case(files, case.id, read(case), mask, probabilities, ensemble.plan, records[case.id])
+            _write_lesions(files, case.id, read(case), mask, probabilities, ensemble.plan, records[case.id])
         files.write_record(records[case.id])
 
     progress(0, len(todo), "predicting")
-
-    def tune(ensemble: Ensemble, prepared: PreparedScan) -> Ensemble:
-        pairs = zip(ensemble.members, prepared, strict=True)
-        tuned = [tune_model(member, scan, options.engine, target, cases=len(todo)) for member, scan in pairs]
-        return replace(ensemble, members=tuple(tuned))
-
     outcomes = predict_cases(
         ensemble,
         todo,
-        target,
+        device,
         read=read,
         write=write,
         tune=tune,
@@ -175,58 +173,78 @@ def _predict_part(work: _Work, progress: Progress = no_progress) -> _Done:
         for number, (case, outcome) in enumerate(zip(todo, outcomes, strict=True), start=1):
             progress(number, len(todo), f"predicting, {case.id} done")
             if outcome.failure is None:
-                done.masks.append(CaseFiles.of(work.output, case).mask)
+                result.masks.append(CaseFiles.of(options.output, case).mask)
             else:
                 log.warning("%s", outcome.failure)
-                done.failures[case.id] = outcome.failure
-    return done
+                result.failures[case.id] = outcome.failure
+    return result
 
 
-def _choose_todo(
-    work: _Work, ensemble: Ensemble, key: str, cases: Sequence[Case], done: _Done
-) -> tuple[list[Case], dict[str, MaskRecord], int]:
-    """Cases that still need a mask, what will be recorded of each, and how many have one that was made otherwise."""
-    todo: list[Case] = []
+def select_part(
+    cases: Sequence[Case], failures: dict[str, str], parts: Sequence[tuple[int, int]]
+) -> tuple[list[Case], dict[str, str]]:
+    """Cases, and failed cases, of one part; parts are disjoint, and together they are complete.
+
+    Args:
+        parts: (number, count) from 1; each further one divides the part before it.
+    """
+    names = sorted({case.id for case in cases} | set(failures))
+    for number, count in parts:
+        names = names[number - 1 :: count]
+    selected = set(names)
+    return (
+        [case for case in cases if case.id in selected],
+        {name: sentence for name, sentence in failures.items() if name in selected},
+    )
+
+
+def _describe_expected(channels: Sequence[str]) -> str:
+    if len(channels) == 1:
+        return f"expected <case>.nii.gz or <case>_0000.nii.gz files ({channels[0]})"
+    numbered = ", ".join(f"_{number:04d} = {name}" for number, name in enumerate(channels))
+    return (
+        f"expected <case>_0000.nii.gz files ({numbered}), or a folder per case with {', '.join(channels)} in file names"
+    )
+
+
+def _select_unfinished(
+    options: PredictOptions, ensemble: Ensemble, key: str, cases: Sequence[Case], result: _Result
+) -> dict[str, MaskRecord]:
+    """Case -> record to be written, for the cases to predict; the others are added to the result."""
     records: dict[str, MaskRecord] = {}
-    others = 0
+    outdated = 0
+    requested = {"probabilities": options.probabilities, "report": options.report, "review": options.doubt}
     for case in cases:
-        files = CaseFiles.of(work.output, case)
+        files = CaseFiles.of(options.output, case)
         try:
             record = MaskRecord(model=key, name=ensemble.name, scan=source_key(case))
-            if files.are_complete(
-                record, probabilities=work.options.probabilities, report=work.options.report, review=work.options.doubt
-            ):
-                done.masks.append(files.mask)
+            if files.are_complete(record, **requested):
+                result.masks.append(files.mask)
                 continue
             previous = files.read_record()
-            others += previous is not None and previous.model != key
+            outdated += previous is not None and previous.model != key
         except AutosegError as error:
-            done.failures[case.id] = str(error)
+            result.failures[case.id] = str(error)
             continue
-        todo.append(case)
         records[case.id] = record
-    return todo, records, others
+    if outdated:
+        log.info(
+            "%s holds %d masks of another model or of other options; they are predicted again", options.output, outdated
+        )
+    return records
 
 
-def _say_what_is_done(
-    work: _Work, ensemble: Ensemble, target: torch.device, done: _Done, total: int, others: int
-) -> None:
-    log.info("predicting %d scans with %s on %s", total, ensemble.name, name_device(target))
+def _log_start(options: PredictOptions, ensemble: Ensemble, device: torch.device, result: _Result, total: int) -> None:
+    log.info("predicting %d scans with %s on %s", total, ensemble.name, name_device(device))
     for member in ensemble.members:
         mean = "mean of " if len(ensemble.members) > 1 else ""
         log.info("%s%s, folds %s", mean, member.name, ", ".join(member.folds))
         if member.source is not None:
-            log.info("each scan first with its source %s, folds %s", member.source.name, ", ".join(member.source.folds))
+            log.info("first stage of the cascade: %s, folds %s", member.source.name, ", ".join(member.source.folds))
     for label, setting in ensemble.postprocessing.items():
         log.info("post-processing of %s: %s", label, describe_setting(setting))
-    if others:
-        log.info(
-            "%s holds %d masks of another model, or made with other options; they are predicted again",
-            work.output,
-            others,
-        )
-    if done.masks:
-        log.info("%d of the masks are there already", len(done.masks))
+    if result.masks:
+        log.info("%d of the masks exist already", len(result.masks))
 
 
 def _write_probabilities(path: Path, probabilities: np.ndarray, ensemble: Ensemble) -> None:
@@ -236,3 +254,53 @@ def _write_probabilities(path: Path, probabilities: np.ndarray, ensemble: Ensemb
         np.savez_compressed(
             file, probabilities=probabilities, names=np.array(outputs.names), values=np.array(outputs.values)
         )
+
+
+def _write_lesions(
+    files: CaseFiles, case_id: str, image: Image, mask: Label, probabilities: np.ndarray, plan: Plan, record: MaskRecord
+) -> None:
+    """Write a case's lesions and its picture.
+
+    Args:
+        image: (C,Z,Y,X) of the scan.
+        mask: (Z,Y,X) on the same grid.
+        probabilities: (K,Z,Y,X) float16 on the same grid.
+    """
+    labels = list_lesions(mask.voxels, probabilities, mask.grid, list_targets(plan))
+    transpose, flips = nearest_axes(image.grid.direction)  # the head is upright in the picture
+    picture = draw_case(
+        turn(image.voxels, transpose, flips),
+        None,
+        turn(mask.voxels, transpose, flips),
+        spacing=[image.grid.spacing[axis] for axis in transpose],
+        channels=plan.channels,
+        title=case_id,
+        lines=describe_lesions(labels),
+    )
+    write_bytes(files.overlay, picture)
+    write_record(files.lesions, CaseLesions(case=case_id, model=record.model, labels=labels))
+
+
+def write_tables(output: Path, masks: Sequence[Path], failed: Collection[str]) -> None:
+    """Write both tables of lesions, from all cases that the model of these masks has in the folder.
+
+    Other commands may have made some of them (``--part``).
+
+    Args:
+        output: the folder of the masks.
+        masks: the finished ones.
+        failed: cases to skip, even if files of an earlier run remain.
+
+    Raises:
+        PlanError: a record is damaged.
+    """
+    advice = "delete it and run the same command again"
+    paths = sorted((output / RECORDS).glob("*.lesions.json"))
+    lesions = {path: read_record(CaseLesions, path, advice=advice) for path in paths}
+    models = {lesions[path].model for mask in masks if (path := CaseFiles.of_mask(mask).lesions) in lesions}
+    selected = (case for case in lesions.values() if case.model in models and case.case not in failed)
+    cases = sorted(selected, key=lambda case: case.case)
+    write_text(output / CASE_TABLE, render_case_table(cases))
+    write_text(output / LESION_TABLE, render_lesion_table(cases))
+    count = sum(len(label.lesions) for case in cases for label in case.labels.values())
+    log.info("wrote %s and %s: %d lesions in %d cases", output / CASE_TABLE, LESION_TABLE, count, len(cases))

@@ -1,19 +1,17 @@
-"""Choice of the model and of the scans."""
+"""Model of a prediction: the requested one, the best of an experiment, or the only one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from autoseg.core.errors import UsageError
-from autoseg.core.records import Case
 from autoseg.core.store import Store, subfolders
 from autoseg.model import trained_folds
 from autoseg.prediction.ensembles import BEST_RECORD
 
 
 def choose_model(store: Store, dataset: str | None, configuration: str | None) -> Path:
-    """The best model of an experiment where no configuration is said, else the only one that fits what was said.
+    """Folder of the only model that fits; without a configuration, the best of an experiment comes first.
 
     Raises:
         UsageError: none or several fit; the message lists the choices.
@@ -34,39 +32,9 @@ def choose_model(store: Store, dataset: str | None, configuration: str | None) -
     if fitting:
         raise UsageError(f"several models are trained; choose one with: {choices}")
     if trained:
-        raise UsageError(f"no model of that name is trained in {store.results_root}; there are: {choices}")
+        raise UsageError(f"no such model in {store.results_root}; choose from: {choices}")
     unfinished = [str(p.parent) for p in store.results_root.glob("*/*/fold_*/checkpoint.pt")]
     hint = (
-        f"finish the training begun in {unfinished[0]}"
-        if unfinished
-        else "train one with: autoseg_train -d NAME -c 3d -f 0"
+        f"finish the training in {unfinished[0]}" if unfinished else "train one with: autoseg_train -d NAME -c 3d -f 0"
     )
     raise UsageError(f"no model is trained in {store.results_root}; {hint}")
-
-
-def choose_part(
-    cases: Sequence[Case], failures: dict[str, str], parts: Sequence[tuple[int, int]]
-) -> tuple[list[Case], dict[str, str]]:
-    """The cases, and those that failed already, of one part; parts are disjoint, and together they are all.
-
-    Args:
-        parts: (number, count) from 1; each further one is a part of the part before.
-    """
-    names = sorted({case.id for case in cases} | set(failures))
-    for number, count in parts:
-        names = names[number - 1 :: count]
-    mine = set(names)
-    return (
-        [case for case in cases if case.id in mine],
-        {name: sentence for name, sentence in failures.items() if name in mine},
-    )
-
-
-def describe_expected(channels: Sequence[str]) -> str:
-    """The files that a folder of scans should hold."""
-    if len(channels) == 1:
-        return f"expected <case>.nii.gz or <case>_0000.nii.gz files ({channels[0]})"
-    numbered = ", ".join(f"_{number:04d} = {name}" for number, name in enumerate(channels))
-    return (
-        f"expected <case>_0000.nii.gz files ({numbered}), or a folder per case with {', '.join(channels)} in file names"
-    )

@@ -1,11 +1,17 @@
-"""What people look at: cases beside their references, how training went, and the report of it all.
+"""Pictures of cases, progress of a training, tables of lesions and the HTML report.
 
-The only room that knows matplotlib.
+The only room that imports matplotlib, contourpy, Pillow and jinja2.
 """
 
 from autoseg.reporting.cases import draw_case
 from autoseg.reporting.html import Picture, ReportContent, ShownScores, Training, render_report
-from autoseg.reporting.lesions import describe_lesions, list_lesions, render_case_table, render_lesion_table
+from autoseg.reporting.lesions import (
+    describe_lesions,
+    list_lesions,
+    list_targets,
+    render_case_table,
+    render_lesion_table,
+)
 from autoseg.reporting.progress import draw_progress
 from autoseg.reporting.slices import cut_stack
 from autoseg.reporting.tracking import TRACKERS, Tracker, open_tracker
@@ -22,6 +28,7 @@ __all__ = [
     "draw_case",
     "draw_progress",
     "list_lesions",
+    "list_targets",
     "open_tracker",
     "render_case_table",
     "render_lesion_table",

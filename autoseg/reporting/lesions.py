@@ -1,4 +1,4 @@
-"""Lesions of a predicted mask: counted, measured, and as tables."""
+"""Lesions of a predicted mask: count, measurements and tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cc3d
 import numpy as np
 
 from autoseg.core.geometry import bounding_box, box_slices
-from autoseg.core.records import CaseLesions, Grid, LabelLesions, PredictedLesion
+from autoseg.core.records import CaseLesions, Grid, LabelLesions, Plan, PredictedLesion
 
 CASE_COLUMNS = ("case", "label", "lesions", "volume_ml", "largest_ml", "mean_probability")
 LESION_COLUMNS = (
@@ -26,6 +26,16 @@ LESION_COLUMNS = (
 )
 
 
+def list_targets(plan: Plan) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Label or region -> channel of the network's output, and the mask's values that belong to it."""
+    outputs = plan.outputs
+    return {
+        name: (channel, plan.regions[name] if plan.regions else (value,))
+        for channel, (name, value) in enumerate(zip(outputs.names, outputs.values, strict=True))
+        if plan.regions or value != 0
+    }
+
+
 def list_lesions(
     mask: np.ndarray, probabilities: np.ndarray, grid: Grid, targets: Mapping[str, tuple[int, Sequence[int]]]
 ) -> dict[str, LabelLesions]:
@@ -34,8 +44,8 @@ def list_lesions(
     Args:
         mask: (Z,Y,X) integer, one value per class.
         probabilities: (K,Z,Y,X) float, one channel per output of the network.
-        grid: where both lie.
-        targets: label or region name -> its channel, and the mask's values that it unites.
+        grid: of both.
+        targets: label or region -> its channel and mask values, as ``list_targets`` returns them.
     """
     found = {}
     for name, (channel, values) in targets.items():
@@ -55,7 +65,7 @@ def list_lesions(
 
 
 def _measure(inside: np.ndarray, probability: np.ndarray, grid: Grid, corner: Sequence[int]) -> list[PredictedLesion]:
-    """Components of a cut-out of the mask whose first voxel lies at ``corner`` of the grid."""
+    """Components of a crop of the mask that begins at voxel ``corner`` of the grid."""
     components, count = cc3d.connected_components(np.ascontiguousarray(inside), connectivity=26, return_N=True)
     measured = cc3d.statistics(components)
     sums = np.bincount(components.ravel(), weights=probability.ravel().astype(np.float64), minlength=count + 1)
@@ -74,7 +84,7 @@ def _measure(inside: np.ndarray, probability: np.ndarray, grid: Grid, corner: Se
 
 
 def render_case_table(cases: Sequence[CaseLesions]) -> str:
-    """One row per case and label as CSV, also where nothing was found."""
+    """One row per case and label as CSV, also without any lesion."""
     rows = []
     for case in cases:
         for label, found in case.labels.items():
@@ -96,7 +106,7 @@ def render_lesion_table(cases: Sequence[CaseLesions]) -> str:
 
 
 def describe_lesions(labels: Mapping[str, LabelLesions]) -> list[str]:
-    """One line per label: how many lesions, and their volume."""
+    """One line per label: number of lesions and total volume."""
     return [
         f"{name}:  {len(found.lesions)} lesion{'s'[: len(found.lesions) != 1]}, {found.volume_ml:.3g} ml"
         for name, found in labels.items()
@@ -104,7 +114,7 @@ def describe_lesions(labels: Mapping[str, LabelLesions]) -> list[str]:
 
 
 def _render(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """What is None is an empty field."""
+    """CSV; None is an empty field."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -113,5 +123,5 @@ def _render(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _round(value: float) -> float:
-    """Six digits, which is more than any of it means."""
+    """Six significant digits, more than any of the values has."""
     return float(f"{value:.6g}")

@@ -145,7 +145,7 @@ def test_new_scans_pass_through_both_and_scores_follow(run, cascade_root, tmp_pa
     code, out, err = run("predict", "-i", scans, "-o", masks, "-d", "Tiny", "-c", "3d_cascade", "--root", cascade_root)
     assert code == 0, err
     assert "6 masks" in out
-    assert "each scan first with its source 3d_cascade/3d_lowres, folds 0, 1" in err
+    assert "first stage of the cascade: 3d_cascade/3d_lowres, folds 0, 1" in err
     assert run("evaluate", "-p", masks, "-d", "Tiny", "--root", cascade_root)[0] == 0
 
 

@@ -18,10 +18,10 @@ from autoseg.core.images import read_voxels
 from autoseg.core.records import Case, ChannelFile
 from autoseg.datasets import find_scans, read_image
 from autoseg.model import load_model
+from autoseg.pipeline.predict import select_part
 from autoseg.prediction import overlapping, predict_scan
 from autoseg.prediction.adapting import adapt_model
 from autoseg.prediction.ensembles import Ensemble
-from autoseg.prediction.model_choice import choose_part
 from autoseg.prediction.overlapping import predict_cases
 
 CPU = torch.device("cpu")
@@ -202,11 +202,11 @@ def test_other_tiles_make_other_masks_and_are_predicted_again(predict, tmp_path)
     before = times(tmp_path / "masks")
     code, err = predict("masks", "--step", "0.9", "--mirror")
     assert code == 0
-    assert "6 masks of another model, or made with other options; they are predicted again" in err
+    assert "6 masks of another model or of other options; they are predicted again" in err
     after = times(tmp_path / "masks")
     assert all(after[name] > before[name] for name in NAMES)
     code, err = predict("masks", "--step", "0.9", "--mirror")
-    assert "6 of the masks are there already" in err
+    assert "6 of the masks exist already" in err
     assert times(tmp_path / "masks") == after
 
 
@@ -261,7 +261,7 @@ def test_probabilities_lie_beside_their_mask(predict, tmp_path):
         assert np.array_equal(mask[clear], shares.argmax(axis=0)[clear])
     made = times(masks)
     (masks / "case4.npz").unlink()
-    assert "5 of the masks are there already" in predict("masks", "--probabilities")[1]
+    assert "5 of the masks exist already" in predict("masks", "--probabilities")[1]
     assert (masks / "case4.npz").exists()
     assert {name for name, time in times(masks).items() if time != made[name]} == {"case4.nii.gz"}
 
@@ -333,7 +333,7 @@ def test_after_a_kill_the_finished_masks_stay_and_the_others_follow(predict, tra
     assert finished == {"case0.nii.gz", "case1.nii.gz"}
     code, err = predict("masks")
     assert code == 0
-    assert "2 of the masks are there already" in err
+    assert "2 of the masks exist already" in err
     assert all(times(tmp_path / "masks")[name] == before[name] for name in finished)
     (tmp_path / "masks" / ".half.case2.nii.gz").unlink()
     predict("whole")
@@ -381,7 +381,7 @@ def test_parts_are_disjoint_and_together_the_whole(predict, tmp_path):
     assert {name: both[name] for name in first} == first
     code, err = predict("parts")
     assert code == 0
-    assert "6 of the masks are there already" in err
+    assert "6 of the masks exist already" in err
     assert times(tmp_path / "parts") == both
     predict("whole")
     assert_same_masks(tmp_path / "parts", tmp_path / "whole")
@@ -407,7 +407,7 @@ def test_parts_of_parts():
     seen = []
     for number in (1, 2, 3):
         for inner in (1, 2):
-            mine, failed = choose_part(cases, failures, [(number, 3), (inner, 2)])
+            mine, failed = select_part(cases, failures, [(number, 3), (inner, 2)])
             seen += [case.id for case in mine] + list(failed)
     assert sorted(seen) == sorted(["bad", *(case.id for case in cases)])
 

@@ -11,10 +11,10 @@ from matplotlib.image import imread
 from autoseg.cli import predict, report
 from autoseg.core.records import CaseScores
 from autoseg.evaluation import summarize
-from autoseg.pipeline.prediction_report import list_targets, write_tables
+from autoseg.pipeline.predict import write_tables
 from autoseg.pipeline.report import choose_cases
 from autoseg.preparation import read_plan
-from autoseg.reporting import ShownScores
+from autoseg.reporting import ShownScores, list_targets
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_what_was_doubted_before_is_not_predicted_again(run, root, tmp_path):
     (tmp_path / "masks" / "doubts.json").unlink()
     code, _, err = run("predict", *common, "--doubt")
     assert code == 0
-    assert "6 of the masks are there already" in err
+    assert "6 of the masks exist already" in err
     assert (tmp_path / "masks" / "doubts.json").exists()
     one = json.loads((tmp_path / "masks" / "predictions" / "case0.nii.gz.doubt.json").read_text())
     assert one["doubt"]["disagreement"] is None  # a single network agrees with itself

@@ -307,7 +307,7 @@ def test_an_ensemble_is_the_finished_mean_of_its_members(run, root, places, tmp_
         mask, grid = read_voxels(tmp_path / "best" / f"case{number}.nii.gz")
         expected = finish_mask(mean, outputs, setting, voxel_volume_ml=grid.voxel_volume_ml)
         assert np.count_nonzero(mask != expected) <= 0.002 * mask.size  # a threshold met within rounding
-    assert run("predict", *common, "-o", tmp_path / "best")[2].count("6 of the masks are there already") == 1
+    assert run("predict", *common, "-o", tmp_path / "best")[2].count("6 of the masks exist already") == 1
     write_best(places, "Tiny", ("3d", "2d"), ("0", "1"), postprocessing={}, temperature=0.7)
     assert "6 masks of another model" in run("predict", *common, "-o", tmp_path / "best")[2]
 
