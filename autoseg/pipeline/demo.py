@@ -1,4 +1,4 @@
-"""``autoseg_demo``: the whole way on a synthetic dataset, from scans to scores and a picture."""
+"""``autoseg_demo``: plan, train, predict, evaluate and report on a synthetic dataset."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def demonstrate(store: Store, options: DemoOptions, *, progress: Progress = no_p
     """Make data, plan, train, predict and evaluate on the CPU; a second call resumes where the first stopped.
 
     Returns:
-        What was made and where, for the screen.
+        Text for the screen: scores, time and paths.
     """
     started = time.monotonic()
     _make_data(store, progress)
@@ -61,17 +61,17 @@ def demonstrate(store: Store, options: DemoOptions, *, progress: Progress = no_p
     minutes = (time.monotonic() - started) / 60
     return (
         f"{render_table(scores)}\n"
-        f"all of it took {minutes:.1f} minutes; the data are synthetic, so the scores say nothing about real scans\n"
+        f"the demo took {minutes:.1f} minutes; its data are synthetic, so the scores say nothing about real scans\n"
         f"  masks    {masks}\n  scores   {masks / 'scores.csv'}\n  picture  {picture}\n  report   {page}\n"
     )
 
 
 def _make_data(store: Store, progress: Progress) -> None:
-    """Training data exactly as ISLES 2015 lies on disk, and new scans in autoseg's own layout."""
+    """Make training data in the layout of ISLES 2015, and new scans in autoseg's own layout."""
     for name, cases, seed in ((NAME, CASES, 1), (NEW, NEW_CASES, 2)):
         target = store.raw(name)
         if target.exists():
-            log.info("%s is there already", target)
+            log.info("%s exists already", target)
             continue
         log.info("making %d synthetic cases in %s", cases, target)
         making = target.with_name(f".{name}.making")
@@ -85,7 +85,7 @@ def _make_data(store: Store, progress: Progress) -> None:
 
 
 def _draw(store: Store, masks: Path, scores: Scores) -> bytes:
-    """The case nearest the median Dice among those with a lesion, so that the picture is neither luck nor mishap."""
+    """Picture of the case with the median Dice among those with a lesion."""
     dataset = find_dataset(store.raw(NEW), NEW)
     dices = sorted((dice, case.case) for case in scores.cases if (dice := case.scores["lesion"]["dice"]) is not None)
     chosen = dices[len(dices) // 2][1] if dices else dataset.cases[0].id
@@ -93,7 +93,7 @@ def _draw(store: Store, masks: Path, scores: Scores) -> bytes:
     image, label = read_case(dataset, case)
     mask, _ = read_voxels(masks / f"{chosen}.nii.gz")
     found = next(row for row in scores.cases if row.case == chosen)
-    transpose, flips = nearest_axes(image.grid.direction)  # pictures want the head upright
+    transpose, flips = nearest_axes(image.grid.direction)  # the head is upright in the picture
     return draw_case(
         turn(image.voxels, transpose, flips),
         None if label is None else turn(label.voxels, transpose, flips),

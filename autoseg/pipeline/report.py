@@ -1,4 +1,4 @@
-"""``autoseg_report``: everything that is known of a dataset's models, in one HTML file."""
+"""``autoseg_report``: plan, trainings, scores and pictures of a dataset's models in one HTML file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ R = TypeVar("R", bound=Record)
 
 
 def report(store: Store, options: ReportOptions, *, progress: Progress = no_progress) -> Path:
-    """Write one HTML file of everything that is known of a dataset's models; what is missing, it says.
+    """Write one HTML file on a dataset's models; it names what is missing.
 
     Returns:
         The file.
@@ -64,7 +64,7 @@ def report(store: Store, options: ReportOptions, *, progress: Progress = no_prog
     trainings = _read_trainings(home, dataset)
     names = list(dict.fromkeys(training.configuration for training in trainings))
     if configuration is not None and configuration not in names:
-        raise UsageError(f"no fold of '{configuration}' is trained in {home}; trained are: {', '.join(names)}")
+        raise UsageError(f"no fold of '{configuration}' is trained in {home}; choose from: {', '.join(names)}")
     notes: Notes = {}
     experiment = _read_optional(Experiment, places.outcome)
     summaries = {name: found for name in names if (found := _join_scores(trainings, name, notes)) is not None}
@@ -95,7 +95,7 @@ def report(store: Store, options: ReportOptions, *, progress: Progress = no_prog
         shown=shown,
         experiment=experiment,
         pictures=_take_pictures(store, dataset, masks, shown, notes, progress) if options.pictures else (),
-        notes=notes if options.pictures else {**notes, "pictures": ("The report was made without pictures.",)},
+        notes=notes if options.pictures else {**notes, "pictures": ("This report was made without pictures.",)},
     )
     path = options.output or home / REPORT
     write_text(path, render_report(content))
@@ -104,7 +104,7 @@ def report(store: Store, options: ReportOptions, *, progress: Progress = no_prog
 
 
 def _read_trainings(home: Path, dataset: str) -> list[Training]:
-    """Every fold that was at least begun.
+    """Every started fold.
 
     Raises:
         UsageError: there is none.
@@ -142,18 +142,18 @@ def _read_optional(kind: type[R], path: Path) -> R | None:
 
 
 def _read_plan(home: Path, main: str, names: Sequence[str], notes: Notes) -> Plan:
-    """The plan of the configuration that is shown; others with another plan are named."""
+    """The plan of the configuration that is shown; a note names those with another plan."""
     plan = load_plan(home / main)
     others = [n for n in names if n != main and hash_settings(load_plan(home / n)) != hash_settings(plan)]
     if others:
-        notes["plan"] = (f"This is the plan of {main}; {', '.join(others)} was trained with another one.",)
+        notes["plan"] = (f"This is the plan of {main}; {', '.join(others)} was trained with another plan.",)
     return plan
 
 
 def _compare_folds(trainings: Sequence[Training], folds: Folds | None, notes: Notes) -> None:
-    """Say it when folds.json is not any more what was trained on."""
+    """Add a note if folds.json is missing or has changed since training."""
     if folds is None:
-        notes["settings"] = ("folds.json is not there any more; fold.json beside each fold's weights lists its cases.",)
+        notes["settings"] = ("folds.json is missing; fold.json beside each fold's weights lists its cases.",)
         return
     moved = [
         f"{t.configuration} fold {t.facts.fold}"
@@ -162,7 +162,7 @@ def _compare_folds(trainings: Sequence[Training], folds: Folds | None, notes: No
         and (int(t.facts.fold) >= len(folds.folds) or folds.folds[int(t.facts.fold)].train != t.facts.train)
     ]
     if moved:
-        notes["settings"] = (f"folds.json was changed since {', '.join(moved)} was trained.",)
+        notes["settings"] = (f"folds.json has changed since {', '.join(moved)} was trained.",)
 
 
 def _join_scores(trainings: Sequence[Training], name: str, notes: Notes) -> Scores | None:
@@ -177,8 +177,8 @@ def _join_scores(trainings: Sequence[Training], name: str, notes: Notes) -> Scor
         others = [t.facts.fold for t in own if t.scores is not None and t.scores.conventions != first.conventions]
         notes["scores"] = (
             *notes.get("scores", ()),
-            f"Of {name}, fold {', '.join(others)} was scored by other conventions than fold {own[0].facts.fold} and is "
-            f"left out; train it again with the same version of autoseg to score it again.",
+            f"{name}: fold {', '.join(others)} was scored with other conventions than fold {own[0].facts.fold} and is "
+            f"excluded; run its training again with this version of autoseg to score it again.",
         )
     if len(same) == 1:
         return first
@@ -188,7 +188,7 @@ def _join_scores(trainings: Sequence[Training], name: str, notes: Notes) -> Scor
 
 
 def _read_candidates(places: ExperimentPaths, experiment: Experiment | None) -> dict[str, Scores]:
-    """Scores of every candidate on the held-out cases."""
+    """Scores of every candidate on held-out cases."""
     names = () if experiment is None else tuple(experiment.candidates)
     paths = {name: places.candidate(name) / SCORES for name in names}
     return {name: found for name, path in paths.items() if (found := _read_optional(Scores, path)) is not None}
@@ -197,7 +197,7 @@ def _read_candidates(places: ExperimentPaths, experiment: Experiment | None) -> 
 def _choose_shown(
     trainings: Sequence[Training], summaries: Mapping[str, Scores], target: str, configuration: str | None, notes: Notes
 ) -> ShownScores | None:
-    """The configuration that is gone through case by case: the one asked for, or the one with the best mean."""
+    """The configuration to show case by case: the requested one, or the one with the best mean."""
     if not summaries:
         return None
     if configuration is not None and configuration not in summaries:
@@ -215,12 +215,12 @@ def _choose_shown(
 
 
 def _show_winner(places: ExperimentPaths, experiment: Experiment, trainings: Sequence[Training]) -> ShownScores | None:
-    """The masks that the experiment finished, each with what was chosen on the other folds."""
+    """The post-processed masks of the winner, each fold with settings chosen on the other folds."""
     scores = _read_optional(Scores, places.held_out / SCORES)
     if scores is None:
         return None
     folds = {case: t.facts.fold for t in trainings for case in t.facts.validation}
-    name = f"{experiment.winner} (finished)"
+    name = f"{experiment.winner} (post-processed)"
     return ShownScores(name=name, scores=scores, folds=folds, target=_fit_target(experiment.target_metric, scores))
 
 
@@ -237,7 +237,7 @@ def _mean(scores: Scores, metric: str) -> float | None:
 def _take_pictures(
     store: Store, name: str, masks: Path, shown: ShownScores | None, notes: Notes, progress: Progress
 ) -> tuple[Picture, ...]:
-    """The worst, the median and the best case; a case that cannot be shown has a note."""
+    """The worst, the median and the best case; a note says why a case is not shown."""
     if shown is None:
         return ()
     chosen = choose_cases(shown)
@@ -247,7 +247,7 @@ def _take_pictures(
     try:
         dataset = open_dataset(store.raw(name), name)
     except AutosegError as error:
-        notes["pictures"] = (f"There are no pictures, because the scans cannot be read: {error}.",)
+        notes["pictures"] = (f"No pictures, because the scans cannot be read: {error}.",)
         return ()
     pictures = []
     for number, (role, scores) in enumerate(chosen):
@@ -288,7 +288,7 @@ def _take_picture(dataset: Dataset, folder: Path, shown: ShownScores, role: str,
     mask, grid = read_voxels(path)
     if label is None or not grid.matches(image.grid):
         raise DataError(f"case {case.id}: {path} lies on another grid than its scan, or its label is gone")
-    transpose, flips = nearest_axes(image.grid.direction)  # pictures want the head upright
+    transpose, flips = nearest_axes(image.grid.direction)  # the head is upright in the picture
     stack = cut_stack(
         turn(image.voxels, transpose, flips),
         turn(label.voxels, transpose, flips),

@@ -84,7 +84,7 @@ def test_it_goes_where_it_is_told_and_without_pictures(write, results, tmp_path)
     assert code == 0
     assert not (results / "report.html").exists()
     assert "data:image" not in page
-    assert "The report was made without pictures." in page
+    assert "This report was made without pictures." in page
 
 
 def test_nothing_trained_is_an_error_that_says_what_to_do(write, results):
@@ -99,7 +99,7 @@ def test_a_configuration_that_is_not_trained_is_an_error(write):
 
     assert code == 2
     assert "no fold of '2d' is trained" in err
-    assert err.rstrip().endswith("trained are: 3d")
+    assert err.rstrip().endswith("choose from: 3d")
 
 
 @pytest.mark.parametrize("name", ["fold.json", "scores.json", "history.jsonl"])
@@ -118,7 +118,7 @@ def test_scans_that_are_gone_leave_their_pictures_out(write, results, trained):
     page = (results / "report.html").read_text()
 
     assert code == 0
-    assert "There are no pictures, because the scans cannot be read" in page
+    assert "No pictures, because the scans cannot be read" in page
     assert "data:image" not in page
 
 
@@ -148,7 +148,7 @@ def test_changed_folds_are_named(write, results, trained):
     path.write_text(json.dumps(folds))
     write()
 
-    assert "folds.json was changed since 3d fold 0 was trained." in (results / "report.html").read_text()
+    assert "folds.json has changed since 3d fold 0 was trained." in (results / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_it_ends_with_a_report_of_the_finished_masks(places, root):
     found = read_record(Experiment, places.outcome, advice="")
     page = (places.results / "report.html").read_text()
     assert f"{found.winner} was chosen. </strong>" in page
-    assert f"{found.winner} (finished): scores of {len(held_out_cases(root))} held-out cases" in page
+    assert f"{found.winner} (post-processed): scores of {len(held_out_cases(root))} held-out cases" in page
     assert all(f'<span class="case">{case}</span>' in page for case in held_out_cases(root))
     assert page.count('class="viewer"') == min(3, len(held_out_cases(root)))
 
