@@ -125,7 +125,7 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
     channels = ensemble.plan.channels
     all_cases, all_failures = find_scans(options.scans, channels)
     if not all_cases and not all_failures:
-        raise UsageError(f"{options.scans} holds no scan; {_describe_expected(channels)}")
+        raise UsageError(f"{options.scans} contains no scans; {_describe_expected(channels)}")
     cases, failures = select_part(all_cases, all_failures, part.parts)
     result = _Result(failures=dict(failures))
     key = ensemble_key(ensemble, part.folder)
