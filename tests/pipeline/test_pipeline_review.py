@@ -39,7 +39,7 @@ def test_the_masks_of_single_folds_are_compared(run, root, tmp_path):
     assert run("predict", *common, "-o", tmp_path / "plain")[0] == 0
     code, _, err = run("predict", *common, "-o", tmp_path / "masks", "--doubt")
     assert code == 0
-    assert "of 6 cases are worth a look" in err
+    assert "of 6 cases for review" in err
     distances = {}
     for number in range(6):
         name = f"case{number}.nii.gz"
@@ -62,7 +62,7 @@ def test_what_was_doubted_before_is_not_predicted_again(run, root, tmp_path):
     assert run("predict", *common)[0] == 0
     code, _, err = run("predict", *common, "--doubt")  # masks alone are not enough
     assert code == 0
-    assert "masks are there already" not in err
+    assert "masks exist already" not in err
     (tmp_path / "masks" / "doubts.json").unlink()
     code, _, err = run("predict", *common, "--doubt")
     assert code == 0
