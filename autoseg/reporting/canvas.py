@@ -1,4 +1,4 @@
-"""What all pictures share: colours that colour-blind readers can tell apart, a figure, and its PNG.
+"""Shared parts of pictures: colours that colour-blind readers can distinguish, a figure, and its PNG.
 
 Source: Okabe and Ito, Color Universal Design, https://jfly.uni-koeln.de/color/
 """

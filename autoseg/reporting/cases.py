@@ -75,7 +75,7 @@ def draw_case(
 
 
 def classify_voxels(prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """What became of each voxel.
+    """Agreement of each voxel with the reference.
 
     Args:
         prediction: (*axes) integer.
@@ -153,7 +153,7 @@ def _magnify(axis: Axes, field: Box, pixel: tuple[float, float]) -> None:
 
 
 def _frame(axis: Axes, field: Box, pixel: tuple[float, float]) -> None:
-    """Where the magnified panel looks."""
+    """Region of the magnified panel."""
     from matplotlib.patches import Rectangle
 
     (top, bottom), (left, right) = field
@@ -200,7 +200,7 @@ def _write_margins(figure: Figure, title: str, lines: Sequence[str]) -> None:
 
 
 def _draw_legend(figure: Figure, slices: Slices, colours: Mapping[int, str]) -> None:
-    """What the colours mean; labels are named only where there are several."""
+    """Legend of the colours; labels are named only if there are several."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

@@ -1,4 +1,4 @@
-"""How a training went, as one picture."""
+"""Progress of a training, as one picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which slices of a case to show, how they lie on the page, and how bright; arrays in, arrays out."""
+"""Slices of a case to show, their layout and their brightness; arrays in, arrays out."""
 
 from __future__ import annotations
 

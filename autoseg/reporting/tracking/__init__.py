@@ -1,4 +1,4 @@
-"""Where a training's history goes besides its own file: the TRACKERS table, one tracker per file."""
+"""Trackers of a training's history: the TRACKERS table, one tracker per file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Row = Mapping[str, float | int | None]
 
 
 class Tracker(Protocol):
-    """What is told of every epoch; a value that is None was not measured."""
+    """Values of every epoch; None if not measured."""
 
     def record(self, row: Row) -> None:
         """One row of the history; its ``epoch`` says where it belongs."""
