@@ -17,6 +17,7 @@ from autoseg.core.text import join_names
 
 Groups = Mapping[str, list[CaseFacts]]
 DEFAULT_COUNT = 5
+NNUNET_SEED = 12345  # of its splits_final.json, which states none
 
 
 def make_folds(
@@ -87,14 +88,13 @@ def describe_rule(folds: Folds) -> str:
     return "sites and lesion volume spread"
 
 
-def read_folds_content(content: Any, *, cases: Collection[str], source: str, seed: int = 12345) -> Folds:
+def read_folds_content(content: Any, *, cases: Collection[str], source: str) -> Folds:
     """The folds that a file states: our ``folds.json``, or nnU-Net's list of ``{"train": [ids], "val": [ids]}``.
 
     Args:
         content: the file's parsed JSON.
         cases: ids that the dataset has with a reference.
         source: the file, for messages.
-        seed: recorded with the folds where the file has none; nnU-Net's own is 12345.
 
     Raises:
         PlanError: it is neither, names an unknown case, trains on what it validates, trains on nothing, or holds a
@@ -104,7 +104,7 @@ def read_folds_content(content: Any, *, cases: Collection[str], source: str, see
         ours = parse_record(Folds, json.dumps(content), path=Path(source), advice="correct the file")
         folds, seed = [(list(fold.train), list(fold.validation)) for fold in ours.folds], ours.seed
     else:
-        folds = _read_splits(content, source)
+        folds, seed = _read_splits(content, source), NNUNET_SEED
     folds = [(sorted(set(train)), sorted(set(validation))) for train, validation in folds]
     _check_ids(folds, set(cases), source)
     return Folds(
