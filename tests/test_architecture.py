@@ -36,8 +36,8 @@ FLOORS = {
     "cli": 8,
     "api": 9,
     "terminal": 8,
-    "train": 9,
-    "__main__": 9,
+    "train": 10,
+    "__main__": 10,
 }
 
 # Library -> the only rooms (or files) that may import it.
