@@ -1,6 +1,6 @@
 """autoseg: self-configuring segmentation of brain lesions in MRI.
 
-Every command is a function: ``autoseg.plan("ISLES15", memory=8)`` is ``autoseg plan -d ISLES15 --memory 8``.
+Every command is a function: ``autoseg.plan("ISLES15", memory_gb=8)`` is ``autoseg plan -d ISLES15 --memory 8``.
 """
 
 __version__ = "0.1.0"

@@ -75,7 +75,7 @@ def slice_dataset(
 def plan(
     dataset: str,
     *,
-    memory: float | None = None,
+    memory_gb: float | None = None,
     preset: Preset | None = None,
     compat: Literal["nnunet", "none"] | None = None,
     networks: Sequence[str] = (),
