@@ -117,8 +117,8 @@ def read_ranks() -> tuple[int, int, int, int] | None:
 
 def read_attempt() -> int:
     """Number of restarts by torchrun; 0 if there were none or it is unknown."""
-    said = os.environ.get("TORCHELASTIC_RESTART_COUNT") or "0"
-    return int(said) if said.isdigit() else 0
+    count = os.environ.get("TORCHELASTIC_RESTART_COUNT") or "0"
+    return int(count) if count.isdigit() else 0
 
 
 def rank_variables(rank: int, world: int, port: int) -> dict[str, str]:
