@@ -35,7 +35,7 @@ def describe_candidates(experiment: Experiment) -> dict[str, Any]:
 
 
 def describe_postprocessing(experiment: Experiment) -> dict[str, Any]:
-    """What is done to masks, and its gain."""
+    """Post-processing of masks, and its gain."""
     before, after = experiment.target_before, experiment.target_after
     return {
         "rows": [
