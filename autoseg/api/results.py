@@ -86,7 +86,7 @@ def evaluate(
 ) -> Scores:
     """Score masks against labels, and write and return the scores; the same call resumes."""
     options = build(EvaluateOptions, locals())
-    from autoseg.evaluation.folders import evaluate as command
+    from autoseg.pipeline.evaluate import evaluate as command
 
     return command(open_store(root), options, progress=shown(progress))
 

@@ -175,8 +175,8 @@ train = Command(
 
 
 def _run(store: Store, options: records.RunOptions, terminal: Terminal) -> None:
-    from autoseg.experiment.learning_curve import draw_curve, render_curve
-    from autoseg.experiment.table import render_experiment
+    from autoseg.experiment.learning_curve import draw_curve
+    from autoseg.experiment.table import render_curve, render_experiment
     from autoseg.pipeline.run import run, write_script
 
     if options.script is not None:
@@ -224,7 +224,7 @@ predict = Command(
 
 def _evaluate(store: Store, options: records.EvaluateOptions, terminal: Terminal) -> None:
     from autoseg.evaluation import render_table
-    from autoseg.evaluation.folders import evaluate
+    from autoseg.pipeline.evaluate import evaluate
 
     terminal.show(render_table(evaluate(store, options, progress=terminal.progress)))
 

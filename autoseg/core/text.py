@@ -1,8 +1,8 @@
-"""Text for messages: lists of names and durations."""
+"""Text for messages: lists of names, durations and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def join_names(names: Iterable[object], limit: int = 10) -> str:
@@ -20,3 +20,21 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def align_columns(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Lines of a table with a rule below its header.
+
+    Args:
+        rows: cells, the header first; as many in each row.
+        left: number of columns that are aligned to the left, as names are; the others, as numbers, to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = (
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join(cells).rstrip())
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]

@@ -2,7 +2,7 @@
 
 from autoseg.evaluation.cases import score_case, score_missing
 from autoseg.evaluation.comparing import ComparableScores, align_scores, compare_pairs, rank_folders
-from autoseg.evaluation.conventions import DEFAULT_METRICS, PRESETS, Convention, follow_preset, follow_settings
+from autoseg.evaluation.conventions import DEFAULT_METRICS, PRESETS, Convention, apply_preset, apply_scoring
 from autoseg.evaluation.pairing import Pair, Pairing, pair_masks
 from autoseg.evaluation.statistics import bootstrap_interval
 from autoseg.evaluation.summary import MEAN, STRATA, summarize
@@ -24,10 +24,10 @@ __all__ = [
     "Pair",
     "Pairing",
     "align_scores",
+    "apply_preset",
+    "apply_scoring",
     "bootstrap_interval",
     "compare_pairs",
-    "follow_preset",
-    "follow_settings",
     "pair_masks",
     "rank_folders",
     "render_comparison",

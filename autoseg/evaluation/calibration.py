@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from autoseg.core.cropped_probabilities import NEGLIGIBLE
+from autoseg.core.probabilities import NEGLIGIBLE
 from autoseg.core.records import Calibration, CalibrationBin
 
 BINS = 15

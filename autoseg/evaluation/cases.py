@@ -1,4 +1,4 @@
-"""One prediction against one reference: every label, every metric."""
+"""Scores of one prediction against one reference: every label, every metric."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def score_case(
         regions: region name -> the values it unites; empty when classes exclude each other.
         ignore_label: voxels that hold it in the reference are removed from both masks and from the domain.
         metrics: names from the METRICS table.
-        empty_score: what the overlap scores give where both masks are empty.
-        penalty_mm: what distances give where one mask is empty; None leaves them undefined.
+        empty_score: overlap scores where both masks are empty.
+        penalty_mm: distances where one mask is empty; None leaves them undefined.
         probabilities: label or region name -> (Z,Y,X) float on the same grid; for metrics that rank voxels.
 
     Raises:
-        DataError: other shapes, values that are no whole numbers, or values the dataset does not know.
-        UsageError: a metric that does not exist, or one that needs probabilities where there are none.
+        DataError: different shapes, values that are not integers, or values that are not in the dataset.
+        UsageError: an unknown metric, or one that needs probabilities where there are none.
     """
     chosen = {name: METRICS[name] for name in metrics}
     lacking = [name for name, metric in chosen.items() if metric.needs_probability]
     if lacking and probabilities is None:
-        raise UsageError(f"{lacking[0]} needs the probabilities of case {case_id}; predict it with --probabilities")
+        raise UsageError(f"{lacking[0]} needs probabilities of case {case_id}; predict it with --probabilities")
     _check_pair(case_id, prediction, reference, _known_values(labels, regions, ignore_label))
     targets = name_targets(labels, regions, ignore_label)
     compared = dict(_compare_targets(prediction, reference, spacing, targets, ignore_label, probabilities))
@@ -112,7 +112,7 @@ def _record(case_id: str, scores: dict[str, dict[str, float | None]], compared: 
     return CaseScores(
         case=case_id,
         scores=scores,
-        reference_volume_ml={label: comparison.referenced_ml for label, comparison in compared.items()},
+        reference_volume_ml={label: comparison.reference_ml for label, comparison in compared.items()},
         prediction_volume_ml={label: comparison.predicted_ml for label, comparison in compared.items()},
     )
 
@@ -120,7 +120,7 @@ def _record(case_id: str, scores: dict[str, dict[str, float | None]], compared: 
 def name_targets(
     labels: Mapping[str, int], regions: Mapping[str, tuple[int, ...]], ignore_label: int | None
 ) -> dict[str, tuple[int, ...]]:
-    """What is scored: name -> the values it unites."""
+    """Labels or regions to score: name -> the values it unites."""
     if regions:
         return dict(regions)
     return {name: (value,) for name, value in labels.items() if value not in (0, ignore_label)}
@@ -137,27 +137,27 @@ def _check_pair(case_id: str, prediction: np.ndarray, reference: np.ndarray, kno
     if prediction.shape != reference.shape:
         raise DataError(
             f"case {case_id}: the prediction has shape {prediction.shape} and the reference {reference.shape}; "
-            f"both must lie on the scan's own grid"
+            f"save both on the scan's own grid"
         )
     _check_values(case_id, "prediction", prediction, known)
     _check_values(case_id, "reference", reference, known)
 
 
 def _check_values(case_id: str, what: str, voxels: np.ndarray, known: set[int]) -> None:
-    """Refuse masks that would be scored as empty without a word (0/255, probabilities)."""
+    """Refuse masks that would silently be scored as empty (0/255, probabilities)."""
     if voxels.dtype.kind not in "iub":
-        raise DataError(f"case {case_id}: the {what} holds {voxels.dtype} values; save it as whole numbers")
+        raise DataError(f"case {case_id}: the {what} has {voxels.dtype} values; save it as integers")
     if sum(np.count_nonzero(voxels == value) for value in known) == voxels.size:
         return
-    strange = sorted({int(value) for value in np.unique(voxels)} - known)
+    unknown = sorted({int(value) for value in np.unique(voxels)} - known)
     raise DataError(
-        f"case {case_id}: the {what} holds the value {strange[0]}, which the dataset does not know "
-        f"(known: {', '.join(map(str, sorted(known)))}); check that the mask belongs to this dataset"
+        f"case {case_id}: the {what} has the value {unknown[0]}, which is not in the dataset "
+        f"({', '.join(map(str, sorted(known)))}); check that the mask belongs to this dataset"
     )
 
 
 def _find_values(voxels: np.ndarray, values: Sequence[int]) -> np.ndarray:
-    """(Z,Y,X) bool; comparing once per value is sooner than looking each voxel up."""
+    """(Z,Y,X) bool; comparing once per value is faster than np.isin."""
     found = voxels == values[0]
     for value in values[1:]:
         found |= voxels == value

@@ -1,4 +1,4 @@
-"""What a score follows: which metrics, and what they give where the challenges disagree. The PRESETS table."""
+"""Scoring conventions: metrics, and their values where the challenges disagree. The PRESETS table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Adapt = Callable[[Dataset], tuple[Dataset, tuple[str, ...]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """How masks are scored.
+    """Rules by which masks are scored.
 
     Attributes:
         metrics: names from the METRICS table.
@@ -44,13 +44,13 @@ class Convention:
     rules: tuple[str, ...] = ()
 
 
-def as_they_are(dataset: Dataset) -> tuple[Dataset, tuple[str, ...]]:
-    """Labels and regions as the dataset has them."""
+def unchanged(dataset: Dataset) -> tuple[Dataset, tuple[str, ...]]:
+    """Leave labels and regions as the dataset has them."""
     return dataset, ()
 
 
 def ignore_other_pathology(dataset: Dataset) -> tuple[Dataset, tuple[str, ...]]:
-    """Label 2 of the WMH challenge, other pathology, counts nowhere.
+    """Ignore label 2 of the WMH challenge, other pathology.
 
     Source: doi:10.1109/TMI.2019.2905770.
     """
@@ -62,7 +62,7 @@ def ignore_other_pathology(dataset: Dataset) -> tuple[Dataset, tuple[str, ...]]:
 
 
 def unite_tumour_parts(dataset: Dataset) -> tuple[Dataset, tuple[str, ...]]:
-    """The regions of BraTS, where a dataset has the three labels and no regions of its own.
+    """Unite labels to the regions of BraTS, where a dataset has the three labels and no regions of its own.
 
     Source: doi:10.1109/TMI.2014.2377694. The enhancing part is 4 until 2022 and 3 since.
     """
@@ -77,10 +77,10 @@ def unite_tumour_parts(dataset: Dataset) -> tuple[Dataset, tuple[str, ...]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A challenge's metrics and conventions, and what it makes of a dataset's labels."""
+    """A challenge's metrics and conventions, and how it treats a dataset's labels."""
 
     convention: Convention
-    adapt: Adapt = as_they_are
+    adapt: Adapt = unchanged
 
 
 PRESETS = {
@@ -124,8 +124,8 @@ PRESETS = {
 }
 
 
-def follow_preset(name: str, dataset: Dataset) -> tuple[Dataset, Convention]:
-    """The dataset as a challenge sees it, and how that challenge scores.
+def apply_preset(name: str, dataset: Dataset) -> tuple[Dataset, Convention]:
+    """The dataset as a challenge scores it, and the challenge's convention.
 
     Raises:
         UsageError: there is no such preset.
@@ -137,23 +137,25 @@ def follow_preset(name: str, dataset: Dataset) -> tuple[Dataset, Convention]:
     return dataset, replace(preset.convention, preset=name, rules=rules)
 
 
-def follow_settings(
+def apply_scoring(
     settings: ScoringSettings, dataset: Dataset, *, with_probabilities: bool
 ) -> tuple[Dataset, Convention]:
-    """The dataset as a configuration's scoring sees it, and how that scores.
+    """The dataset and the convention by which a configuration is scored.
 
     Args:
-        with_probabilities: those of the cases will be at hand, beside their masks.
+        settings: ``scoring`` of the configuration.
+        dataset: the references.
+        with_probabilities: class probabilities will lie beside the masks.
 
     Raises:
         UsageError: a preset or metric that does not exist.
         PlanError: a metric that masks alone do not give.
     """
-    dataset, convention = follow_preset(settings.preset, dataset) if settings.preset else (dataset, Convention())
+    dataset, convention = apply_preset(settings.preset, dataset) if settings.preset else (dataset, Convention())
     for name in settings.metrics:
         if METRICS[name].needs_probability and not with_probabilities:
             raise PlanError(
-                f"scoring.metrics names {name}, which masks alone do not give; train with --probabilities, or take it "
-                f"out of the plan"
+                f"scoring.metrics names {name}, which needs class probabilities; train with --probabilities, or remove "
+                f"it from the plan"
             )
     return dataset, replace(convention, metrics=tuple(dict.fromkeys((*convention.metrics, *settings.metrics))))

@@ -1,4 +1,4 @@
-"""Which prediction belongs to which reference."""
+"""Pairs of predictions and references by case name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """What can be scored, and what cannot.
+    """Cases that can be scored, and those that cannot.
 
     Attributes:
         pairs: sorted by case.
@@ -45,8 +45,8 @@ def pair_masks(
     Args:
         predictions: case -> file.
         references: case -> file.
-        allow_missing: go on when predictions are missing; they are to be counted as the worst there is, because a mean
-            over the cases that happened to be predicted is not the mean over the test set.
+        allow_missing: accept missing predictions, to be scored as the worst possible: a mean over the cases that happen
+            to be predicted is not the mean over the test set.
 
     Raises:
         DataError: no case has both, or predictions are missing.
@@ -63,12 +63,12 @@ def pair_masks(
     if missing and not allow_missing:
         raise DataError(
             f"{len(missing)} of {len(references)} references have no prediction ({join_names(missing, limit=5)}); "
-            f"predict these cases too, count them as the worst score there is (--allow-missing), or say which cases to "
+            f"predict these cases too, give them the worst possible score (--allow-missing), or choose the cases to "
             f"score (--cases)"
         )
     if missing:
         log.warning(
-            "%d of %d references have no prediction and count as the worst score there is: %s",
+            "%d of %d references have no prediction and get the worst possible score: %s",
             len(missing),
             len(references),
             join_names(missing, limit=5),

@@ -1,4 +1,4 @@
-"""Which predictions a person should look at, from what the networks themselves are not sure of."""
+"""Cases for review: where probabilities are uncertain or the networks disagree."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ import numpy as np
 from autoseg.core.geometry import Box
 from autoseg.core.records import Doubt, DoubtfulLesion, Grid
 
-UNCERTAIN = (0.2, 0.8)  # between these, a voxel is undecided
+UNCERTAIN = (0.2, 0.8)  # between these probabilities a voxel is uncertain
 UNSURE = 0.6  # mean probability below which a lesion is uncertain
-LESIONS = 10  # that are told of a case, at most
-WORTH_A_LOOK = 0.1  # share of the cases
-AT_LEAST = 3
-DISAGREEMENT = 0.3  # from which a case is worth a look wherever it ranks
+MAX_LESIONS = 10  # listed for a case
+REVIEW_SHARE = 0.1  # of the cases
+MIN_CASES = 3
+DISAGREEMENT = 0.3  # from which a case is for review whatever its rank
 
 
 def doubt_case(
     case_id: str,
     foreground: np.ndarray,
     mask: np.ndarray,
-    others: Sequence[np.ndarray],
+    network_masks: Sequence[np.ndarray],
     *,
     grid: Grid,
     box: Box,
     target: float | None = None,
 ) -> Doubt:
-    """What is uncertain about the mask of a case; ``rank_doubts`` gives the reasons.
+    """Measure the uncertainty of the mask of a case; ``rank_doubts`` adds the reasons.
 
     Args:
         case_id: the case.
-        foreground: (z,y,x) float, probability of being anything but background, within a box.
-        mask: (z,y,x) bool, the foreground of the finished mask in the same box.
-        others: (z,y,x) bool each, the foreground of the masks that single networks give.
+        foreground: (z,y,x) float, probability of anything but background, within a box.
+        mask: (z,y,x) bool, the foreground of the post-processed mask in the same box.
+        network_masks: (z,y,x) bool each, the foreground of the masks of single networks.
         grid: of the scan.
-        box: (start, stop) per axis of the scan; outside, all agree that there is nothing.
+        box: (start, stop) per axis of the scan; outside, all masks are background.
         target: the case's score, where it has a reference.
     """
     low, high = UNCERTAIN
-    lesions = _doubtful_lesions(foreground, mask, others, grid, box)
+    lesions = _doubtful_lesions(foreground, mask, network_masks, grid, box)
     sums = float(foreground.sum()) + int(np.count_nonzero(mask))
     return Doubt(
         case=case_id,
-        disagreement=disagreement(others),
+        disagreement=disagreement(network_masks),
         uncertain_ml=int(np.count_nonzero((foreground > low) & (foreground < high))) * grid.voxel_volume_ml,
         uncertain_lesions=sum(lesion.probability < UNSURE for lesion in lesions),
         target=target,
         reason="",
         expected_dice=2 * float(foreground[mask].sum()) / sums if sums > 0 else None,
-        lesions=tuple(lesions[:LESIONS]),
+        lesions=tuple(lesions[:MAX_LESIONS]),
     )
 
 
@@ -72,15 +72,15 @@ def disagreement(masks: Sequence[np.ndarray]) -> float | None:
 
 
 def rank_doubts(doubts: Sequence[Doubt]) -> tuple[Doubt, ...]:
-    """The cases worth a look, most doubtful first, each with its reason.
+    """Cases for review, most doubtful first, each with its reason.
 
-    What counts is the Dice that is to be expected, less half of the disagreement. Told are a tenth of the cases, three
-    at least, and every further case whose masks disagree by 0.3 or more.
+    Cases are ranked by the expected Dice minus half of the disagreement. The first tenth, at least three, are for
+    review, and every further case whose masks disagree by 0.3 or more.
     """
     ranked = sorted(doubts, key=_score)
-    count = max(AT_LEAST, round(WORTH_A_LOOK * len(ranked)))
-    kept = [d for number, d in enumerate(ranked) if number < count or (d.disagreement or 0) >= DISAGREEMENT]
-    return tuple(doubt.model_copy(update={"reason": _say_why(doubt)}) for doubt in kept)
+    count = max(MIN_CASES, round(REVIEW_SHARE * len(ranked)))
+    chosen = [d for number, d in enumerate(ranked) if number < count or (d.disagreement or 0) >= DISAGREEMENT]
+    return tuple(doubt.model_copy(update={"reason": _explain_doubt(doubt)}) for doubt in chosen)
 
 
 def _score(doubt: Doubt) -> tuple[float, str]:
@@ -88,22 +88,22 @@ def _score(doubt: Doubt) -> tuple[float, str]:
     return expected - (doubt.disagreement or 0) / 2, doubt.case
 
 
-def _say_why(doubt: Doubt) -> str:
+def _explain_doubt(doubt: Doubt) -> str:
     parts = []
     if doubt.expected_dice is not None:
-        parts.append(f"by its probabilities a Dice of {doubt.expected_dice:.2f} is to be expected")
+        parts.append(f"expected Dice {doubt.expected_dice:.2f} from its probabilities")
     if doubt.disagreement is not None:
-        parts.append(f"the networks' own masks differ by {doubt.disagreement:.2f} (1 - Dice)")
-    parts.append(f"{doubt.uncertain_ml:.3g} ml are undecided")
+        parts.append(f"the networks disagree (1 - Dice {doubt.disagreement:.2f})")
+    parts.append(f"{doubt.uncertain_ml:.3g} ml are uncertain")
     if doubt.uncertain_lesions:
-        found = "lesion has" if doubt.uncertain_lesions == 1 else "lesions have"
-        parts.append(f"{doubt.uncertain_lesions} {found} a mean probability below {UNSURE}")
+        lesions = "lesion has" if doubt.uncertain_lesions == 1 else "lesions have"
+        parts.append(f"{doubt.uncertain_lesions} {lesions} a mean probability below {UNSURE}")
     sentence = "; ".join(parts)
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _doubtful_lesions(
-    foreground: np.ndarray, mask: np.ndarray, others: Sequence[np.ndarray], grid: Grid, box: Box
+    foreground: np.ndarray, mask: np.ndarray, network_masks: Sequence[np.ndarray], grid: Grid, box: Box
 ) -> list[DoubtfulLesion]:
     """Lesions that are uncertain or that not all masks touch, most doubtful first."""
     if not mask.any():
@@ -113,13 +113,13 @@ def _doubtful_lesions(
     sums = np.bincount(lesions.ravel(), weights=foreground.ravel(), minlength=count + 1)[1:]
     centres = cc3d.statistics(lesions)["centroids"][1:]
     touching = np.zeros(count)
-    for other in others:
-        touched = np.unique(lesions[other & mask])
+    for network_mask in network_masks:
+        touched = np.unique(lesions[network_mask & mask])
         touching[touched[touched > 0] - 1] += 1
     start = np.array([first for first, _ in box])
-    found = []
+    doubtful = []
     for number in range(count):
-        agreement = float(touching[number] / len(others)) if len(others) > 1 else None
+        agreement = float(touching[number] / len(network_masks)) if len(network_masks) > 1 else None
         probability = float(sums[number] / sizes[number])
         if probability >= UNSURE and (agreement is None or agreement == 1):
             continue
@@ -130,5 +130,7 @@ def _doubtful_lesions(
             probability=round(probability, 4),
             agreement=agreement,
         )
-        found.append(lesion)
-    return sorted(found, key=lambda lesion: lesion.probability * (1 if lesion.agreement is None else lesion.agreement))
+        doubtful.append(lesion)
+    return sorted(
+        doubtful, key=lambda lesion: lesion.probability * (1 if lesion.agreement is None else lesion.agreement)
+    )

@@ -1,44 +1,114 @@
-"""One case on disk: read mask and label, score them, and keep the scores so that a second run need not."""
+"""Scores of masks on disk: case by case in parallel, each stored so that a second run skips it, and written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from autoseg import __version__
-from autoseg.core.errors import DataError, PlanError
+from autoseg.core.errors import CasesError, DataError, PlanError
+from autoseg.core.geometry import box_slices
 from autoseg.core.images import read_voxels, strip_ending
-from autoseg.core.records import Case, CaseScores, Dataset, Label, ScoredCase
-from autoseg.core.store import hash_settings, read_record, sha256, write_record
+from autoseg.core.parallel import Progress, count_workers, map_cases, no_progress
+from autoseg.core.probabilities import read_probabilities
+from autoseg.core.records import Case, CaseScores, Dataset, Label, ScoredCase, Scores
+from autoseg.core.store import hash_settings, read_record, sha256, write_record, write_text
 from autoseg.datasets import read_label
-from autoseg.evaluation import Convention, score_case, score_missing
-from autoseg.evaluation.cases import name_targets
+from autoseg.evaluation.cases import name_targets, score_case, score_missing
+from autoseg.evaluation.conventions import Convention
+from autoseg.evaluation.summary import summarize
+from autoseg.evaluation.tables import render_csv, render_summary_csv
 from autoseg.metrics import METRICS
 
-# To be raised when a metric's code changes its numbers and neither its description nor autoseg's version tells.
+log = logging.getLogger(__name__)
+
+CASE_SCORES = "case_scores"  # folder beside scores.json with the scores of each case
+# Two masks, their comparison and its distances for a large scan (about 20 million voxels).
+BYTES_PER_WORKER = 2**30
+# Raise it when a metric's code changes its numbers and neither its description nor autoseg's version does.
 REVISION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringTask:
-    """What a worker needs to score a case.
+    """Everything a worker needs to score a case.
 
     Attributes:
-        dataset: what the values mean; without its cases.
+        dataset: names of the label values; without its cases.
         case: with its label files.
         mask: the prediction; None where it is missing.
-        convention: which metrics, and how.
-        kept: folder that keeps each case's scores; None keeps nothing.
+        convention: metrics, and the rules of each.
+        cache: folder for each case's scores; None stores nothing.
     """
 
     dataset: Dataset
     case: Case
     mask: Path | None
     convention: Convention
-    kept: Path | None
+    cache: Path | None
+
+
+def score_masks(
+    dataset: Dataset,
+    masks: Mapping[str, Path],
+    *,
+    convention: Convention,
+    missing: Sequence[str] = (),
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> Scores:
+    """Score masks (case id -> file) against a dataset's labels.
+
+    Args:
+        convention: metrics, and the rules of each.
+        missing: cases without a mask, which get the worst score of every metric.
+        cache: folder for the scores of each case; None stores nothing.
+
+    Raises:
+        CasesError: some pairs cannot be compared; each is named.
+    """
+    for name in convention.metrics:
+        _ = METRICS[name]  # an unknown one is reported once, not for every case
+    cases = {case.id: case for case in dataset.cases}
+    shared = dataset.model_copy(update={"cases": (), "left_out": {}})
+    files: dict[str, Path | None] = {**masks, **dict.fromkeys(missing)}
+    tasks = [
+        (case, ScoringTask(dataset=shared, case=cases[case], mask=path, convention=convention, cache=cache))
+        for case, path in files.items()
+    ]
+    # A process starts in about a second: not worth it for a handful of cases.
+    workers = workers or count_workers(max(1, len(tasks) // 8), BYTES_PER_WORKER)
+    scored: dict[str, CaseScores] = {}
+    failures: dict[str, str] = {}
+    for done, outcome in enumerate(map_cases(score_files, tasks, workers=workers), start=1):
+        if outcome.value is not None:
+            scored[outcome.name] = outcome.value
+        else:
+            failures[outcome.name] = outcome.failure or "no score"
+        progress(done, len(tasks), "scoring")
+    if failures:
+        left = "nothing was written" if cache is None else "the others are stored, and no scores.json was written"
+        raise CasesError(failures, of=len(tasks), doing="scoring", others=left)
+    scores = summarize(
+        [scored[case] for case in sorted(scored)],
+        convention.metrics,
+        empty_score=convention.empty_score,
+        penalty_mm=convention.penalty_mm,
+    )
+    return scores.model_copy(update={"preset": convention.preset, "rules": convention.rules})
+
+
+def write_scores(folder: Path, scores: Scores) -> None:
+    """Write ``scores.json``, ``scores.csv`` (per case) and ``scores_summary.csv``."""
+    write_record(folder / "scores.json", scores)
+    write_text(folder / "scores.csv", render_csv(scores))
+    write_text(folder / "scores_summary.csv", render_summary_csv(scores))
+    log.info("wrote %s, scores.csv and scores_summary.csv", folder / "scores.json")
 
 
 def score_files(task: ScoringTask) -> CaseScores:
@@ -51,16 +121,16 @@ def score_files(task: ScoringTask) -> CaseScores:
 
 
 def _score_or_read(task: ScoringTask) -> CaseScores:
-    if task.kept is None:
+    if task.cache is None:
         return _score(task)
-    path, key = task.kept / f"{task.case.id}.json", _make_key(task)
+    path, key = task.cache / f"{task.case.id}.json", _make_key(task)
     if path.exists():
         try:
-            found = read_record(ScoredCase, path, advice="score again")
-        except PlanError:  # of another version, or damaged: it is only a copy
-            found = None
-        if found is not None and found.key == key:
-            return found.scores
+            stored = read_record(ScoredCase, path, advice="score again")
+        except PlanError:  # of another version, or damaged: the case is scored again
+            stored = None
+        if stored is not None and stored.key == key:
+            return stored.scores
     scores = _score(task)
     write_record(path, ScoredCase(key=key, scores=scores))
     return scores
@@ -82,9 +152,9 @@ def _score(task: ScoringTask) -> CaseScores:
         )
     voxels = _read_mask(case, task.mask, label)
     probabilities = None
-    if _ranks_voxels(convention.metrics):
+    if _needs_probabilities(convention.metrics):
         targets = name_targets(dataset.labels, dataset.regions, dataset.ignore_label)
-        probabilities = read_target_probabilities(case, _probabilities_of(task.mask), targets, voxels.shape)
+        probabilities = _read_target_probabilities(case, _probabilities_of(task.mask), targets, voxels.shape)
     return score_case(
         case.id,
         voxels,
@@ -113,13 +183,13 @@ def _read_mask(case: Case, path: Path, label: Label) -> np.ndarray:
     return voxels
 
 
-def read_target_probabilities(
+def _read_target_probabilities(
     case: Case, path: Path, targets: dict[str, tuple[int, ...]], shape: Sequence[int]
 ) -> dict[str, np.ndarray]:
     """Probability of each label or region, from what ``--probabilities`` wrote beside the mask.
 
     Args:
-        path: ``<case>.npz``: (K,Z,Y,X) or a box of it, names and values of the K channels.
+        path: ``<case>.npz``.
         targets: name -> label values.
         shape: of the mask.
 
@@ -127,39 +197,31 @@ def read_target_probabilities(
         name -> (Z,Y,X) float.
 
     Raises:
-        DataError: the file is missing, damaged, or knows other labels.
+        DataError: the file is missing, or has other labels or another shape.
+        ModelError: the file is damaged.
     """
     if not path.is_file():
-        raise DataError(
-            f"case {case.id}: there is no {path}, which average_precision needs; predict with --probabilities"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            channels, box = stored["probabilities"], stored.get("box")
-            names, values = [str(name) for name in stored["names"]], [int(value) for value in stored["values"]]
-            full = tuple(stored["shape"]) if box is not None else channels.shape[1:]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(f"case {case.id}: {path} holds no probabilities ({error}); predict the case again") from error
-    if tuple(full) != tuple(shape):
-        raise DataError(f"case {case.id}: {path} has shape {tuple(full)} and the mask {tuple(shape)}; predict again")
-    inside = ... if box is None else tuple(slice(start, stop) for start, stop in box.tolist())
-    found = {}
+        raise DataError(f"case {case.id}: average_precision needs {path}; predict with --probabilities")
+    stored = read_probabilities(path, advice="predict the case again")
+    if stored.shape != tuple(shape):
+        raise DataError(f"case {case.id}: {path} has shape {stored.shape} and the mask {tuple(shape)}; predict again")
+    outputs, inside = stored.outputs, box_slices(stored.box)
+    probabilities = {}
     for name, members in targets.items():
-        exclusive = 0 in values  # classes, with the background; otherwise regions, which overlap
-        if name in names and not (exclusive and len(members) > 1):
-            chosen = [names.index(name)]
-        elif exclusive and set(members) <= set(values):
-            chosen = [values.index(member) for member in members]
+        if name in outputs.names and (outputs.overlap or len(members) == 1):
+            channels = [outputs.names.index(name)]
+        elif not outputs.overlap and set(members) <= set(outputs.values):
+            channels = [outputs.values.index(member) for member in members]
         else:
             raise DataError(
-                f"case {case.id}: {path} holds {', '.join(names)} and not {name}; score what the model predicts"
+                f"case {case.id}: {path} holds {', '.join(outputs.names)} and not {name}; score what the model predicts"
             )
-        found[name] = np.zeros(tuple(shape), channels.dtype)
-        found[name][inside] = channels[chosen].sum(axis=0, dtype=channels.dtype)
-    return found
+        probabilities[name] = np.zeros(stored.shape, stored.voxels.dtype)
+        probabilities[name][inside] = stored.voxels[channels].sum(axis=0, dtype=stored.voxels.dtype)
+    return probabilities
 
 
-def _ranks_voxels(metrics: Sequence[str]) -> bool:
+def _needs_probabilities(metrics: Sequence[str]) -> bool:
     return any(METRICS[name].needs_probability for name in metrics)
 
 
@@ -168,11 +230,11 @@ def _probabilities_of(mask: Path) -> Path:
 
 
 def _make_key(task: ScoringTask) -> str:
-    """Hash of the contents of all files and of all that shapes a score; not of where the files lie."""
+    """Hash of the contents of all files and of everything that shapes a score; paths do not enter."""
     files = list(task.case.labels)
     if task.mask is not None:
         files.append(task.mask)
-        if _ranks_voxels(task.convention.metrics):
+        if _needs_probabilities(task.convention.metrics):
             files.append(_probabilities_of(task.mask))
     digests = [sha256(path) if path.is_file() else "" for path in files]  # reading reports what is missing
     case = task.case.model_copy(update={"channels": (), "labels": ()})

@@ -1,4 +1,4 @@
-"""Scores as text: a table to read and CSV to compute with."""
+"""Scores as text: tables for reading, CSV for computing."""
 
 from __future__ import annotations
 
@@ -8,20 +8,30 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from autoseg.core.records import PairedScores, Rank, Scores, ScoresComparison, Statistics
+from autoseg.core.text import align_columns
 from autoseg.evaluation.summary import STRATA
 from autoseg.metrics import METRICS
 
-HEADER = ("label", "metric", "mean", "95 % interval", "std", "median", "quartiles", "n", "undefined")
+HEADER = ("mean", "95 % interval", "median", "quartiles", "cases")  # scores_summary.csv has more
 ALL = "all"
 
 
 def render_table(scores: Scores) -> str:
     """Statistics of every label and metric, means by reference volume, and the conventions; ends in a newline."""
-    rows: list[Sequence[str]] = [HEADER]
+    rows: list[Sequence[str]] = [("", *HEADER)]
     for label, metrics in scores.summary.items():
-        for position, (name, found) in enumerate(metrics.items()):
-            rows.append((label if position == 0 else "", name, *_show_statistics(found, name)))
-    return "\n".join([*lay_out(rows, names=2), "", *_render_strata(scores), *_footnotes(scores)]) + "\n"
+        rows.append((label, *("" for _ in HEADER)))
+        for name, statistics in metrics.items():
+            quartiles = statistics.lower_quartile, statistics.upper_quartile
+            cells = (
+                show_value(statistics.mean, name),
+                show_bounds(statistics.interval, name),
+                show_value(statistics.median, name),
+                show_bounds(quartiles, name),
+                f"{statistics.count}/{statistics.count + statistics.undefined}",
+            )
+            rows.append((f"  {name}", *cells))
+    return "\n".join([*align_columns(rows), "", *_render_strata(scores), *_footnotes(scores)]) + "\n"
 
 
 def render_csv(scores: Scores) -> str:
@@ -51,16 +61,16 @@ def render_summary_csv(scores: Scores) -> str:
 
 
 def render_comparison(comparison: ScoresComparison) -> str:
-    """Every two folders side by side, then the ranking, then how to read it; ends in a newline."""
+    """Every two folders side by side, the ranking, and a legend; ends in a newline."""
     lines = [line for pair in _group_pairs(comparison.pairs) for line in _render_pair(pair)]
     if comparison.ranking:
         lines += [*_render_ranking(comparison.ranking), ""]
     count = len(comparison.left_out)
-    left_out = f"{count} cases are" if count > 1 else f"{count} case is"
+    omitted = f"{count} cases are" if count > 1 else f"{count} case is"
     notes = [
-        *([f"{left_out} left out, which not all folders hold"] if count else []),
+        *([f"{omitted} omitted, which some folders lack"] if count else []),
         "difference: mean of second - first over the cases that both define, with its 95 % bootstrap interval",
-        "p: Wilcoxon signed-rank test; p (Holm): corrected for every line above; wins: cases in which second is better",
+        "p: Wilcoxon signed-rank test; p (Holm): corrected for every line above; win: second is better",
         *(["rank: in each case, label and metric, then the mean; 1 is the best"] if comparison.ranking else []),
         *(f"{name}: {convention}" for name, convention in comparison.conventions.items()),
     ]
@@ -92,36 +102,11 @@ def show_value(value: float | None, metric: str) -> str:
 
 
 def show_bounds(bounds: tuple[float | None, float | None] | None, metric: str) -> str:
-    """Two bounds without their unit, which stands beside them."""
+    """Two bounds without their unit, which the value beside them has."""
     if bounds is None or bounds[0] is None or bounds[1] is None:
         return "-"
     digits = 2 if metric in METRICS and METRICS[metric].unit else 3
     return f"{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f}"
-
-
-def lay_out(rows: Sequence[Sequence[str]], *, names: int) -> list[str]:
-    """Rows in columns, a line below the first; the first ``names`` columns to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        texts = (
-            text.ljust(width) if column < names else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join(texts).rstrip())
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
-
-
-def _show_statistics(found: Statistics, name: str) -> tuple[str, ...]:
-    return (
-        show_value(found.mean, name),
-        show_bounds(found.interval, name),
-        show_value(found.std, name),
-        show_value(found.median, name),
-        show_bounds((found.lower_quartile, found.upper_quartile), name),
-        str(found.count),
-        str(found.undefined),
-    )
 
 
 def _render_strata(scores: Scores) -> list[str]:
@@ -129,18 +114,17 @@ def _render_strata(scores: Scores) -> list[str]:
     present = [name for name in STRATA if any(name in strata for strata in scores.strata.values())]
     if len(present) < 2:
         return []
-    rows: list[Sequence[str]] = [("label", "mean where the reference holds", *present)]
+    rows: list[Sequence[str]] = [("reference volume", *present)]
     for label, strata in scores.strata.items():
-        counts = (_count(strata.get(name, {})) for name in present)
-        rows.append((label, "(cases)", *counts))
+        rows.append((f"{label} (cases)", *(_count(strata.get(name, {})) for name in present)))
         for metric in scores.conventions:
-            found = [strata[name].get(metric) if name in strata else None for name in present]
-            rows.append(("", metric, *(show_value(one.mean if one else None, metric) for one in found)))
-    return [*lay_out(rows, names=2), ""]
+            group = (strata.get(name, {}).get(metric) for name in present)
+            rows.append((f"  {metric}", *(show_value(one.mean if one else None, metric) for one in group)))
+    return [*align_columns(rows), ""]
 
 
 def _count(metrics: dict[str, Statistics]) -> str:
-    return str(next((found.count + found.undefined for found in metrics.values()), 0))
+    return str(next((statistics.count + statistics.undefined for statistics in metrics.values()), 0))
 
 
 def _footnotes(scores: Scores) -> list[str]:
@@ -152,7 +136,7 @@ def _footnotes(scores: Scores) -> list[str]:
     missing = []
     if scores.missing:
         worst = "; ".join(f"{name} {words}" for name, words in scores.worst.items())
-        missing = [f"{len(scores.missing)} of {cases} without a prediction got the worst score there is: {worst}"]
+        missing = [f"{len(scores.missing)} of {cases} without a prediction got the worst possible score: {worst}"]
     return [
         *preset,
         *scores.rules,
@@ -169,24 +153,24 @@ def _group_pairs(pairs: Sequence[PairedScores]) -> Iterator[list[PairedScores]]:
 
 
 def _render_pair(pairs: Sequence[PairedScores]) -> list[str]:
-    header = ("label", "metric", "first", "second", "difference", "95 % interval", "p", "p (Holm)")
-    rows: list[Sequence[str]] = [(*header, "wins", "ties", "losses", "undefined")]
-    label = ""
-    for pair in pairs:
-        values = (show_value(value, pair.metric) for value in (pair.mean_first, pair.mean_second, pair.difference))
-        chances = ("-" if p is None else f"{p:.2g}" for p in (pair.p_value, pair.p_holm))
-        counts = (str(n) for n in (pair.wins, pair.ties, pair.losses, pair.undefined))
-        shown = pair.label if pair.label != label else ""
-        rows.append((shown, pair.metric, *values, show_bounds(pair.interval, pair.metric), *chances, *counts))
-        label = pair.label
-    return [f"first: {pairs[0].first}, second: {pairs[0].second}", *lay_out(rows, names=2), ""]
+    header = ("first", "second", "difference", "95 % interval", "p", "p (Holm)", "win/tie/loss")
+    undefined = any(pair.undefined for pair in pairs)
+    rows: list[Sequence[str]] = [("", *header, *(["undefined"] if undefined else []))]
+    for label, group in groupby(pairs, key=lambda pair: pair.label):
+        rows.append((label, *("" for _ in rows[0][1:])))
+        for pair in group:
+            values = (show_value(value, pair.metric) for value in (pair.mean_first, pair.mean_second, pair.difference))
+            p_values = ("-" if p is None else f"{p:.2g}" for p in (pair.p_value, pair.p_holm))
+            counts = [f"{pair.wins}/{pair.ties}/{pair.losses}", *([str(pair.undefined)] if undefined else [])]
+            rows.append((f"  {pair.metric}", *values, show_bounds(pair.interval, pair.metric), *p_values, *counts))
+    return [f"first: {pairs[0].first}, second: {pairs[0].second}", *align_columns(rows), ""]
 
 
 def _render_ranking(ranking: Sequence[Rank]) -> list[str]:
     metrics = list(dict.fromkeys(name for rank in ranking for name in rank.ranks))
-    rows: list[Sequence[str]] = [("place", "folder", "mean rank", "95 % interval", *metrics)]
+    rows: list[Sequence[str]] = [("rank", "folder", "mean rank", "95 % interval", *metrics)]
     for rank in ranking:
         bounds = "-" if rank.interval is None else f"{rank.interval[0]:.2f} to {rank.interval[1]:.2f}"
         single = (f"{rank.ranks[name]:.2f}" if name in rank.ranks else "-" for name in metrics)
         rows.append((str(rank.place), rank.name, f"{rank.mean_rank:.2f}", bounds, *single))
-    return lay_out(rows, names=2)
+    return align_columns(rows, left=2)

@@ -1,4 +1,5 @@
-"""``autoseg_run``: every fold of every configuration, the choice among them, and what is made of the winner.
+"""An experiment: train every fold of every configuration, compare them out of fold, and finish the best.
 
-Nothing is imported here: processes that study one case need no torch.
+``train_all``, ``compare`` and ``finish`` are its three steps; ``executor`` decides where they run. Nothing is imported
+here, because processes that score one case need no torch.
 """

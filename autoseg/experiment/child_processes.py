@@ -1,4 +1,4 @@
-"""A training as a process of its own, started and watched by a worker."""
+"""A training as a child process of a worker, which starts and supervises it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POLL_S = 0.3
-GRACE_S = 120.0  # for a training to finish its step and write
+GRACE_S = 120.0  # for a training to finish its step and write a checkpoint
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """What a worker must know to run a training.
+class ChildTraining:
+    """A training to run on a worker.
 
     Attributes:
         command: arguments of ``autoseg_train``, without a device.
-        log: file that gets what it says.
-        token: file that is there if the worker shares our folder.
-        halt: file whose presence tells to stop.
+        log: file for its output.
+        token: file that exists if the worker shares the root's folder.
+        stop_file: file whose presence stops it.
         device: ``auto``, ``cpu`` or ``cuda``.
         gpus: of the machine, where its workers share them; 0 where each worker has its own.
     """
@@ -32,42 +32,42 @@ class Training:
     command: tuple[str, ...]
     log: Path
     token: Path
-    halt: Path
+    stop_file: Path
     device: str
     gpus: int
 
 
 def run_training(
-    task: Training, *, is_wanted: Callable[[], bool], number: int | None
+    task: ChildTraining, *, is_cancelled: Callable[[], bool], worker_number: int | None
 ) -> tuple[str | None, bool, float]:
-    """Run a training to its end, on the worker.
+    """Run a training to its end.
 
-    A lock that the training itself holds keeps a second one out as long as the first lives, even when the worker that
-    started it is gone.
+    A lock, which the training itself holds, prevents a second one of the same fold, even after the worker that started
+    the first has died.
 
     Args:
-        task: what to run.
-        is_wanted: asked all the while; when it is not, the training is stopped.
-        number: of this worker, where several share the GPUs of a machine.
+        task: the training.
+        is_cancelled: polled; when true, the training is stopped.
+        worker_number: where several workers share the GPUs of a machine.
 
     Returns:
         One sentence on why it failed, or None; whether it was stopped; and seconds.
 
     Raises:
-        RuntimeError: it was killed, so that it is tried again.
+        RuntimeError: it was killed; Dask then retries it.
     """
     if not task.token.exists():
-        return f"this worker does not see {task.token.parent}; it must share the root's folder", False, 0.0
+        return f"this worker does not see {task.token.parent}; share the root's folder with all workers", False, 0.0
 
     def should_stop() -> bool:
-        return task.halt.exists() or not is_wanted()
+        return task.stop_file.exists() or is_cancelled()
 
-    began = time.monotonic()
+    started = time.monotonic()
     task.log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "autoseg.train", *task.command, "--device", _choose_gpu(task, number)]
+    command = [sys.executable, "-m", "autoseg.train", *task.command, "--device", _choose_gpu(task, worker_number)]
     with task.log.open("ab") as output, task.log.with_suffix(".lock").open("w") as lock:
         if not _acquire(lock.fileno(), should_stop):
-            return None, True, time.monotonic() - began
+            return None, True, time.monotonic() - started
         start = output.tell()
         process = subprocess.Popen(
             command,
@@ -75,7 +75,7 @@ def run_training(
             stderr=output,
             stdin=subprocess.DEVNULL,
             pass_fds=(lock.fileno(),),
-            start_new_session=True,  # a Ctrl-C reaches it once, through us
+            start_new_session=True,  # so that Ctrl-C reaches it once, through this process
         )
         try:
             code = _wait(process, should_stop)
@@ -83,16 +83,16 @@ def run_training(
             if process.poll() is None:
                 process.kill()
                 process.wait()
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     if code in STOPPED:
         return None, True, seconds
     if code < 0:
-        raise RuntimeError(f"the training was killed by signal {-code}; {task.log} says how far it came")
-    return (None if code == 0 else _last_words(task.log, start)), False, seconds
+        raise RuntimeError(f"the training was killed by signal {-code}; see {task.log}")
+    return (None if code == 0 else _error_message(task.log, start)), False, seconds
 
 
 def _acquire(descriptor: int, should_stop: Callable[[], bool]) -> bool:
-    """Wait until no other training of this fold lives; False when told to stop meanwhile."""
+    """Wait until no other training of this fold runs; False when asked to stop meanwhile."""
     while not should_stop():
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,7 +104,7 @@ def _acquire(descriptor: int, should_stop: Callable[[], bool]) -> bool:
 
 
 def _wait(process: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> int:
-    """The exit code; told to stop, the training gets time to finish its step and write."""
+    """The exit code; asked to stop, the training gets time to finish its step and write a checkpoint."""
     deadline = float("inf")
     while process.poll() is None:
         now = time.monotonic()
@@ -117,17 +117,17 @@ def _wait(process: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> 
     return process.returncode
 
 
-def _choose_gpu(task: Training, number: int | None) -> str:
-    """On a machine whose workers share its GPUs, the one of this worker's number."""
-    if not task.gpus or task.device == "cpu" or number is None:
+def _choose_gpu(task: ChildTraining, worker_number: int | None) -> str:
+    """The device; where workers share the GPUs of a machine, that of this worker's number."""
+    if not task.gpus or task.device == "cpu" or worker_number is None:
         return task.device
-    return f"cuda:{number % task.gpus}"
+    return f"cuda:{worker_number % task.gpus}"
 
 
-def _last_words(path: Path, start: int) -> str:
-    """What a training said when it failed: its error, or the end of a traceback."""
+def _error_message(path: Path, start: int) -> str:
+    """The error of a failed training, or the last line of its traceback."""
     with path.open("rb") as file:
         file.seek(start)
         lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    told = [line.partition(": error: ")[2] for line in lines if ": error: " in line]
-    return f"{(told or lines or ['it ended without a word'])[-1]} (see {path})"
+    errors = [line.partition(": error: ")[2] for line in lines if ": error: " in line]
+    return f"{(errors or lines or ['it failed without output'])[-1]} (see {path})"

@@ -1,7 +1,7 @@
-"""Folds and scores handed to the workers of a Dask cluster. The only file that knows Dask.
+"""Trainings and scores on the workers of a Dask cluster. The only file that uses Dask.
 
-A worker runs one thing at a time. A training is a process of its own, our own command, so that it resumes, frees its
-GPU when it ends, and cannot take the worker with it.
+A worker runs one task at a time. A training is a process of its own, ``autoseg_train``, so that it resumes, frees its
+GPU when it ends, and cannot crash the worker.
 """
 
 from __future__ import annotations
@@ -20,14 +20,20 @@ import autoseg
 from autoseg.core.errors import AutosegError, CasesError, UsageError
 from autoseg.core.parallel import Progress
 from autoseg.core.store import Store, write_text
-from autoseg.experiment.child_processes import Training, run_training
-from autoseg.experiment.records import ExperimentPaths
-from autoseg.experiment.requests import Job, Report, Stopped, TrainingRequest, Work
+from autoseg.experiment.child_processes import ChildTraining, run_training
+from autoseg.experiment.records import (
+    ExperimentPaths,
+    Job,
+    RunCases,
+    RunTrainings,
+    Stopped,
+    TrainingRequest,
+    TrainingResult,
+)
 from autoseg.options import RunOptions, command_line
 
 if TYPE_CHECKING:
-    from autoseg.experiment.comparison import RunCases
-    from autoseg.experiment.training import ExperimentProgress
+    from autoseg.experiment.train_all import ExperimentProgress
 
 log = logging.getLogger(__name__)
 
@@ -43,43 +49,43 @@ class Cluster:
 
     Attributes:
         client: of Dask.
-        lanes: things that can be done at the same time.
+        parallel_slots: number of workers.
         gpus: of this machine, where workers run on it and share them; 0 elsewhere, where each has its own.
         token: file in the shared folder, which every worker must be able to read.
-        halt: file whose presence tells workers to stop.
+        stop_file: file whose presence stops the trainings.
     """
 
     client: Any
-    lanes: int
+    parallel_slots: int
     gpus: int
     token: Path
-    halt: Path
+    stop_file: Path
 
 
 @contextmanager
 def open_cluster(options: RunOptions, store: Store, gpus: int, should_stop: Callable[[], bool]) -> Iterator[Cluster]:
-    """Start or join a cluster, and see that its workers share our folder.
+    """Start or join a cluster, and check that its workers share our folder.
 
     Args:
         options: of the experiment.
         store: its root must be the same folder for every worker.
         gpus: of this machine.
-        should_stop: asked while no worker is there.
+        should_stop: polled while waiting for workers.
 
     Raises:
-        Stopped: as asked.
+        Stopped: asked to stop while waiting.
         UsageError: Dask is missing, no scheduler answers, a worker sees another folder or another version of autoseg.
     """
     distributed = _import_dask()
-    folder = ExperimentPaths.of(Store(store.root.resolve()), options.dataset).results / "experiment"
+    folder = ExperimentPaths.of(Store(store.root.resolve()), options.dataset).state.parent
     address = options.cluster or "local"
     name = uuid.uuid4().hex
-    token, halt = folder / f".token-{name}", folder / f".halt-{name}"
+    token, stop_file = folder / f".token-{name}", folder / f".stop-{name}"
     with ExitStack() as stack:
-        stack.callback(halt.unlink, missing_ok=True)
+        stack.callback(stop_file.unlink, missing_ok=True)
         stack.callback(token.unlink, missing_ok=True)
         write_text(token, name)
-        started, lanes = _start(options, address, distributed, gpus)
+        started, slots = _start(options, address, distributed, gpus)
         if started is not None:
             stack.callback(started.close)
         try:
@@ -90,50 +96,51 @@ def open_cluster(options: RunOptions, store: Store, gpus: int, should_stop: Call
             ) from error
         stack.callback(client.close)
         log.info("waiting for a worker of %s", client.scheduler.address)
-        _wait_for_workers(client, lanes if address == "local" else 1, should_stop)
+        _wait_for_workers(client, slots if address == "local" else 1, should_stop)
         _check_workers(client, token, name)
         if started is None:
-            lanes = len(client.scheduler_info(n_workers=-1)["workers"])
-        log.info("%d workers share %s", lanes, folder.parent)
-        local = gpus if address == "local" else 0
-        yield Cluster(client=client, lanes=lanes, gpus=local, token=token, halt=halt)
+            slots = len(client.scheduler_info(n_workers=-1)["workers"])
+        log.info("%d workers share %s", slots, folder.parent)
+        shared_gpus = gpus if address == "local" else 0
+        yield Cluster(client=client, parallel_slots=slots, gpus=shared_gpus, token=token, stop_file=stop_file)
 
 
-def work_on_cluster(
+def train_on_cluster(
     cluster: Cluster,
     store: Store,
     options: RunOptions,
-    course: ExperimentProgress,
+    experiment: ExperimentProgress,
     *,
     should_stop: Callable[[], bool],
-) -> Work:
-    """Jobs side by side, one per worker; one that is lost with its worker goes on elsewhere, three times at most."""
-    logs = course.places.results.resolve() / "experiment" / "logs"
+) -> RunTrainings:
+    """Jobs side by side, one per worker; a job lost with its worker resumes on another, three times at most."""
+    logs = experiment.paths.logs.resolve()
 
-    def work(orders: Iterable[TrainingRequest]) -> Iterator[Report]:
-        jobs, trained_s = {}, {}
-        for order in orders:
-            task = Training(
-                command=_command(store, options, order),
-                log=logs / f"{order.job.name.replace(' ', '_')}.log",
+    def run_trainings(requests: Iterable[TrainingRequest]) -> Iterator[TrainingResult]:
+        jobs, previous_s = {}, {}
+        for request in requests:
+            job = request.job
+            task = ChildTraining(
+                command=_command(store, options, request),
+                log=logs / f"{job.name.replace(' ', '_')}.log",
                 token=cluster.token,
-                halt=cluster.halt,
+                stop_file=cluster.stop_file,
                 device=options.device,
                 gpus=cluster.gpus,
             )
-            trained_s[order.job] = course.trained_s(order.job)
-            jobs[_submit(cluster, order.job.name, _train, task)] = order.job
-            log.info("handed out: %s %s%s", options.dataset, order.job.name, order.describe())
-        for future in _as_they_end(cluster, jobs, should_stop):
-            report = _report(jobs[future], future)
-            trained = course.trained_s(report.job) - trained_s[report.job]
-            yield replace(report, beside_s=report.beside_s - trained)
+            previous_s[job] = experiment.trained_s(job)
+            jobs[_submit(cluster, job.name, _train, task)] = job
+            log.info("submitted: %s %s%s", options.dataset, job.name, request.describe())
+        for future in _completed(cluster, jobs, should_stop):
+            result = _result(jobs[future], future)
+            trained_s = experiment.trained_s(result.job) - previous_s[result.job]
+            yield replace(result, overhead_s=result.overhead_s - trained_s)
 
-    return work
+    return run_trainings
 
 
-def run_on_cluster(cluster: Cluster, should_stop: Callable[[], bool]) -> RunCases:
-    """``run_cases`` on a cluster: the same arguments, of which the number of processes does not count."""
+def run_cases_on_cluster(cluster: Cluster, should_stop: Callable[[], bool]) -> RunCases:
+    """``run_cases`` on a cluster, with the same arguments; the number of processes is ignored."""
 
     def run(
         function: Callable[[Any], Any],
@@ -147,9 +154,11 @@ def run_on_cluster(cluster: Cluster, should_stop: Callable[[], bool]) -> RunCase
         failures: dict[str, str] = {}
         progress(0, len(tasks), doing)
         try:
-            for done, future in enumerate(_as_they_end(cluster, names, should_stop), start=1):
+            for done, future in enumerate(_completed(cluster, names, should_stop), start=1):
                 name, error = names[future], future.exception()
-                value, failure = (None, f"case {name}: {_say_lost(error)}") if error is not None else future.result()
+                value, failure = (
+                    (None, f"case {name}: {_explain_loss(error)}") if error is not None else future.result()
+                )
                 if failure is None:
                     keep(name, value)
                 else:
@@ -168,29 +177,29 @@ def run_on_cluster(cluster: Cluster, should_stop: Callable[[], bool]) -> RunCase
 
 
 def _attempt(function: Callable[[Any], Any], task: Any) -> tuple[Any, str | None]:
-    """A value, or one sentence on why there is none; what the user must put right is not tried again."""
+    """A value, or one sentence on why there is none; an error that the user must correct is not retried."""
     try:
         return function(task), None
     except AutosegError as error:
         return None, str(error)
 
 
-def _train(task: Training) -> tuple[str | None, bool, float]:
-    """As ``run_training``, on this worker."""
-    return run_training(task, is_wanted=_is_wanted, number=_own_number())
+def _train(task: ChildTraining) -> tuple[str | None, bool, float]:
+    """``run_training`` on this worker."""
+    return run_training(task, is_cancelled=_is_cancelled, worker_number=_worker_number())
 
 
-def _is_wanted() -> bool:
-    """Whether somebody still waits for what this worker does: it was not cancelled, and who asked is not gone."""
+def _is_cancelled() -> bool:
+    """Whether this worker's task was cancelled, or its client has gone."""
     from distributed import get_worker
 
     worker = get_worker()
     state = worker.state.tasks.get(worker.get_current_task())
-    return state is not None and state.state not in ("cancelled", "released")
+    return state is None or state.state in ("cancelled", "released")
 
 
-def _own_number() -> int | None:
-    """The number of this worker among those that were started together."""
+def _worker_number() -> int | None:
+    """Number of this worker among those that were started together."""
     from distributed import get_worker
 
     name = str(get_worker().name)
@@ -198,12 +207,12 @@ def _own_number() -> int | None:
 
 
 def _read_token(path: str) -> tuple[str, str, str]:
-    """What a worker reads in the shared folder, its version of autoseg, and where it runs."""
-    found = Path(path).read_text() if Path(path).exists() else ""
-    return found, autoseg.__version__, os.uname().nodename
+    """The token as this worker reads it, its version of autoseg, and its machine."""
+    token = Path(path).read_text() if Path(path).exists() else ""
+    return token, autoseg.__version__, os.uname().nodename
 
 
-# ------------------------------------------------------------------------------------------- on our side
+# ------------------------------------------------------------------------------------------- on the client
 
 
 def _import_dask() -> Any:
@@ -224,44 +233,44 @@ def _queue_class(name: str) -> Any:
 
 
 def _start(options: RunOptions, address: str, distributed: Any, gpus: int) -> tuple[Any, int]:
-    """A cluster that was started for us, or None where there is one already; and how many workers it is to have."""
+    """A new cluster, or None where the address is that of a running one; and its number of workers."""
     host = options.scheduler_host or "127.0.0.1"
-    lanes = options.workers or (gpus or 1 if address == "local" else 1)
+    slots = options.workers or (gpus or 1 if address == "local" else 1)
     if address == "local":
         cluster = distributed.LocalCluster(
-            n_workers=lanes,
+            n_workers=slots,
             threads_per_worker=1,
             processes=True,
             memory_limit=0,
             host=host,
-            dashboard_address="127.0.0.1:0",  # of this machine alone, on any port
+            dashboard_address="127.0.0.1:0",  # this machine only, any port
         )
-        return cluster, lanes
+        return cluster, slots
     if address in QUEUES:
         if options.scheduler_host is None:
             raise UsageError(
                 f"--cluster {address}: workers on other machines must reach the scheduler, which listens to this "
-                f"machine alone; say where it may listen with --scheduler-host ADDRESS, in a network you trust"
+                f"machine only; set --scheduler-host ADDRESS, in a network you trust"
             )
         try:
             cluster = _queue_class(address)(
-                processes=1, n_workers=lanes, scheduler_options={"host": host, "dashboard_address": "127.0.0.1:0"}
+                processes=1, n_workers=slots, scheduler_options={"host": host, "dashboard_address": "127.0.0.1:0"}
             )
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"--cluster {address}: {error}; describe a job (queue, cores, memory, GPU) in "
                 f"~/.config/dask/jobqueue.yaml, see docs/experiments.md"
             ) from error
-        return cluster, lanes
+        return cluster, slots
     if not re.fullmatch(r"(tcp|tls|ucx|ws|wss)://\S+:\d+", address):
         raise UsageError(
-            f"--cluster {address}: write local, slurm, pbs, lsf, or the address of a scheduler, as tcp://127.0.0.1:8786"
+            f"--cluster {address}: use local, slurm, pbs, lsf, or a scheduler's address such as tcp://127.0.0.1:8786"
         )
-    return None, lanes
+    return None, slots
 
 
 def _wait_for_workers(client: Any, count: int, should_stop: Callable[[], bool]) -> None:
-    """Until as many are there, however long a queue lets them wait."""
+    """Wait for that many workers, without a time limit, as a queue may hold them."""
     while not should_stop():
         try:
             client.wait_for_workers(count, timeout=1)
@@ -272,41 +281,41 @@ def _wait_for_workers(client: Any, count: int, should_stop: Callable[[], bool]) 
 
 
 def _check_workers(client: Any, token: Path, name: str) -> None:
-    """Raises UsageError where a worker sees another folder or has another version."""
-    for where, (found, version, machine) in client.run(_read_token, str(token)).items():
-        if found != name:
+    """Raise UsageError where a worker sees another folder or has another version."""
+    for worker, (seen, version, machine) in client.run(_read_token, str(token)).items():
+        if seen != name:
             raise UsageError(
-                f"the worker {where} on {machine} does not see {token.parent}; put the root into a folder that all "
-                f"workers share, under the same path"
+                f"worker {worker} on {machine} does not see {token.parent}; put the root into a folder that all "
+                f"workers share under the same path"
             )
         if version != autoseg.__version__:
             raise UsageError(
-                f"the worker {where} on {machine} has autoseg {version}, and this is {autoseg.__version__}; install "
+                f"worker {worker} on {machine} has autoseg {version}, and this is {autoseg.__version__}; install "
                 f"the same on both"
             )
 
 
-def _command(store: Store, options: RunOptions, order: TrainingRequest) -> tuple[str, ...]:
+def _command(store: Store, options: RunOptions, request: TrainingRequest) -> tuple[str, ...]:
     """The arguments of ``autoseg_train`` for a job, without a device."""
-    training = replace(order.options(options), end_with_parent=True, device="auto")
+    training = replace(request.options(options), end_with_parent=True, device="auto")
     return (*command_line(training), "--root", str(store.root.resolve()))
 
 
 def _submit(cluster: Cluster, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Hand something out under a name of its own; what is lost with its worker is tried again."""
+    """Submit a task under a unique key; one that is lost with its worker is retried."""
     key = f"{name} {uuid.uuid4().hex}"
     return cluster.client.submit(function, *arguments, key=key, retries=RETRIES, pure=False)
 
 
-def _as_they_end(cluster: Cluster, futures: Iterable[Any], should_stop: Callable[[], bool]) -> Iterator[Any]:
-    """Futures in the order in which they end; asked to stop, the workers are told and waited for."""
+def _completed(cluster: Cluster, futures: Iterable[Any], should_stop: Callable[[], bool]) -> Iterator[Any]:
+    """Futures in the order in which they end; asked to stop, it stops the workers and waits for them."""
     from distributed import wait
 
     running = set(futures)
     while running:
-        if should_stop() and not cluster.halt.exists():
-            log.info("telling the workers to stop; they finish their step and write")
-            write_text(cluster.halt, "")
+        if should_stop() and not cluster.stop_file.exists():
+            log.info("stopping the workers; each finishes its step and writes a checkpoint")
+            write_text(cluster.stop_file, "")
         try:
             ended = wait(running, timeout=POLL_S, return_when="FIRST_COMPLETED").done
         except TimeoutError:
@@ -315,15 +324,15 @@ def _as_they_end(cluster: Cluster, futures: Iterable[Any], should_stop: Callable
         yield from ended
 
 
-def _report(job: Job, future: Any) -> Report:
+def _result(job: Job, future: Any) -> TrainingResult:
     error = future.exception()
     if error is not None:
-        return Report(job=job, failure=_say_lost(error))
+        return TrainingResult(job=job, failure=_explain_loss(error))
     failure, stopped, seconds = future.result()
-    return Report(job=job, failure=failure, stopped=stopped, beside_s=seconds)
+    return TrainingResult(job=job, failure=failure, stopped=stopped, overhead_s=seconds)
 
 
-def _say_lost(error: BaseException) -> str:
+def _explain_loss(error: BaseException) -> str:
     if type(error).__name__ == "KilledWorker":
-        return f"its worker died {RETRIES + 1} times; most likely its machine runs out of memory, see the worker's log"
+        return f"its worker died {RETRIES + 1} times, most likely out of memory; see the worker's log"
     return f"{type(error).__name__}: {error}"

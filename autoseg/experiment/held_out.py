@@ -1,4 +1,4 @@
-"""One held-out case at a time: what every candidate scores, and what is made of the winner's probabilities."""
+"""One held-out case at a time: scores of every candidate, and post-processing of the winner's probabilities."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.core.cropped_probabilities import join_boxes
-from autoseg.core.errors import DataError
-from autoseg.core.geometry import Box, bounding_box, box_slices
+from autoseg.core.errors import DataError, ModelError
+from autoseg.core.geometry import bounding_box, box_slices
 from autoseg.core.images import read_voxels, write_voxels
-from autoseg.core.probabilities import read_probabilities
+from autoseg.core.probabilities import ClassProbabilities, join_boxes, read_probabilities
 from autoseg.core.records import Case, CaseScores, Dataset, Doubt, Label, Outputs, PostProcessing
 from autoseg.datasets import read_label
 from autoseg.evaluation import score_case
@@ -24,21 +23,21 @@ from autoseg.evaluation.review import doubt_case
 from autoseg.evaluation.summary import mean_over_labels
 from autoseg.metrics import EmptyScore
 
-MARGIN = 4  # voxels around all that is not background, of which some are drawn to calibrate with
+MARGIN = 4  # voxels around everything but background, from which voxels are sampled for calibration
 Members = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutCase:
-    """A held-out case, and what each configuration made of it without having seen it.
+    """A held-out case with the out-of-fold predictions of each configuration.
 
     Attributes:
         dataset: without its cases.
         case: the case.
-        fold: that held it out.
+        fold: the one that held it out.
         outputs: of the plan.
         masks, probabilities: configuration -> file.
-        advice: what to do when a file is damaged.
+        advice: for messages about a damaged file.
     """
 
     dataset: Dataset
@@ -50,19 +49,19 @@ class HeldOutCase:
     advice: str
 
     def label(self) -> Label:
-        """The reference, on the scan's own grid."""
+        """Read the reference, on the scan's own grid."""
         return read_label(self.dataset, self.case)
 
     def mask(self, configuration: str, label: Label) -> np.ndarray:
-        """(Z,Y,X) integer, the mask that a configuration wrote.
+        """(Z,Y,X) integer, the mask that a configuration predicted.
 
         Raises:
-            DataError: it does not lie on the label's grid.
+            DataError: its grid is not the label's.
         """
         voxels, grid = read_voxels(self.masks[configuration])
         if not grid.matches(label.grid):
             raise DataError(
-                f"case {self.case.id}: {self.masks[configuration]} lies on another grid ({grid.describe()}) than the "
+                f"case {self.case.id}: {self.masks[configuration]} has another grid ({grid.describe()}) than the "
                 f"label ({label.grid.describe()}); delete it and run the same command again"
             )
         return voxels
@@ -74,31 +73,31 @@ def compare_candidates(
     """Candidate -> its scores of the case, on the scan's own grid.
 
     Args:
-        task: the case; candidate -> members; metrics; what overlap scores give where both masks are empty.
+        task: the case; candidate -> members; metrics; overlap scores where both masks are empty.
     """
     held, candidates, metrics, empty_score = task
     label = held.label()
-    opened = CaseRegion(held, label, sorted({name for members in candidates.values() for name in members}))
-    found = {}
+    region = CaseRegion(held, label, sorted({name for members in candidates.values() for name in members}))
+    scores = {}
     for name, members in candidates.items():
-        mask = held.mask(members[0], label) if len(members) == 1 else opened.place(opened.plain_mask(members))
-        found[name] = _score(held, label, mask, metrics, empty_score)
-    return found
+        mask = held.mask(members[0], label) if len(members) == 1 else region.place(region.plain_mask(members))
+        scores[name] = _score(held, label, mask, metrics, empty_score)
+    return scores
 
 
-def draw_case(task: tuple[HeldOutCase, Members, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(n,K) float32 probabilities and (n,K) bool truth of some voxels around all that is not background.
+def sample_case(task: tuple[HeldOutCase, Members, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(n,K) float32 probabilities and (n,K) bool truth of a sample of voxels around everything but background.
 
     Args:
-        task: the case, members of the winner, how many voxels at most, and the seed.
+        task: the case, members of the winner, the largest number of voxels, and the seed.
     """
     held, members, count, seed = task
-    opened = CaseRegion(held, held.label(), members, margin=MARGIN)
+    region = CaseRegion(held, held.label(), members, margin=MARGIN)
     ignored = held.dataset.ignore_label
     return draw_voxels(
-        opened.mean(members),
-        opened.truth,
-        None if ignored is None else opened.reference != ignored,
+        region.mean(members),
+        region.truth,
+        None if ignored is None else region.reference != ignored,
         count=count,
         generator=np.random.default_rng(seed),
     )
@@ -108,15 +107,15 @@ def search_case(task: tuple[HeldOutCase, Members, float, str, EmptyScore]) -> di
     """Label -> (S,) the target metric with each of ``SETTINGS``.
 
     Args:
-        task: the case, members of the winner, its temperature, the target metric, what two empty masks score.
+        task: the case, members of the winner, their temperature, the target metric, the score of two empty masks.
     """
     held, members, temperature, metric, empty_score = task
     label = held.label()
-    opened = CaseRegion(held, label, members)
+    region = CaseRegion(held, label, members)
     ignored = held.dataset.ignore_label
     case = SearchCase(
-        probabilities=temper(opened.mean(members), temperature, overlap=held.outputs.overlap),
-        reference=opened.reference,
+        probabilities=temper(region.mean(members), temperature, overlap=held.outputs.overlap),
+        reference=region.reference,
         spacing=label.grid.spacing,
         ignore_label=ignored,
         voxels=label.voxels.size - (0 if ignored is None else int(np.count_nonzero(label.voxels == ignored))),
@@ -126,16 +125,16 @@ def search_case(task: tuple[HeldOutCase, Members, float, str, EmptyScore]) -> di
 
 @dataclass(frozen=True, kw_only=True)
 class FinishingSettings:
-    """How the winner's mask of a case is finished and judged.
+    """Settings for post-processing, scoring and reviewing the winner's mask of a case.
 
     Attributes:
         members: of the winner.
-        configurations: whose own masks tell what is doubtful.
-        temperature: of the winner's probabilities.
-        settings: label or region -> what is done to its mask, chosen without the case's fold.
+        configurations: whose masks are compared to find doubtful cases.
+        temperature: of the winner's probabilities, fitted without the case's fold.
+        settings: label or region -> its post-processing, chosen without the case's fold.
         metrics, empty_score: of the scores.
         target: the metric that decides.
-        output: the file that gets the mask.
+        output: file for the mask.
     """
 
     members: Members
@@ -149,27 +148,29 @@ class FinishingSettings:
 
 
 def finish_case(task: tuple[HeldOutCase, FinishingSettings]) -> tuple[CaseScores, Doubt]:
-    """Write the winner's finished mask of the case, score it, and say what is doubtful about it."""
-    held, how = task
+    """Write the winner's post-processed mask of the case, score it, and measure its doubt."""
+    held, finishing = task
     label = held.label()
-    opened = CaseRegion(held, label, sorted({*how.members, *how.configurations}))
-    shares = temper(opened.mean(how.members), how.temperature, overlap=held.outputs.overlap)
-    if how.settings or len(how.members) > 1:
-        inside = finish_mask(shares, held.outputs, how.settings, voxel_volume_ml=label.grid.voxel_volume_ml)
-        mask = opened.place(inside)
+    members = finishing.members
+    region = CaseRegion(held, label, sorted({*members, *finishing.configurations}))
+    probabilities = temper(region.mean(members), finishing.temperature, overlap=held.outputs.overlap)
+    if finishing.settings or len(members) > 1:
+        volume_ml = label.grid.voxel_volume_ml
+        inside = finish_mask(probabilities, held.outputs, finishing.settings, voxel_volume_ml=volume_ml)
+        mask = region.place(inside)
     else:
-        mask = held.mask(how.members[0], label)
-        inside = mask[box_slices(opened.box)]
-    write_voxels(how.output, mask, label.grid, like=held.case.channels[0].path)
-    scores = _score(held, label, mask, how.metrics, how.empty_score)
+        mask = held.mask(members[0], label)
+        inside = mask[box_slices(region.box)]
+    write_voxels(finishing.output, mask, label.grid, like=held.case.channels[0].path)
+    scores = _score(held, label, mask, finishing.metrics, finishing.empty_score)
     doubt = doubt_case(
         held.case.id,
-        shares.max(axis=0) if held.outputs.overlap else 1 - shares[0],
+        probabilities.max(axis=0) if held.outputs.overlap else 1 - probabilities[0],
         inside > 0,
-        [opened.plain_mask((name,)) > 0 for name in how.configurations],
+        [region.plain_mask((name,)) > 0 for name in finishing.configurations],
         grid=label.grid,
-        box=opened.box,
-        target=mean_over_labels(scores, list(scores.scores), how.target),
+        box=region.box,
+        target=mean_over_labels(scores, list(scores.scores), finishing.target),
     )
     return scores, doubt
 
@@ -184,19 +185,12 @@ class CaseRegion:
 
     def __init__(self, held: HeldOutCase, label: Label, configurations: Sequence[str], *, margin: int = 0) -> None:
         self.held, self.label = held, label
-        self.found = {
-            name: read_probabilities(held.probabilities[name], held.outputs, advice=held.advice)
-            for name in configurations
-        }
-        for name, found in self.found.items():
-            if found.shape != label.voxels.shape:
-                raise DataError(
-                    f"case {held.case.id}: {held.probabilities[name]} has the shape {found.shape} and the label "
-                    f"{label.voxels.shape}; {held.advice}"
-                )
-        there = label.voxels != 0
-        own: list[Box] = [bounding_box(there)] if there.any() else []
-        self.box = join_boxes([*own, *(found.box for found in self.found.values())], there.shape, margin=margin)
+        self.probabilities = {name: _read_probabilities(held, label, name) for name in configurations}
+        marked = label.voxels != 0
+        boxes = [stored.box for stored in self.probabilities.values()]
+        if marked.any():
+            boxes.append(bounding_box(marked))
+        self.box = join_boxes(boxes, marked.shape, margin=margin)
 
     @cached_property
     def reference(self) -> np.ndarray:
@@ -205,21 +199,21 @@ class CaseRegion:
 
     @cached_property
     def truth(self) -> np.ndarray:
-        """(K,z,y,x) bool within the box, what each voxel belongs to."""
+        """(K,z,y,x) bool within the box, the classes or regions of each voxel."""
         outputs, regions = self.held.outputs, self.held.dataset.regions
         members = list(regions.values()) if outputs.overlap else [(value,) for value in outputs.values]
         return np.stack([np.isin(self.reference, values) for values in members])
 
     def mean(self, members: Members) -> np.ndarray:
         """(K,z,y,x) float32, the mean of the members' probabilities."""
-        total = self.found[members[0]].within(self.box)
+        total = self.probabilities[members[0]].within(self.box)
         for name in members[1:]:
-            total += self.found[name].within(self.box)
+            total += self.probabilities[name].within(self.box)
         total /= len(members)
         return total
 
     def plain_mask(self, members: Members) -> np.ndarray:
-        """(z,y,x) integer within the box, nothing done to it."""
+        """(z,y,x) integer within the box, without post-processing."""
         volume_ml = self.label.grid.voxel_volume_ml
         return finish_mask(self.mean(members), self.held.outputs, {}, voxel_volume_ml=volume_ml)
 
@@ -228,6 +222,19 @@ class CaseRegion:
         mask = np.zeros(self.label.voxels.shape, inside.dtype)
         mask[box_slices(self.box)] = inside
         return mask
+
+
+def _read_probabilities(held: HeldOutCase, label: Label, configuration: str) -> ClassProbabilities:
+    path = held.probabilities[configuration]
+    stored = read_probabilities(path, advice=held.advice)
+    if stored.outputs.values != held.outputs.values:
+        raise ModelError(f"{path} holds other labels ({stored.outputs.values}) than the plan; {held.advice}")
+    if stored.shape != label.voxels.shape:
+        raise DataError(
+            f"case {held.case.id}: {path} has the shape {stored.shape} and the label {label.voxels.shape}; "
+            f"{held.advice}"
+        )
+    return stored
 
 
 def _score(

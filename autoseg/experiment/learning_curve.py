@@ -1,4 +1,4 @@
-"""``autoseg_run --learning-curve``: the same training on ever more cases, scored on the same held-out ones."""
+"""``autoseg_run --learning-curve``: train on more and more cases, scored on the same held-out cases."""
 
 from __future__ import annotations
 
@@ -30,87 +30,71 @@ def draw_curve(
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = no_progress,
 ) -> LearningCurve | None:
-    """Train on subsets of each fold and on all its cases, and write what each reached; what is done is not redone.
+    """Train on subsets of each fold and on all its cases, and write the scores of each; a second call resumes.
 
     Args:
-        options: sizes (subsets are chosen where there are none yet), configurations (empty for the recommended one),
-            folds, target, device and length; a time budget is shared evenly by all trainings.
+        options: sizes (missing subsets are chosen), configurations (empty for the recommended one), folds, target,
+            device and length; a time budget is divided evenly among all trainings.
 
     Returns:
         The curve; None when ``should_stop`` ended it early.
 
     Raises:
-        UsageError, PlanError, TrainingError: each says what to do; the same command goes on.
+        UsageError, PlanError: invalid options or plan.
+        TrainingError: a training failed.
     """
     _ = METRICS[options.target]
-    name, sizes = options.dataset, options.learning_curve or ()
-    plan, folds = read_plan(store, name), read_folds(store, name)
+    dataset_name = options.dataset
+    plan, folds = read_plan(store, dataset_name), read_folds(store, dataset_name)
     configurations = choose_configurations(plan, options.configurations or (plan.recommended,))
-    fed = [own for own in configurations if plan.configurations[own].cascade_from is not None]
-    if fed:
-        raise UsageError(f"'{fed[0]}' is a cascade, whose source has seen every case; leave it out of -c")
-    chosen = choose_folds(plan, folds, configurations, options.folds)
-    wanted = sorted(set(sizes))
-    _choose_cases(store, plan, wanted)
-    jobs = [(own, size, fold) for own in configurations for size in (*wanted, None) for fold in chosen]
+    cascades = [name for name in configurations if plan.configurations[name].cascade_from is not None]
+    if cascades:
+        raise UsageError(f"'{cascades[0]}' is a cascade, whose source is trained on every case; remove it from -c")
+    fold_names = choose_folds(plan, folds, configurations, options.folds)
+    sizes = sorted(set(options.learning_curve or ()))
+    _choose_cases(store, plan, sizes)
+    jobs = [(name, size, fold) for name in configurations for size in (*sizes, None) for fold in fold_names]
     budget_s = options.time_budget_s
     scores: dict[tuple[str, int | None], list[Scores]] = {}
-    for number, (own, size, fold) in enumerate(jobs, start=1):
+    for number, (name, size, fold) in enumerate(jobs, start=1):
         if should_stop():
             return None
-        log.info("%d of %d: %s fold %s", number, len(jobs), own if size is None else subset_name(own, size), fold)
-        found = train(
-            store,
-            TrainOptions(
-                dataset=name,
-                configuration=own,
-                fold=fold,
-                device=options.device,
-                epochs=options.epochs,
-                steps_per_epoch=options.steps_per_epoch,
-                time_budget_s=None if budget_s is None else round(budget_s / len(jobs), 1),
-                subset=size,
-            ),
-            should_stop=should_stop,
-            progress=progress,
+        log.info("%d of %d: %s fold %s", number, len(jobs), name if size is None else subset_name(name, size), fold)
+        training = TrainOptions(
+            dataset=dataset_name,
+            configuration=name,
+            fold=fold,
+            device=options.device,
+            epochs=options.epochs,
+            steps_per_epoch=options.steps_per_epoch,
+            time_budget_s=None if budget_s is None else round(budget_s / len(jobs), 1),
+            subset=size,
         )
-        if found is None:
+        of_fold = train(store, training, should_stop=should_stop, progress=progress)
+        if of_fold is None:
             return None
-        scores.setdefault((own, size), []).append(found)
-    points = tuple(_place(own, size, found, options.target) for (own, size), found in scores.items())
-    curve = LearningCurve(dataset=name, target_metric=options.target, folds=chosen, points=points)
-    write_record(store.results_root / name / CURVE, curve)
-    log.info("wrote %s", store.results_root / name / CURVE)
+        scores.setdefault((name, size), []).append(of_fold)
+    points = tuple(_make_point(name, size, of_folds, options.target) for (name, size), of_folds in scores.items())
+    curve = LearningCurve(dataset=dataset_name, target_metric=options.target, folds=fold_names, points=points)
+    path = store.results_root / dataset_name / CURVE
+    write_record(path, curve)
+    log.info("wrote %s", path)
     return curve
 
 
-def render_curve(curve: LearningCurve) -> str:
-    """The curve as a table; ends in a newline."""
-    rows = [("configuration", "cases", f"mean {curve.target_metric}", "95 % interval", "scored")]
-    for point in curve.points:
-        mean = "-" if point.mean is None else f"{point.mean:.4f}"
-        bounds = "-" if point.lower is None else f"{point.lower:.4f} to {point.upper:.4f}"
-        size = "all" if point.size is None else str(point.size)
-        rows.append((point.configuration, size, mean, bounds, str(point.cases)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "".join(
-        "  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows
-    )
-
-
 def _choose_cases(store: Store, plan: Plan, sizes: Sequence[int]) -> None:
-    """Choose subsets of sizes that were not chosen yet; those that were stay."""
+    """Choose missing subsets; existing ones stay."""
     try:
-        before = read_record(Subsets, store.preprocessed(plan.dataset) / FILE, advice="")
+        previous = read_record(Subsets, store.preprocessed(plan.dataset) / FILE, advice="")
     except PlanError:
         make_subset_file(store, plan.dataset, sizes)
         return
-    if set(sizes) - set(before.sizes):
-        make_subset_file(store, plan.dataset, [*before.sizes, *sizes], seed=before.seed)
+    if set(sizes) - set(previous.sizes):
+        make_subset_file(store, plan.dataset, [*previous.sizes, *sizes], seed=previous.seed)
 
 
-def _place(configuration: str, size: int | None, found: Sequence[Scores], target: str) -> CurvePoint:
-    cases = [case for scores in found for case in scores.cases]
+def _make_point(configuration: str, size: int | None, scores: Sequence[Scores], target: str) -> CurvePoint:
+    cases = [case for of_fold in scores for case in of_fold.cases]
     values = [mean_over_labels(case, list(case.scores), target) for case in cases]
     statistics = describe_values(values, list_patients(cases))
     lower, upper = statistics.interval or (None, None)

@@ -1,7 +1,11 @@
-"""What an experiment keeps on disk beside its outcome, and where."""
+"""Records of an experiment: jobs, requests and results of trainings, the state on disk, and paths.
+
+No torch is imported here, because processes that score one case need none.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,33 +14,104 @@ from pydantic import Field
 
 from autoseg.core.records import CaseScores, Record
 from autoseg.core.store import Store
+from autoseg.core.text import format_seconds
+from autoseg.options import RunOptions, TrainOptions
 
 BEST = "best"
 EXPERIMENT = "experiment"
 RESERVED = (BEST, EXPERIMENT)  # folders beside those of the configurations
 
 
+class Stopped(Exception):  # noqa: N818 - not an error: completed steps are stored
+    """The experiment was asked to stop."""
+
+
+@dataclass(frozen=True, order=True)
+class Job:
+    """One fold of one configuration."""
+
+    configuration: str
+    fold: str
+
+    @property
+    def name(self) -> str:
+        """Name in logs and records."""
+        return f"{self.configuration} fold {self.fold}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """A job to be trained and predicted now.
+
+    Attributes:
+        job: the fold.
+        time_budget_s: of its training; None trains for epochs.
+    """
+
+    job: Job
+    time_budget_s: float | None
+
+    def describe(self) -> str:
+        """The time budget for a line of the log; empty where the plan sets the length."""
+        return "" if self.time_budget_s is None else f", trained for {format_seconds(self.time_budget_s)}"
+
+    def options(self, experiment: RunOptions) -> TrainOptions:
+        """Options of the training."""
+        return TrainOptions(
+            dataset=experiment.dataset,
+            configuration=self.job.configuration,
+            fold=self.job.fold,
+            epochs=experiment.epochs,
+            steps_per_epoch=experiment.steps_per_epoch,
+            time_budget_s=self.time_budget_s,
+            fit=True,
+            probabilities=True,
+            device=experiment.device,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """Outcome of a job.
+
+    Attributes:
+        job: the fold.
+        failure: one sentence, where it failed.
+        stopped: it was asked to stop and can be resumed.
+        overhead_s: seconds besides its training, in this run.
+    """
+
+    job: Job
+    failure: str | None = None
+    stopped: bool = False
+    overhead_s: float = 0.0
+
+
+RunTrainings = Callable[[Iterable[TrainingRequest]], Iterator[TrainingResult]]
+RunCases = Callable[..., None]  # with the signature of ``run_cases``
+
+
 class RunState(Record):
-    """What cannot be told from the folds' own files.
+    """State that the folds' own files do not hold.
 
     Attributes:
         schema_version: format version (``schema`` on disk).
         elapsed_s: seconds of all runs of the command so far.
-        beside_s: job -> seconds that it took beside its training, over all runs: reading, and predicting and scoring
-            its held-out cases.
-        expected_s: job -> seconds that this was expected to take, from trying the network before anything was trained.
-        concluded: hash of all that the outcome rests on, once it is written.
+        overhead_s: job -> seconds besides its training, over all runs: reading, and predicting and scoring its
+            held-out cases (``beside_s`` on disk).
+        expected_s: job -> the same, estimated from the network before anything was trained.
+        concluded: hash of everything that the outcome rests on, once it is written.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     elapsed_s: float = 0.0
-    beside_s: dict[str, float] = Field(default_factory=dict)
+    overhead_s: dict[str, float] = Field(default_factory=dict, alias="beside_s")
     expected_s: dict[str, float] = Field(default_factory=dict)
     concluded: str = ""
 
 
 class CaseStudy(Record):
-    """What every candidate scored in one held-out case.
+    """Scores of every candidate in one held-out case.
 
     Attributes:
         schema_version: format version (``schema`` on disk).
@@ -51,7 +126,7 @@ class CaseStudy(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentPaths:
-    """Where an experiment's files lie.
+    """Paths of an experiment's files.
 
     Attributes:
         results: folder of the dataset's results.
@@ -60,9 +135,9 @@ class ExperimentPaths:
     results: Path
 
     @classmethod
-    def of(cls, store: Store, dataset: str) -> ExperimentPaths:
-        """Of a dataset."""
-        return cls(results=store.results(dataset, EXPERIMENT).parent)
+    def of(cls, store: Store, dataset_name: str) -> ExperimentPaths:
+        """Paths of a dataset's experiment."""
+        return cls(results=store.results(dataset_name, EXPERIMENT).parent)
 
     @property
     def outcome(self) -> Path:
@@ -75,8 +150,13 @@ class ExperimentPaths:
         return self.results / EXPERIMENT / "state.json"
 
     @property
+    def logs(self) -> Path:
+        """Logs of trainings on a cluster."""
+        return self.results / EXPERIMENT / "logs"
+
+    @property
     def held_out(self) -> Path:
-        """Masks of the winner on cases that it did not see, and their scores."""
+        """Out-of-fold masks of the winner and their scores."""
         return self.results / EXPERIMENT / "held_out"
 
     @property

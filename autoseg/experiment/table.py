@@ -1,54 +1,67 @@
-"""An experiment in a few lines."""
+"""Outcome of an experiment and learning curve as text."""
 
 from __future__ import annotations
 
-from autoseg.core.records import Experiment
-from autoseg.core.text import format_seconds
+from autoseg.core.records import Experiment, LearningCurve
+from autoseg.core.text import align_columns, format_seconds
 from autoseg.evaluation.postprocessing import describe_setting
 
 DOUBTS = 5
 
 
-def render_experiment(found: Experiment) -> str:
-    """Candidates best first, what was chosen and done, and the cases worth a look; ends in a newline."""
+def render_experiment(outcome: Experiment) -> str:
+    """Candidates, best first, then the choice, post-processing, calibration and cases for review."""
     best_first = sorted(
-        found.candidates, key=lambda name: (name != found.winner, -abs(found.candidates[name].target or 0))
+        outcome.candidates, key=lambda name: (name != outcome.winner, -abs(outcome.candidates[name].target or 0))
     )
-    rows = [("candidate", found.target_metric, "95 % interval", "to the winner", "p (Holm)")]
+    rows = [("candidate", outcome.target_metric, "95 % interval", "to the winner", "p (Holm)")]
     for name in best_first:
-        reached = found.candidates[name]
+        candidate = outcome.candidates[name]
         rows.append(
             (
                 name,
-                _number(reached.target),
-                f"{_number(reached.lower)} to {_number(reached.upper)}",
-                "winner" if reached.difference is None else f"{reached.difference:+.4f}",
-                "" if reached.p_value is None else f"{reached.p_value:.2g}",
+                _number(candidate.target),
+                _bounds(candidate.lower, candidate.upper),
+                "winner" if candidate.difference is None else f"{candidate.difference:+.4f}",
+                "" if candidate.p_value is None else f"{candidate.p_value:.2g}",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += ["", found.reason]
-    for label, setting in found.postprocessing.items():
+    lines = [*align_columns(rows), "", outcome.reason]
+    for label, setting in outcome.postprocessing.items():
         lines.append(f"post-processing of {label}: {describe_setting(setting)}")
-    lines.append(
-        f"mean {found.target_metric} {_number(found.target_before)} before and {_number(found.target_after)} after "
-        f"post-processing, each fold with what the others spoke for"
-        if found.postprocessing
-        else "post-processing: none; nothing that was tried helps on cases it was not chosen on"
-    )
-    if found.calibration is not None:
+    if outcome.postprocessing:
         lines.append(
-            f"calibration: temperature {found.calibration.temperature:.3g}, expected calibration error "
-            f"{found.calibration.error_before:.2g} before and {found.calibration.error_after:.2g} after"
-            f"{' (out of fold)' if found.calibration.fold_temperatures else ''}"
+            f"mean {outcome.target_metric} {_number(outcome.target_before)} without and "
+            f"{_number(outcome.target_after)} with post-processing, each fold with settings chosen on the other folds"
         )
-    if found.doubts:
-        lines += ["", f"worth a look, {min(DOUBTS, len(found.doubts))} of {len(found.doubts)}:"]
-        lines += [f"  {doubt.case}: {doubt.reason}" for doubt in found.doubts[:DOUBTS]]
-    lines += ["", f"all of it took {format_seconds(found.elapsed_s)}"]
+    else:
+        lines.append("post-processing: no setting improved held-out cases; masks are unchanged")
+    if (calibration := outcome.calibration) is not None:
+        lines.append(
+            f"calibration: temperature {calibration.temperature:.3g}, expected calibration error "
+            f"{calibration.error_before:.2g} before and {calibration.error_after:.2g} after"
+            f"{' (out of fold)' if calibration.fold_temperatures else ''}"
+        )
+    if outcome.doubts:
+        lines += ["", f"for review, {min(DOUBTS, len(outcome.doubts))} of {len(outcome.doubts)}:"]
+        lines += [f"  {doubt.case}: {doubt.reason}" for doubt in outcome.doubts[:DOUBTS]]
+    lines += ["", f"total time {format_seconds(outcome.elapsed_s)}"]
     return "\n".join(lines) + "\n"
+
+
+def render_curve(curve: LearningCurve) -> str:
+    """One row per configuration and number of training cases."""
+    rows = [("configuration", "cases", f"mean {curve.target_metric}", "95 % interval", "scored")]
+    for point in curve.points:
+        size = "all" if point.size is None else str(point.size)
+        bounds = _bounds(point.lower, point.upper)
+        rows.append((point.configuration, size, _number(point.mean), bounds, str(point.cases)))
+    return "\n".join(align_columns(rows)) + "\n"
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def _bounds(lower: float | None, upper: float | None) -> str:
+    return "-" if lower is None or upper is None else f"{lower:.4f} to {upper:.4f}"

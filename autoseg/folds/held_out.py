@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from autoseg.core.cropped_probabilities import BoxedProbabilities
 from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Progress
-from autoseg.core.probabilities import write_probabilities
+from autoseg.core.probabilities import ClassProbabilities, write_probabilities
 from autoseg.core.records import Dataset, PreparedCase
 from autoseg.folds.files import mask_path, probabilities_path
 from autoseg.folds.setup import FoldSetup
@@ -53,9 +52,8 @@ def predict_held_out(
         case = cases[case_id]
         if probabilities:
             mask, predicted = predict_probabilities(model, case, setup.device)
-            outputs = setup.plan.outputs
-            cropped = BoxedProbabilities.of(predicted, overlap=outputs.overlap)
-            write_probabilities(probabilities_path(setup.folder, case_id), cropped, outputs)
+            cropped = ClassProbabilities.cropped(predicted, setup.plan.outputs)
+            write_probabilities(probabilities_path(setup.folder, case_id), cropped)
         else:
             mask = predict_mask(model, case, setup.device)
         write_voxels(mask_path(setup.folder, case_id), mask.voxels, mask.grid, like=scans[case_id])

@@ -10,8 +10,8 @@ from autoseg.core.errors import UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Configuration, PreparedCase, Scores
 from autoseg.core.store import Store
-from autoseg.evaluation import follow_settings
-from autoseg.evaluation.folders import score_masks, write_scores
+from autoseg.evaluation import apply_scoring
+from autoseg.evaluation.scoring import score_masks, write_scores
 from autoseg.folds.cascade import add_priors, check_source, copy_source
 from autoseg.folds.files import mask_path
 from autoseg.folds.held_out import predict_held_out
@@ -73,7 +73,7 @@ def train(
         ranks=ranks,
     )
     _check_ranks(setup.configuration, name, ranks, options.fit)
-    scored, convention = follow_settings(setup.configuration.scoring, dataset, with_probabilities=options.probabilities)
+    scored, convention = apply_scoring(setup.configuration.scoring, dataset, with_probabilities=options.probabilities)
     cases = read_cases(store, dataset, setup.plan, name, [*fold.train, *fold.validation])
     with joined(ranks, device):
         if ranks.leads:

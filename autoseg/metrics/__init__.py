@@ -1,4 +1,4 @@
-"""The METRICS table: how well a prediction agrees with the reference. Compare two masks once, then ask cheaply.
+"""The METRICS table: agreement of a prediction with its reference. Compare two masks once, then compute any metric.
 
     comparison = compare(prediction, reference, spacing)
     METRICS["dice"](comparison)

@@ -101,19 +101,19 @@ def _score_lesions(comparison: Comparison, rule: LesionRule) -> LesionScores:
 
     dice, hd95_mm = [], []
     for lesion in range(1, count + 1):
-        own = touching[first[lesion - 1] : first[lesion], 1]
-        box = _unite([boxes[0][lesion - 1], *(boxes[1][number - 1] for number in own)])
-        pair = compare(np.isin(predicted[box], own), merged[box] == lesion, comparison.spacing)
-        if pair.referenced * comparison.voxel_volume_ml * 1000 <= rule.dropped_mm3:
+        matches = touching[first[lesion - 1] : first[lesion], 1]
+        box = _unite([boxes[0][lesion - 1], *(boxes[1][number - 1] for number in matches)])
+        pair = compare(np.isin(predicted[box], matches), merged[box] == lesion, comparison.spacing)
+        if pair.reference_voxels * comparison.voxel_volume_ml * 1000 <= rule.dropped_mm3:
             continue
-        dice.append(2 * pair.true_positives / (pair.predicted + pair.referenced))
-        hd95_mm.append(PENALTY_MM if pair.one_empty else directed_percentile(pair.distances, 95))
-    strangers = n_predicted - len(np.unique(touching[:, 1]))
-    return LesionScores(dice=tuple(dice), hd95_mm=tuple(hd95_mm), false_positives=strangers)
+        dice.append(2 * pair.true_positives / (pair.predicted_voxels + pair.reference_voxels))
+        hd95_mm.append(PENALTY_MM if pair.exactly_one_empty else directed_percentile(pair.distances, 95))
+    false_positives = n_predicted - len(np.unique(touching[:, 1]))
+    return LesionScores(dice=tuple(dice), hd95_mm=tuple(hd95_mm), false_positives=false_positives)
 
 
 def _unite(boxes: list[tuple[slice, ...]]) -> tuple[slice, ...]:
-    """The smallest box that holds all."""
+    """The smallest box around all boxes."""
     axes = zip(*boxes, strict=True)
     return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in axes)
 
@@ -152,6 +152,7 @@ def _lesionwise_hd95(name: str, rule: LesionRule, where: str) -> Metric:
 
 
 def _describe(rule: LesionRule) -> str:
+    # Conventions are compared before scores are: other words would make scores of older versions incomparable.
     return (
         f"reference dilated {rule.iterations} time{'s' if rule.iterations > 1 else ''} by 18 neighbours, lesions up to "
         f"{rule.dropped_mm3:g} mm3 dropped, best score where none is left and nothing is invented"

@@ -1,4 +1,4 @@
-"""Two masks on one grid, and everything that metrics ask about them, computed at most once and only when asked."""
+"""Comparison of two masks on one grid: everything that metrics need, computed lazily and once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from autoseg.metrics.lesions import Connectivity, LesionPair, pair_lesions
 
 T = TypeVar("T")
 
-# Where surfaces have no more pairs of voxels than this times the voxels of the box, the nearest ones are looked up in a
-# tree, which even at its worst compares every pair once; else one distance transform of the box takes less.
+# Where surfaces have no more pairs of voxels than this times the voxels of the box, nearest neighbours come from a
+# tree, which at worst compares every pair once; otherwise one distance transform of the box is faster.
 PAIRS_PER_VOXEL = 16
 
 
@@ -42,13 +42,13 @@ class Comparison:
     voxels: int
     shape: tuple[int, ...]
     probability: tuple[np.ndarray, np.ndarray] | None = None
-    known: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    cache: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Result of ``compute``, computed once for the first metric that uses this key."""
-        if key not in self.known:
-            self.known[key] = compute()
-        return self.known[key]
+        if key not in self.cache:
+            self.cache[key] = compute()
+        return self.cache[key]
 
     @cached_property
     def true_positives(self) -> int:
@@ -56,39 +56,39 @@ class Comparison:
         return int(np.count_nonzero(self.prediction & self.reference))
 
     @cached_property
-    def predicted(self) -> int:
+    def predicted_voxels(self) -> int:
         """Voxels in the prediction."""
         return int(np.count_nonzero(self.prediction))
 
     @cached_property
-    def referenced(self) -> int:
+    def reference_voxels(self) -> int:
         """Voxels in the reference."""
         return int(np.count_nonzero(self.reference))
 
     @property
     def false_positives(self) -> int:
         """Voxels in the prediction alone."""
-        return self.predicted - self.true_positives
+        return self.predicted_voxels - self.true_positives
 
     @property
     def false_negatives(self) -> int:
         """Voxels in the reference alone."""
-        return self.referenced - self.true_positives
+        return self.reference_voxels - self.true_positives
 
     @property
     def true_negatives(self) -> int:
         """Voxels of the domain in neither mask."""
-        return self.voxels - self.predicted - self.false_negatives
+        return self.voxels - self.predicted_voxels - self.false_negatives
 
     @property
     def both_empty(self) -> bool:
-        """Nothing to find, and nothing found."""
-        return self.predicted == 0 and self.referenced == 0
+        """Both masks are empty."""
+        return self.predicted_voxels == 0 and self.reference_voxels == 0
 
     @property
-    def one_empty(self) -> bool:
+    def exactly_one_empty(self) -> bool:
         """One mask is empty and the other is not."""
-        return (self.predicted == 0) != (self.referenced == 0)
+        return (self.predicted_voxels == 0) != (self.reference_voxels == 0)
 
     @property
     def voxel_volume_ml(self) -> float:
@@ -97,18 +97,18 @@ class Comparison:
 
     @property
     def diagonal_mm(self) -> float:
-        """Diagonal of the whole grid in mm: no two voxels lie further apart."""
+        """Diagonal of the whole grid in mm, the largest distance of two voxels."""
         return math.hypot(*(n * mm for n, mm in zip(self.shape, self.spacing, strict=True)))
 
     @property
     def predicted_ml(self) -> float:
         """Volume of the prediction in millilitres."""
-        return self.predicted * self.voxel_volume_ml
+        return self.predicted_voxels * self.voxel_volume_ml
 
     @property
-    def referenced_ml(self) -> float:
+    def reference_ml(self) -> float:
         """Volume of the reference in millilitres."""
-        return self.referenced * self.voxel_volume_ml
+        return self.reference_voxels * self.voxel_volume_ml
 
     @cached_property
     def distances(self) -> tuple[np.ndarray, np.ndarray]:
@@ -123,17 +123,19 @@ class Comparison:
 
     @cached_property
     def in_plane_distances(self) -> tuple[np.ndarray, np.ndarray]:
-        """The same for surfaces within each slice (the last two axes), so that only its outline counts."""
+        """Distances between the outlines within each slice (the last two axes)."""
         axes = tuple(range(self.reference.ndim))
         return self._measure(axes[-2:])
 
     def _measure(self, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        predicted, referenced = find_surface(self.prediction, axes), find_surface(self.reference, axes)
-        pairs = np.count_nonzero(predicted) * np.count_nonzero(referenced)
+        predicted, reference = find_surface(self.prediction, axes), find_surface(self.reference, axes)
+        pairs = np.count_nonzero(predicted) * np.count_nonzero(reference)
         if 0 < pairs <= PAIRS_PER_VOXEL * predicted.size:
-            ours, theirs = (np.argwhere(surface) * np.array(self.spacing) for surface in (predicted, referenced))
-            return cKDTree(theirs).query(ours)[0], cKDTree(ours).query(theirs)[0]
-        return _distances(predicted, referenced, self.spacing), _distances(referenced, predicted, self.spacing)
+            predicted_mm, reference_mm = (
+                np.argwhere(surface) * np.array(self.spacing) for surface in (predicted, reference)
+            )
+            return cKDTree(reference_mm).query(predicted_mm)[0], cKDTree(predicted_mm).query(reference_mm)[0]
+        return _distances(predicted, reference, self.spacing), _distances(reference, predicted, self.spacing)
 
     def lesions(self, connectivity: Connectivity) -> LesionPair:
         """The lesions of both masks, numbered and paired."""
@@ -148,7 +150,7 @@ def compare(
     voxels: int | None = None,
     probability: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Comparison:
-    """Lay two masks side by side; costs one crop, the rest is paid when a metric asks.
+    """Compare two masks; this crops them, and the rest is computed when a metric needs it.
 
     Args:
         prediction: (Z,Y,X) bool.
@@ -173,7 +175,7 @@ def find_surface(mask: np.ndarray, axes: Sequence[int] | None = None) -> np.ndar
 
     Args:
         mask: (*axes) bool, False on its outermost layer.
-        axes: along which neighbours are looked at; all if None.
+        axes: of the neighbours; all if None.
 
     Returns:
         (*axes) bool.

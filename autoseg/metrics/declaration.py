@@ -15,7 +15,7 @@ Compute = Callable[[Comparison], float | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A named way to score one prediction against one reference.
+    """A metric of one prediction against one reference.
 
     Attributes:
         name: as in the METRICS table.
@@ -45,12 +45,12 @@ class Metric:
         """The score, or None where it is undefined.
 
         Args:
-            empty_score: what the overlap scores give for two empty masks.
-            penalty_mm: what distances give where one mask is empty; None leaves them undefined.
+            empty_score: overlap scores of two empty masks.
+            penalty_mm: distances where one mask is empty; None leaves them undefined.
         """
         if comparison.both_empty:
             return self.empty_value(empty_score)
-        if self.worst == "diagonal" and comparison.one_empty:
+        if self.worst == "diagonal" and comparison.exactly_one_empty:
             return penalty_mm
         return self.compute(comparison)
 

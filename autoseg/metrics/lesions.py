@@ -1,4 +1,4 @@
-"""Lesions of two masks, numbered, and which of them share voxels."""
+"""Lesions of two masks, numbered, and their overlaps."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ Connectivity = Literal[6, 26]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LesionPair:
-    """The lesions of a prediction beside those of its reference; made by ``pair_lesions``.
+    """Lesions of a prediction and of its reference; made by ``pair_lesions``.
 
     Attributes:
         predicted: (Z,Y,X) integer, lesion number from 1, 0 outside.
-        referenced: the same for the reference.
-        predicted_voxels: (n,) int64, size of each predicted lesion.
-        referenced_voxels: (m,) int64, size of each reference lesion.
+        reference: the same for the reference.
+        predicted_sizes: (n,) int64, size of each predicted lesion.
+        reference_sizes: (m,) int64, size of each reference lesion.
         overlaps: (k,3) int64, number of the reference lesion, of the predicted lesion, and the voxels they share; one
             row for every two that share any.
     """
 
     predicted: np.ndarray
-    referenced: np.ndarray
-    predicted_voxels: np.ndarray
-    referenced_voxels: np.ndarray
+    reference: np.ndarray
+    predicted_sizes: np.ndarray
+    reference_sizes: np.ndarray
     overlaps: np.ndarray
 
     @property
     def n_predicted(self) -> int:
         """Lesions in the prediction."""
-        return len(self.predicted_voxels)
+        return len(self.predicted_sizes)
 
     @property
-    def n_referenced(self) -> int:
+    def n_reference(self) -> int:
         """Lesions in the reference."""
-        return len(self.referenced_voxels)
+        return len(self.reference_sizes)
 
     @cached_property
-    def found(self) -> np.ndarray:
-        """(m,) bool, reference lesions that the prediction touches in at least one voxel."""
-        return np.isin(np.arange(1, self.n_referenced + 1), self.overlaps[:, 0])
+    def detected(self) -> np.ndarray:
+        """(m,) bool, reference lesions that share at least one voxel with the prediction."""
+        return np.isin(np.arange(1, self.n_reference + 1), self.overlaps[:, 0])
 
     @cached_property
-    def right(self) -> np.ndarray:
-        """(n,) bool, predicted lesions that touch the reference in at least one voxel."""
+    def correct(self) -> np.ndarray:
+        """(n,) bool, predicted lesions that share at least one voxel with the reference."""
         return np.isin(np.arange(1, self.n_predicted + 1), self.overlaps[:, 1])
 
     def match(self, least_iou: float) -> np.ndarray:
@@ -56,13 +56,13 @@ class LesionPair:
 
         Source: panoptica, arXiv:2312.02608 (its threshold matching: pairs by falling IoU, each lesion once).
         """
-        referenced, predicted, shared = self.overlaps.T
-        union = self.referenced_voxels[referenced - 1] + self.predicted_voxels[predicted - 1] - shared
+        reference, predicted, shared = self.overlaps.T
+        union = self.reference_sizes[reference - 1] + self.predicted_sizes[predicted - 1] - shared
         iou = shared / union
         taken: tuple[set[int], set[int]] = (set(), set())
         matched = []
         for row in np.argsort(-iou, kind="stable"):
-            ours, theirs = int(referenced[row]), int(predicted[row])
+            ours, theirs = int(reference[row]), int(predicted[row])
             if iou[row] >= least_iou and ours not in taken[0] and theirs not in taken[1]:
                 taken[0].add(ours)
                 taken[1].add(theirs)
@@ -78,14 +78,14 @@ def pair_lesions(prediction: np.ndarray, reference: np.ndarray, connectivity: Co
         reference: (Z,Y,X) bool.
         connectivity: 26: voxels that touch by a face, an edge or a corner are one lesion; 6: by a face alone.
     """
-    predicted, n_predicted = number_lesions(prediction, connectivity)
-    referenced, n_referenced = number_lesions(reference, connectivity)
+    predicted_lesions, n_predicted = number_lesions(prediction, connectivity)
+    reference_lesions, n_reference = number_lesions(reference, connectivity)
     return LesionPair(
-        predicted=predicted,
-        referenced=referenced,
-        predicted_voxels=np.bincount(predicted[prediction], minlength=n_predicted + 1)[1:],
-        referenced_voxels=np.bincount(referenced[reference], minlength=n_referenced + 1)[1:],
-        overlaps=count_overlaps(referenced, predicted, prediction & reference),
+        predicted=predicted_lesions,
+        reference=reference_lesions,
+        predicted_sizes=np.bincount(predicted_lesions[prediction], minlength=n_predicted + 1)[1:],
+        reference_sizes=np.bincount(reference_lesions[reference], minlength=n_reference + 1)[1:],
+        overlaps=count_overlaps(reference_lesions, predicted_lesions, prediction & reference),
     )
 
 

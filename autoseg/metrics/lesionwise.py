@@ -1,4 +1,4 @@
-"""Lesions found, missed and invented, as the challenges count them. A lesion is one connected component.
+"""Detection of lesions, as the challenges count it. A lesion is one connected component.
 
 Sources: ISLES'22, arXiv:2206.06694; ISLES'24 (panoptica), arXiv:2312.02608; ATLAS, doi:10.1038/s41597-022-01401-7;
 WMH challenge, doi:10.1109/TMI.2019.2905770.
@@ -35,7 +35,7 @@ def lesion_f1(comparison: Comparison) -> float | None:
     "0 where one mask is empty",
 )
 def lesion_f1_faces(comparison: Comparison) -> float | None:
-    """The same, where voxels that touch by a face alone are one lesion."""
+    """F1 score of lesion detection, where lesions are 6-connected."""
     return _f1(comparison.lesions(6))
 
 
@@ -50,7 +50,7 @@ def lesion_f1_faces(comparison: Comparison) -> float | None:
 def lesion_f1_iou20(comparison: Comparison) -> float | None:
     """F1 score of lesion detection, where a match must overlap by a fifth."""
     lesions = comparison.lesions(26)
-    return len(lesions.match(0.2)) / ((lesions.n_referenced + lesions.n_predicted) / 2)
+    return len(lesions.match(0.2)) / ((lesions.n_reference + lesions.n_predicted) / 2)
 
 
 @metric(
@@ -63,7 +63,7 @@ def lesion_f1_iou20(comparison: Comparison) -> float | None:
 )
 def lesion_recall(comparison: Comparison) -> float | None:
     """Share of the reference lesions that the prediction touches."""
-    return _share(comparison.lesions(26).found)
+    return _share(comparison.lesions(26).detected)
 
 
 @metric(
@@ -76,7 +76,7 @@ def lesion_recall(comparison: Comparison) -> float | None:
 )
 def lesion_precision(comparison: Comparison) -> float | None:
     """Share of the predicted lesions that touch the reference."""
-    return _share(comparison.lesions(26).right)
+    return _share(comparison.lesions(26).correct)
 
 
 @metric(
@@ -89,7 +89,7 @@ def lesion_precision(comparison: Comparison) -> float | None:
 def lesion_f1_wmh(comparison: Comparison) -> float | None:
     """F1 score of lesion detection, where recall counts reference lesions and precision predicted ones."""
     lesions = comparison.lesions(26)
-    recall, precision = _share(lesions.found), _share(lesions.right)
+    recall, precision = _share(lesions.detected), _share(lesions.correct)
     return 2 * recall * precision / (recall + precision) if recall + precision else 0.0
 
 
@@ -113,20 +113,20 @@ def lesion_count_difference(comparison: Comparison) -> float | None:
     convention="|n_P - n_R| over 6-connected lesions (ATLAS)",
 )
 def lesion_count_difference_faces(comparison: Comparison) -> float | None:
-    """The same, where voxels that touch by a face alone are one lesion."""
+    """Absolute difference of the numbers of 6-connected lesions."""
     return _count_difference(comparison.lesions(6))
 
 
 def _f1(lesions: LesionPair) -> float:
-    found, invented = np.count_nonzero(lesions.found), np.count_nonzero(~lesions.right)
-    missed = lesions.n_referenced - found
-    return float(found / (found + (invented + missed) / 2))
+    detected, false_positives = np.count_nonzero(lesions.detected), np.count_nonzero(~lesions.correct)
+    missed = lesions.n_reference - detected
+    return float(detected / (detected + (false_positives + missed) / 2))
 
 
 def _count_difference(lesions: LesionPair) -> float:
-    return float(abs(lesions.n_predicted - lesions.n_referenced))
+    return float(abs(lesions.n_predicted - lesions.n_reference))
 
 
-def _share(which: np.ndarray) -> float:
-    """Of nothing, all."""
-    return float(which.mean()) if len(which) else 1.0
+def _share(is_matched: np.ndarray) -> float:
+    """Share of matched lesions; 1 where there are none."""
+    return float(is_matched.mean()) if len(is_matched) else 1.0

@@ -12,13 +12,13 @@ from autoseg.metrics.declaration import metric
 @metric(unit="", higher_is_better=True, both_empty="selectable", worst=0.0, convention="2 |P and R| / (|P| + |R|)")
 def dice(comparison: Comparison) -> float | None:
     """Dice coefficient."""
-    return _share(2 * comparison.true_positives, comparison.predicted + comparison.referenced)
+    return _share(2 * comparison.true_positives, comparison.predicted_voxels + comparison.reference_voxels)
 
 
 @metric(unit="", higher_is_better=True, both_empty="selectable", worst=0.0, convention="|P and R| / |P or R|")
 def iou(comparison: Comparison) -> float | None:
     """Intersection over union (Jaccard index)."""
-    return _share(comparison.true_positives, comparison.predicted + comparison.false_negatives)
+    return _share(comparison.true_positives, comparison.predicted_voxels + comparison.false_negatives)
 
 
 @metric(
@@ -29,8 +29,8 @@ def iou(comparison: Comparison) -> float | None:
     convention="|P and R| / |P|; undefined where only the prediction is empty",
 )
 def precision(comparison: Comparison) -> float | None:
-    """Share of the prediction that is right."""
-    return _share(comparison.true_positives, comparison.predicted)
+    """Share of the prediction that is correct."""
+    return _share(comparison.true_positives, comparison.predicted_voxels)
 
 
 @metric(
@@ -41,8 +41,8 @@ def precision(comparison: Comparison) -> float | None:
     convention="|P and R| / |R|; undefined where only the reference is empty",
 )
 def sensitivity(comparison: Comparison) -> float | None:
-    """Share of the reference that is found."""
-    return _share(comparison.true_positives, comparison.referenced)
+    """Share of the reference that is predicted."""
+    return _share(comparison.true_positives, comparison.reference_voxels)
 
 
 @metric(
@@ -53,7 +53,7 @@ def sensitivity(comparison: Comparison) -> float | None:
     convention="TN / (TN + FP) over the whole grid, less ignored voxels; grows with the empty space around the head",
 )
 def specificity(comparison: Comparison) -> float | None:
-    """Share of the voxels outside the reference that are left alone."""
+    """Share of the voxels outside the reference that are not predicted."""
     return _share(comparison.true_negatives, comparison.true_negatives + comparison.false_positives)
 
 
@@ -65,7 +65,7 @@ def specificity(comparison: Comparison) -> float | None:
     convention="(TP + TN) / all voxels of the whole grid, less ignored ones; grows with the empty space",
 )
 def accuracy(comparison: Comparison) -> float | None:
-    """Share of all voxels that are right."""
+    """Share of all voxels that are correct."""
     return _share(comparison.true_positives + comparison.true_negatives, comparison.voxels)
 
 

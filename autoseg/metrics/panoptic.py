@@ -1,4 +1,4 @@
-"""Panoptic quality: which lesions are recognised, and how well those are outlined.
+"""Panoptic quality: recognition of lesions, and segmentation of the recognised ones.
 
 Source: Kirillov et al., arXiv:1801.00868; for lesions: panoptica, arXiv:2312.02608.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from autoseg.metrics.comparison import Comparison
 from autoseg.metrics.declaration import metric
 
-LEAST_IOU = 0.5
+MIN_IOU = 0.5
 
 
 @metric(
@@ -22,7 +22,7 @@ LEAST_IOU = 0.5
 def recognition_quality(comparison: Comparison) -> float | None:
     """F1 score of lesions that overlap their match by at least a half."""
     lesions = comparison.lesions(26)
-    return len(lesions.match(LEAST_IOU)) / ((lesions.n_referenced + lesions.n_predicted) / 2)
+    return len(lesions.match(MIN_IOU)) / ((lesions.n_reference + lesions.n_predicted) / 2)
 
 
 @metric(
@@ -34,7 +34,7 @@ def recognition_quality(comparison: Comparison) -> float | None:
 )
 def segmentation_quality(comparison: Comparison) -> float | None:
     """Mean overlap of recognised lesions."""
-    matched = comparison.lesions(26).match(LEAST_IOU)
+    matched = comparison.lesions(26).match(MIN_IOU)
     return float(matched.mean()) if len(matched) else None
 
 
@@ -46,7 +46,7 @@ def segmentation_quality(comparison: Comparison) -> float | None:
     convention="recognition_quality x segmentation_quality (panoptica's PQ); 0 where no lesion is matched",
 )
 def panoptic_quality(comparison: Comparison) -> float | None:
-    """Recognition and outline in one number."""
+    """Recognition quality times segmentation quality."""
     lesions = comparison.lesions(26)
-    matched = lesions.match(LEAST_IOU)
-    return float(matched.sum() / ((lesions.n_referenced + lesions.n_predicted) / 2))
+    matched = lesions.match(MIN_IOU)
+    return float(matched.sum() / ((lesions.n_reference + lesions.n_predicted) / 2))

@@ -1,4 +1,4 @@
-"""Scores of a probability map, whatever threshold is put to it."""
+"""Scores of a probability map, independent of a threshold."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def average_precision(comparison: Comparison) -> float | None:
 
     Source: Zhu, Recall, precision and average precision, University of Waterloo 2004.
     """
-    if not comparison.referenced:
+    if not comparison.reference_voxels:
         return None
     if comparison.probability is None:  # a mask is its own map of zeros and ones
-        recall = comparison.true_positives / comparison.referenced
-        precision = comparison.true_positives / max(comparison.predicted, 1)
-        return recall * precision + (1 - recall) * comparison.referenced / comparison.voxels
+        recall = comparison.true_positives / comparison.reference_voxels
+        precision = comparison.true_positives / max(comparison.predicted_voxels, 1)
+        return recall * precision + (1 - recall) * comparison.reference_voxels / comparison.voxels
     probability, positive = comparison.probability
-    everywhere, lesion = np.sort(probability, kind="stable"), np.sort(probability[positive], kind="stable")
+    all_voxels, lesion = np.sort(probability, kind="stable"), np.sort(probability[positive], kind="stable")
     thresholds, first = np.unique(lesion, return_index=True)
     hits = len(lesion) - first  # positive voxels at or above each threshold
-    asked = len(everywhere) - np.searchsorted(everywhere, thresholds, side="left")
+    selected = len(all_voxels) - np.searchsorted(all_voxels, thresholds, side="left")  # voxels at or above it
     gains = hits - np.append(hits[1:], 0)
-    return float(np.sum(hits / asked * gains) / len(lesion))
+    return float(np.sum(hits / selected * gains) / len(lesion))

@@ -16,11 +16,11 @@ def recall_of_size(name: str, least_ml: float, below_ml: float, words: str) -> M
 
     def compute(comparison: Comparison) -> float | None:
         lesions = comparison.lesions(26)
-        volumes_ml = lesions.referenced_voxels * comparison.voxel_volume_ml
+        volumes_ml = lesions.reference_sizes * comparison.voxel_volume_ml
         # A volume is a product of spacings: 100 voxels of 1 mm3 must not fall short of 0.1 ml by the last digit.
         volumes_ml = np.round(volumes_ml, 9)
         chosen = (volumes_ml >= least_ml) & (volumes_ml < below_ml)
-        return float(lesions.found[chosen].mean()) if chosen.any() else None
+        return float(lesions.detected[chosen].mean()) if chosen.any() else None
 
     return Metric(
         name=f"lesion_recall_{name}",

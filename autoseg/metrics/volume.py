@@ -12,7 +12,7 @@ def volume_difference_ml(comparison: Comparison) -> float | None:
 
     Source: ISLES'22, arXiv:2206.06694.
     """
-    return abs(comparison.predicted - comparison.referenced) * comparison.voxel_volume_ml
+    return abs(comparison.predicted_voxels - comparison.reference_voxels) * comparison.voxel_volume_ml
 
 
 @metric(
@@ -27,9 +27,9 @@ def volume_difference_percent(comparison: Comparison) -> float | None:
 
     Source: WMH challenge, doi:10.1109/TMI.2019.2905770.
     """
-    if not comparison.referenced:
+    if not comparison.reference_voxels:
         return None
-    return 100 * abs(comparison.predicted - comparison.referenced) / comparison.referenced
+    return 100 * abs(comparison.predicted_voxels - comparison.reference_voxels) / comparison.reference_voxels
 
 
 @metric(
@@ -40,4 +40,4 @@ def volume_difference_voxels(comparison: Comparison) -> float | None:
 
     Source: ATLAS, doi:10.1038/s41597-022-01401-7.
     """
-    return float(abs(comparison.predicted - comparison.referenced))
+    return float(abs(comparison.predicted_voxels - comparison.reference_voxels))

@@ -12,8 +12,9 @@ from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Scores, ScoresComparison
 from autoseg.core.store import Store, read_record, write_record, write_text
 from autoseg.evaluation import align_scores, compare_pairs, rank_folders, render_comparison_csv
-from autoseg.evaluation.folders import KEPT, Asked, follow, list_masks, score_folder, write_scores
-from autoseg.options import CompareOptions
+from autoseg.evaluation.folders import list_masks, resolve_targets, score_folder
+from autoseg.evaluation.scoring import CASE_SCORES, write_scores
+from autoseg.options import CompareOptions, EvaluateOptions
 
 log = logging.getLogger(__name__)
 
@@ -26,23 +27,16 @@ def compare(store: Store, options: CompareOptions, *, progress: Progress = no_pr
         DataError: other labels, conventions or cases.
     """
     named = name_folders(options.folders)
-    asked = Asked(
-        references=options.references,
-        dataset_name=options.dataset,
-        metrics=options.metrics,
-        preset=options.preset,
-        allow_missing=options.allow_missing,
-    )
+    metrics = None if "all" in (options.metrics or ()) else options.metrics
     if options.references is not None or options.dataset is not None:
-        found = _score_all(store, named, asked, options, progress)
-        chosen = None  # each was scored with just these metrics
+        folders = _score_all(store, named, options, progress)
+        metrics = None  # all of these scores
     elif options.preset is not None or options.allow_missing:
         option = "--preset" if options.preset is not None else "--allow-missing"
-        raise UsageError(f"{option} scores masks again; give their labels with -r or -d, or leave it out")
+        raise UsageError(f"{option} scores masks, which needs their labels; give them with -r or -d, or omit it")
     else:
-        found = {name: _read_scores(folder) for name, folder in named.items()}
-        chosen = None if asked.metrics is None or "all" in asked.metrics else asked.metrics
-    comparable = align_scores(found, metrics=chosen, common_cases=options.common_cases)
+        folders = {name: _read_scores(folder) for name, folder in named.items()}
+    comparable = align_scores(folders, metrics=metrics, common_cases=options.common_cases)
     comparison = ScoresComparison(
         folders={name: str(folder) for name, folder in named.items()},
         conventions=comparable.conventions,
@@ -77,35 +71,43 @@ def name_folders(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _score_all(
-    store: Store,
-    named: Mapping[str, Path],
-    asked: Asked,
-    options: CompareOptions,
-    progress: Progress,
+    store: Store, named: Mapping[str, Path], options: CompareOptions, progress: Progress
 ) -> dict[str, Scores]:
-    """Score every folder of masks against the same labels, and write what each scored where there is an output."""
+    """Score every folder of masks against the same labels; write the scores where there is an output folder."""
+    scoring = {
+        name: EvaluateOptions(
+            predictions=folder,
+            references=options.references,
+            dataset=options.dataset,
+            metrics=options.metrics,
+            preset=options.preset,
+            allow_missing=options.allow_missing,
+            workers=options.workers,
+        )
+        for name, folder in named.items()
+    }
     if options.common_cases:
-        dataset, _ = follow(store, asked)
-        held = [set(list_masks(folder)) for folder in named.values()]
-        shared = [case.id for case in dataset.cases if case.labels and all(case.id in masks for masks in held)]
-        if not shared:
+        dataset, _ = resolve_targets(store, next(iter(scoring.values())))
+        masks = [list_masks(folder) for folder in named.values()]
+        common = tuple(case.id for case in dataset.cases if case.labels and all(case.id in held for held in masks))
+        if not common:
             raise UsageError("no case has a label and a mask in every folder; check that their names agree")
-        asked = replace(asked, cases=tuple(shared))
-    found = {}
-    for name, folder in named.items():
-        place = None if options.output is None else options.output / name
-        log.info("scoring %s", folder)
-        kept = None if place is None else place / KEPT
-        found[name] = score_folder(store, folder, asked, kept=kept, workers=options.workers, progress=progress)
-        if place is not None:
-            write_scores(place, found[name])
-    return found
+        scoring = {name: replace(evaluation, cases=common) for name, evaluation in scoring.items()}
+    scores = {}
+    for name, evaluation in scoring.items():
+        log.info("scoring %s", named[name])
+        output = None if options.output is None else options.output / name
+        cache = None if output is None else output / CASE_SCORES
+        scores[name] = score_folder(store, evaluation, cache=cache, progress=progress)
+        if output is not None:
+            write_scores(output, scores[name])
+    return scores
 
 
 def _read_scores(folder: Path) -> Scores:
     path = folder if folder.suffix == ".json" else folder / "scores.json"
     if not path.is_file():
         raise UsageError(
-            f"{folder} holds no scores.json; score it with autoseg_evaluate, or give the labels with -r or -d"
+            f"{folder} has no scores.json; score it with autoseg_evaluate, or give the labels with -r or -d"
         )
     return read_record(Scores, path, advice="score the masks again with autoseg_evaluate")

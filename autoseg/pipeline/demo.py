@@ -14,9 +14,9 @@ from autoseg.core.records import Scores
 from autoseg.core.store import Store, write_bytes
 from autoseg.datasets import find_dataset, import_dataset, make_isles15, read_case
 from autoseg.evaluation import render_table
-from autoseg.evaluation.folders import evaluate
 from autoseg.folds.training import train
 from autoseg.options import DemoOptions, EvaluateOptions, PlanOptions, PredictOptions, ReportOptions, TrainOptions
+from autoseg.pipeline.evaluate import evaluate
 from autoseg.pipeline.plan import plan, show_plan
 from autoseg.pipeline.predict import predict
 from autoseg.pipeline.report import report

@@ -16,8 +16,9 @@ from autoseg.core.errors import AutosegError, CasesError, UsageError
 from autoseg.core.geometry import nearest_axes, turn
 from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Progress, map_cases, no_progress
+from autoseg.core.probabilities import ClassProbabilities, write_probabilities
 from autoseg.core.records import Case, CaseLesions, Image, Label, Plan
-from autoseg.core.store import Store, read_record, replacing, write_bytes, write_record, write_text
+from autoseg.core.store import Store, read_record, write_bytes, write_record, write_text
 from autoseg.datasets import find_scans, read_image
 from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.options import PredictOptions
@@ -152,7 +153,8 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
         if not options.doubt:
             files.remove_all_but_mask()
         if probabilities is not None and options.probabilities:
-            _write_probabilities(files.probabilities, probabilities, ensemble)
+            stored = ClassProbabilities.whole(probabilities, ensemble.plan.outputs)
+            write_probabilities(files.probabilities, stored)
         write_voxels(files.mask, mask.voxels, mask.grid, like=case.channels[0].path)
         if probabilities is not None and options.report:
             _write_lesions(files, case.id, read(case), mask, probabilities, ensemble.plan, records[case.id])
@@ -245,15 +247,6 @@ def _log_start(options: PredictOptions, ensemble: Ensemble, device: torch.device
         log.info("post-processing of %s: %s", label, describe_setting(setting))
     if result.masks:
         log.info("%d of the masks exist already", len(result.masks))
-
-
-def _write_probabilities(path: Path, probabilities: np.ndarray, ensemble: Ensemble) -> None:
-    """One compressed ``.npz``, whole or not at all: (K,Z,Y,X) float16, and the name and label value of each of K."""
-    outputs = ensemble.plan.outputs
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file, probabilities=probabilities, names=np.array(outputs.names), values=np.array(outputs.values)
-        )
 
 
 def _write_lesions(

@@ -9,6 +9,7 @@ import numpy as np
 
 from autoseg.core.errors import UsageError
 from autoseg.core.records import CaseFacts, Fingerprint, Folds, Subsets
+from autoseg.core.text import align_columns
 from autoseg.planning.folds import labelled_groups, volume_ml
 
 BINS = 8
@@ -81,8 +82,7 @@ def describe_subsets(subsets: Subsets, fingerprint: Fingerprint) -> str:
     for name, cases in subsets.folds.items():
         for size in subsets.sizes:
             rows.append((name, str(size), *_describe_volumes(cases[:size], facts)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "".join("  ".join(cell.rjust(n) for cell, n in zip(row, widths, strict=True)) + "\n" for row in rows)
+    return "\n".join(align_columns(rows, left=0)) + "\n"
 
 
 def _sort_into_bins(cases: Sequence[CaseFacts]) -> list[list[CaseFacts]]:

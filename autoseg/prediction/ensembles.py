@@ -10,9 +10,9 @@ from typing import Self
 import numpy as np
 import torch
 
-from autoseg.core.cropped_probabilities import BoxedProbabilities
 from autoseg.core.errors import ModelError
 from autoseg.core.geometry import box_slices
+from autoseg.core.probabilities import ClassProbabilities
 from autoseg.core.records import BestModel, Grid, Label, Plan, PostProcessing
 from autoseg.core.store import read_record
 from autoseg.evaluation.calibration import temper
@@ -154,11 +154,11 @@ class EnsembleAverager:
     def _postprocessed_mask(self) -> Label:
         assert self.mean is not None  # without probabilities the mask is the single member's
         outputs = self.ensemble.plan.outputs
-        boxed = BoxedProbabilities.of(self.mean, overlap=outputs.overlap)
+        cropped = ClassProbabilities.cropped(self.mean, outputs)
         voxels = np.zeros(self.grid.shape, np.uint8 if max(outputs.values) < 256 else np.int16)
-        if boxed.voxels.size:
-            voxels[box_slices(boxed.box)] = finish_mask(
-                self._temper(boxed.voxels),
+        if cropped.voxels.size:
+            voxels[box_slices(cropped.box)] = finish_mask(
+                self._temper(cropped.voxels),
                 outputs,
                 self.ensemble.postprocessing,
                 voxel_volume_ml=self.grid.voxel_volume_ml,

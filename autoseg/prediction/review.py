@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.core.cropped_probabilities import BoxedProbabilities, join_boxes
 from autoseg.core.geometry import bounding_box, box_slices
+from autoseg.core.probabilities import ClassProbabilities, join_boxes
 from autoseg.core.records import CaseDoubt, Doubts, Label, Outputs
 from autoseg.core.store import read_record, write_record
 from autoseg.evaluation.review import doubt_case, rank_doubts
@@ -41,10 +41,10 @@ def write_case_review(
         outputs: of the plan.
         record: of the mask.
     """
-    boxed = BoxedProbabilities.of(probabilities, overlap=outputs.overlap)
+    possible = ClassProbabilities.cropped(probabilities, outputs)
     foreground = np.logical_or.reduce([mask.voxels > 0, *network_masks])
-    box = join_boxes([boxed.box, *([bounding_box(foreground)] if foreground.any() else [])], foreground.shape)
-    inside, cropped = box_slices(box), boxed.within(box)
+    box = join_boxes([possible.box, *([bounding_box(foreground)] if foreground.any() else [])], foreground.shape)
+    inside, cropped = box_slices(box), possible.within(box)
     doubt = doubt_case(
         case_id,
         cropped.max(axis=0) if outputs.overlap else 1 - cropped[0],

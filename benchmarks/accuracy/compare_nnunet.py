@@ -26,7 +26,8 @@ from typing import Any
 
 from autoseg.core.records import Fingerprint, Folds, Plan, TrainedFold
 from autoseg.datasets import open_dataset
-from autoseg.evaluation.folders import score_masks
+from autoseg.evaluation import Convention
+from autoseg.evaluation.scoring import score_masks
 from autoseg.model import planned_network
 
 ROOT = Path(__file__).parents[2]
@@ -188,7 +189,7 @@ def score(place: Place, run: Row, masks: Path, answer: Row) -> Row:
     for case in held_out:
         shutil.copy2(masks / f"{case}.nii.gz", kept)
     dataset = open_dataset(place.folder / "autoseg_raw" / DATASET, DATASET)
-    found = score_masks(dataset, {case: kept / f"{case}.nii.gz" for case in held_out})
+    found = score_masks(dataset, {case: kept / f"{case}.nii.gz" for case in held_out}, convention=Convention())
     means = {
         label: {metric: numbers.mean for metric, numbers in metrics.items()} for label, metrics in found.summary.items()
     }

@@ -34,8 +34,8 @@ def main() -> None:
     lesions = compare(prediction, reference, SPACING).lesions(26)
     print(
         f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}; "
-        f"{lesions.n_referenced} reference lesions ({reference.sum() / 1000:.1f} ml), {lesions.n_predicted} predicted "
-        f"({prediction.sum() / 1000:.1f} ml), {int(lesions.found.sum())} found"
+        f"{lesions.n_reference} reference lesions ({reference.sum() / 1000:.1f} ml), {lesions.n_predicted} predicted "
+        f"({prediction.sum() / 1000:.1f} ml), {int(lesions.detected.sum())} found"
     )
     names = tuple(name for name in METRICS if not METRICS[name].needs_probability)
     sets = {"all metrics": names, "default metrics": DEFAULT_METRICS}

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from autoseg.core.cropped_probabilities import BoxedProbabilities, join_boxes
 from autoseg.evaluation.calibration import (
     calibrate,
     draw_voxels,
@@ -107,36 +106,3 @@ def test_ignored_voxels_are_never_drawn():
     assert truth.ravel().tolist() == [False, True]
     drawn, _ = draw_voxels(shares, shares > 0, None, count=3, generator=np.random.default_rng(0))
     assert len(set(drawn.ravel().tolist())) == 3
-
-
-# --------------------------------------------------------------------------------------------------- boxes
-
-
-@pytest.mark.parametrize("overlap", [False, True])
-def test_a_box_gives_back_what_is_worth_keeping(overlap):
-    whole = np.zeros((2, 5, 6, 7), np.float16)
-    if not overlap:
-        whole[0] = 1
-    whole[:, 2:4, 1, 3:5] = 0.5
-    whole[1, 0, 0, 0] = 5e-5  # negligible
-    boxed = BoxedProbabilities.of(whole, overlap=overlap)
-    assert boxed.box == ((2, 4), (1, 2), (3, 5))
-    assert boxed.voxels.shape == (2, 2, 1, 2)
-    again = boxed.within(((0, 5), (0, 6), (0, 7)))
-    whole[1, 0, 0, 0] = 0
-    assert np.array_equal(again, whole)
-
-
-def test_nothing_at_all_is_an_empty_box():
-    whole = np.zeros((2, 3, 3, 3), np.float16)
-    whole[0] = 1
-    boxed = BoxedProbabilities.of(whole, overlap=False)
-    assert boxed.voxels.size == 0
-    assert boxed.within(((0, 1), (0, 1), (0, 1))).ravel().tolist() == [1, 0]
-
-
-def test_boxes_are_joined_with_a_margin_within_the_scan():
-    empty = ((0, 0), (0, 0), (0, 0))
-    assert join_boxes([empty, empty], (4, 4, 4)) == ((0, 1), (0, 1), (0, 1))
-    joined = join_boxes([empty, ((1, 2), (3, 4), (0, 1)), ((2, 3), (1, 2), (0, 1))], (4, 9, 9), margin=2)
-    assert joined == ((0, 4), (0, 6), (0, 3))

@@ -81,12 +81,12 @@ def test_other_shape_names_the_case_and_both_shapes(masks):
 def test_unknown_value_is_refused_instead_of_scored_as_empty(masks, value):
     prediction = np.where(masks[0] > 0, np.int32(value), 0)
 
-    with pytest.raises(DataError, match=f"case a: the prediction holds the value {value}, which .*known: 0, 1, 2"):
+    with pytest.raises(DataError, match=f"case a: the prediction has the value {value}, which .*0, 1, 2"):
         score_case("a", prediction, masks[1], **OPTIONS)
 
 
 def test_probabilities_are_refused(masks):
-    with pytest.raises(DataError, match="case a: the prediction holds float64 values; save it as whole numbers"):
+    with pytest.raises(DataError, match="case a: the prediction has float64 values; save it as integers"):
         score_case("a", masks[0] * 0.5, masks[1], **OPTIONS)
 
 
@@ -108,7 +108,7 @@ def test_a_case_without_a_prediction_gets_the_worst_of_every_metric(masks):
 
 def test_a_metric_that_ranks_voxels_asks_for_probabilities(masks):
     options = OPTIONS | {"metrics": ("dice", "average_precision")}
-    with pytest.raises(UsageError, match="average_precision needs the probabilities of case a; predict it with --prob"):
+    with pytest.raises(UsageError, match="average_precision needs probabilities of case a; predict it with --prob"):
         score_case("a", *masks, **options)
 
 

@@ -198,8 +198,9 @@ def test_text_and_csv_show_pairs_and_ranking():
     rows = render_comparison_csv(comparison).splitlines()
 
     assert lines[0] == "first: x, second: y"
-    assert " ".join(lines[3].split()) == "lesion dice 0.300 0.500 0.200 0.200 to 0.200 0.5 1 2 0 0 0"
+    assert lines[3] == "lesion"
+    assert " ".join(lines[4].split()) == "dice 0.300 0.500 0.200 0.200 to 0.200 0.5 1 2/0/0"
     assert any(line.split()[:3] == ["1", "y", "1.25"] for line in lines)
-    assert any(line.startswith("1 case is left out") for line in lines)
+    assert any(line.startswith("1 case is omitted") for line in lines)
     assert len(rows) == 4
     assert rows[1].startswith("x,y,lesion,dice,2,0,")

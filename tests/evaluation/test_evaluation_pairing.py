@@ -31,7 +31,7 @@ def test_missing_predictions_may_be_allowed(caplog):
         found = pair_masks(files("p", "a"), files("r", "a", "b"), allow_missing=True)
 
     assert ([pair.case for pair in found.pairs], found.missing) == (["a"], ("b",))
-    assert "1 of 2 references have no prediction and count as the worst score there is: b" in caplog.text
+    assert "1 of 2 references have no prediction and get the worst possible score: b" in caplog.text
 
 
 def test_extra_predictions_are_ignored_and_logged(caplog):

@@ -68,8 +68,7 @@ def test_the_most_doubtful_tenth_is_told_and_whatever_the_masks_differ_in():
     told = rank_doubts([*sure, apart, *unsure])
     assert [doubt.case for doubt in told] == ["apart", "unsure0", "unsure1", "unsure2"]
     assert told[1].reason == (
-        "By its probabilities a Dice of 0.67 is to be expected; 0.02 ml are undecided; "
-        "1 lesion has a mean probability below 0.6."
+        "Expected Dice 0.67 from its probabilities; 0.02 ml are uncertain; 1 lesion has a mean probability below 0.6."
     )
-    assert "the networks' own masks differ by 1.00" in told[0].reason
+    assert "the networks disagree (1 - Dice 1.00)" in told[0].reason
     assert len(rank_doubts(sure[:5])) == 3

@@ -8,7 +8,7 @@ import pytest
 
 from autoseg.core.errors import DataError
 from autoseg.core.records import CaseScores, Scores, parse_record, render_record
-from autoseg.evaluation import render_csv, render_summary_csv, render_table, summarize
+from autoseg.evaluation import DEFAULT_METRICS, render_csv, render_summary_csv, render_table, summarize
 
 
 def case(name, **dice):
@@ -84,21 +84,10 @@ def test_table_shows_mean_median_counts_and_conventions():
     table = render_table(summarize([case("a", core=0.25), case("b", core=0.5), case("c", core=None)], ["dice"]))
     lines = table.splitlines()
 
-    assert " ".join(lines[0].split()) == "label metric mean 95 % interval std median quartiles n undefined"
-    assert lines[2].split() == [
+    assert [" ".join(line.split()) for line in (lines[0], *lines[2:4])] == [
+        "mean 95 % interval median quartiles cases",
         "core",
-        "dice",
-        "0.375",
-        "0.250",
-        "to",
-        "0.500",
-        "0.177",
-        "0.375",
-        "0.312",
-        "to",
-        "0.438",
-        "2",
-        "1",
+        "dice 0.375 0.250 to 0.500 0.375 0.312 to 0.438 2/3",
     ]
     assert "core: the reference is empty in 1 of 3 cases" in lines
     assert any(line.startswith("dice: ratio, higher is better, both masks empty: undefined") for line in lines)
@@ -113,8 +102,24 @@ def test_table_shows_undefined_as_a_dash_and_lengths_with_their_unit():
     )
     lines = render_table(summarize([lengths], ["dice", "hd95"])).splitlines()
 
-    assert lines[2].split() == ["core", "dice", "-", "-", "-", "-", "-", "0", "1"]
-    assert lines[3].split() == ["hd95", "2.50", "mm", "-", "-", "2.50", "mm", "2.50", "to", "2.50", "1", "0"]
+    assert lines[3].split() == ["dice", "-", "-", "-", "-", "0/1"]
+    assert lines[4].split() == ["hd95", "2.50", "mm", "-", "2.50", "mm", "2.50", "to", "2.50", "1/1"]
+
+
+def test_table_of_the_default_metrics_fits_80_columns():
+    cases = [
+        CaseScores(
+            case=name,
+            scores={"core": {metric: 123.45 if metric in ("hd95", "volume_difference_ml") else 0.5 + number / 9
+                             for metric in DEFAULT_METRICS}},
+            reference_volume_ml={"core": 1.5},
+            prediction_volume_ml={"core": 1.5},
+        )
+        for number, name in enumerate("abc")
+    ]  # fmt: skip
+    table = render_table(summarize(cases, DEFAULT_METRICS)).split("\n\n")[0]
+
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def test_csv_has_one_row_per_case_and_label_and_leaves_undefined_empty():
@@ -139,7 +144,7 @@ def test_summary_csv_has_a_row_per_label_volume_and_metric():
 
 def test_table_shows_means_by_volume_where_references_differ():
     lines = render_table(summarize([case("a", core=0.25), case("c", core=None)], ["dice"])).splitlines()
-    start = next(number for number, line in enumerate(lines) if "where the reference holds" in line)
+    start = next(number for number, line in enumerate(lines) if line.startswith("reference volume"))
 
     assert lines[start].split("  ")[-2:] == ["empty", "1 to 10 ml"]
     assert lines[start + 2].split() == ["core", "(cases)", "1", "1"]
@@ -152,7 +157,7 @@ def test_cases_without_a_prediction_are_named_with_what_they_got():
 
     assert scores.missing == ("b",)
     assert scores.worst == {"dice": "0", "hd95": "374 mm"}
-    assert "1 of 2 cases without a prediction got the worst score there is: dice 0; hd95 374 mm" in render_table(scores)
+    assert "1 of 2 cases without a prediction got the worst possible score: dice 0; hd95 374 mm" in render_table(scores)
 
 
 def test_scores_of_older_files_are_still_read():

@@ -1,4 +1,4 @@
-"""A training as a process of its own: what it says when it fails, is killed, stopped, or not alone."""
+"""A training as a process of its own: its failure, death, stop, and lock."""
 
 import fcntl
 import signal
@@ -9,7 +9,7 @@ import time
 import pytest
 
 from autoseg.experiment import child_processes as children
-from autoseg.experiment.child_processes import Training, run_training
+from autoseg.experiment.child_processes import ChildTraining, run_training
 
 
 @pytest.fixture
@@ -21,17 +21,17 @@ def train_with(tmp_path, monkeypatch):
     monkeypatch.setattr(children, "POLL_S", 0.02)
     monkeypatch.setattr(children.sys, "executable", str(program))
 
-    def call(script, *, is_wanted=lambda: True, number=None, **changes):
+    def call(script, *, is_cancelled=lambda: False, number=None, **changes):
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        places = {"log": tmp_path / "logs" / "fold.log", "halt": tmp_path / "halt", "token": token}
-        task = Training(**{"command": ("-d", "Tiny"), "device": "cpu", "gpus": 0, **places, **changes})
-        return run_training(task, is_wanted=is_wanted, number=number)
+        places = {"log": tmp_path / "logs" / "fold.log", "stop_file": tmp_path / "stop", "token": token}
+        task = ChildTraining(**{"command": ("-d", "Tiny"), "device": "cpu", "gpus": 0, **places, **changes})
+        return run_training(task, is_cancelled=is_cancelled, worker_number=number)
 
     return call
 
 
-def test_it_runs_our_own_command_and_keeps_what_it_says(train_with, tmp_path):
+def test_it_runs_autoseg_train_and_logs_its_output(train_with, tmp_path):
     assert train_with('echo "$@"')[:2] == (None, False)
     assert (tmp_path / "logs" / "fold.log").read_text() == "-m autoseg.train -d Tiny --device cpu\n"
 
@@ -42,46 +42,45 @@ def test_workers_of_one_machine_share_its_gpus(train_with, tmp_path):
         assert (tmp_path / "logs" / "fold.log").read_text().splitlines()[-1].endswith(f"--device {gpu}")
 
 
-def test_the_error_of_a_training_is_its_last_words(train_with, tmp_path):
+def test_the_failure_of_a_training_is_its_last_error(train_with, tmp_path):
     failure, stopped, _ = train_with('echo "autoseg_train: error: old" ; exit 2')
-    failure, stopped, _ = train_with('echo one; echo "autoseg_train: error: there is no fold 9" >&2; exit 2')
-    assert failure == f"there is no fold 9 (see {tmp_path / 'logs' / 'fold.log'})"
+    failure, stopped, _ = train_with('echo one; echo "autoseg_train: error: unknown fold 9" >&2; exit 2')
+    assert failure == f"unknown fold 9 (see {tmp_path / 'logs' / 'fold.log'})"
     assert not stopped
     assert train_with("echo Traceback; echo 'KeyError: 7'; exit 1")[0].startswith("KeyError: 7 (see ")
 
 
-def test_a_killed_training_is_raised_so_that_it_is_tried_again(train_with):
+def test_a_killed_training_is_raised_so_that_it_is_retried(train_with):
     with pytest.raises(RuntimeError, match="killed by signal 9"):
         train_with("kill -9 $$")
 
 
 def test_a_worker_without_our_folder_says_so(train_with, tmp_path):
     failure, _, _ = train_with("exit 0", token=tmp_path / "elsewhere" / "token")
-    assert failure == f"this worker does not see {tmp_path / 'elsewhere'}; it must share the root's folder"
+    assert failure == f"this worker does not see {tmp_path / 'elsewhere'}; share the root's folder with all workers"
 
 
-@pytest.mark.parametrize("how", ["halted", "unwanted"])
-def test_a_training_that_is_to_stop_gets_an_interrupt_and_time_to_write(train_with, tmp_path, how):
-    began = tmp_path / "began"
+@pytest.mark.parametrize("how", ["stop file", "cancelled"])
+def test_a_stopped_training_gets_an_interrupt_and_time_to_write(train_with, tmp_path, how):
+    started = tmp_path / "started"
 
-    def is_wanted():
-        if how == "halted" and began.exists():
-            (tmp_path / "halt").touch()
-        return how == "halted" or not began.exists()
+    def is_cancelled():
+        if how == "stop file" and started.exists():
+            (tmp_path / "stop").touch()
+        return how == "cancelled" and started.exists()
 
-    script = f"trap 'echo written; exit 130' INT; touch {began}; while :; do sleep 0.02; done"
-    failure, stopped, _ = train_with(script, is_wanted=is_wanted)
+    script = f"trap 'echo written; exit 130' INT; touch {started}; while :; do sleep 0.02; done"
+    failure, stopped, _ = train_with(script, is_cancelled=is_cancelled)
     assert (failure, stopped) == (None, True)
     assert (tmp_path / "logs" / "fold.log").read_text() == "written\n"
 
 
 def test_a_training_that_does_not_stop_is_killed(train_with, tmp_path, monkeypatch):
     monkeypatch.setattr(children, "GRACE_S", 0.1)
-    (tmp_path / "began").unlink(missing_ok=True)
     with pytest.raises(RuntimeError, match=f"signal {signal.SIGKILL.value}"):
         train_with(
-            f"trap '' INT; touch {tmp_path / 'began'}; while :; do sleep 0.02; done",
-            is_wanted=lambda: not (tmp_path / "began").exists(),
+            f"trap '' INT; touch {tmp_path / 'started'}; while :; do sleep 0.02; done",
+            is_cancelled=(tmp_path / "started").exists,
         )
 
 
@@ -104,8 +103,8 @@ def test_a_second_training_of_a_fold_waits_for_the_first(train_with, tmp_path):
 def test_a_training_that_waits_for_another_can_be_stopped(train_with, tmp_path):
     lock = tmp_path / "logs" / "fold.lock"
     lock.parent.mkdir()
-    asked = []
+    polls = []
     with lock.open("w") as first:
         fcntl.flock(first, fcntl.LOCK_EX)
-        found = train_with("exit 1", is_wanted=lambda: asked.append(1) or len(asked) < 3)
+        found = train_with("exit 1", is_cancelled=lambda: polls.append(1) or len(polls) > 2)
     assert found[:2] == (None, True)

@@ -12,12 +12,10 @@ import pytest
 from autoseg.core.errors import CasesError, DataError, UsageError
 from autoseg.core.parallel import no_progress
 from autoseg.core.store import Store
-from autoseg.experiment.cluster import open_cluster, run_on_cluster, work_on_cluster
-from autoseg.experiment.jobs import list_jobs
-from autoseg.experiment.records import RunState
-from autoseg.experiment.training import ExperimentProgress, train_jobs
+from autoseg.experiment.cluster import open_cluster, run_cases_on_cluster, train_on_cluster
+from autoseg.experiment.train_all import ExperimentProgress, train_all
 from autoseg.options import RunOptions
-from autoseg.preparation import read_folds
+from autoseg.preparation import read_folds, read_plan
 
 pytest.importorskip("distributed", reason="Dask is not installed")
 LOCAL = RunOptions(dataset="Tiny", cluster="local", workers=2, epochs=3, steps_per_epoch=3, device="cpu")
@@ -52,17 +50,17 @@ def kill_worker_in_mid_fold(root, fold, killed):
 
 def test_a_worker_killed_in_mid_fold_loses_nothing(planned):
     store = Store(planned)
-    folds = read_folds(store, "Tiny")
-    course = ExperimentProgress(store, "Tiny", folds, list_jobs(("3d",), ("0", "1")), RunState(), lanes=2)
+    plan, folds = read_plan(store, "Tiny"), read_folds(store, "Tiny")
+    experiment = ExperimentProgress(store, plan, folds, ("3d",), ("0", "1"))
     killed = []
     with open_cluster(LOCAL, store, 0, lambda: False) as cluster:
-        assert cluster.lanes == 2
+        assert cluster.parallel_slots == 2
         assert cluster.client.scheduler.address.startswith("tcp://127.0.0.1:")
         workers = set(cluster.client.run(os.getpid).values())
         killer = threading.Thread(target=kill_worker_in_mid_fold, args=(planned, "1", killed))
         killer.start()
-        work = work_on_cluster(cluster, store, LOCAL, course, should_stop=lambda: False)
-        failures = train_jobs(course, LOCAL, work, should_stop=lambda: False, progress=no_progress)
+        trainings = train_on_cluster(cluster, store, LOCAL, experiment, should_stop=lambda: False)
+        failures = train_all(experiment, LOCAL, trainings, should_stop=lambda: False, progress=no_progress)
         killer.join()
         assert failures == {}
         assert len(workers & set(killed)) == 1
@@ -74,7 +72,7 @@ def test_a_worker_killed_in_mid_fold_loses_nothing(planned):
             rows = [json.loads(line) for line in (here / "history.jsonl").read_text().splitlines()]
             assert [row["epoch"] for row in rows] == [1, 2, 3]
             assert json.loads((here / "fold.json").read_text())["steps"] == 9
-        assert all(standing.is_predicted for standing in course.standings().values())
+        assert all(status.is_predicted for status in experiment.statuses().values())
         check_cases(cluster)
     assert not list((planned / "autoseg_results/Tiny/experiment").glob(".token*"))
     assert find_training("1") is None
@@ -83,7 +81,7 @@ def test_a_worker_killed_in_mid_fold_loses_nothing(planned):
 def check_cases(cluster):
     """Functions over cases: values come back, what is bad is named."""
     found = {}
-    run = run_on_cluster(cluster, lambda: False)
+    run = run_cases_on_cluster(cluster, lambda: False)
     with pytest.raises(CasesError, match="1 of 3 cases failed while doubling"):
         run(double, [("one", 1), ("three", 3), ("four", 4)], 1, found.__setitem__, "doubling", no_progress)
     assert found == {"one": 2, "four": 8}
@@ -91,7 +89,7 @@ def check_cases(cluster):
 
 def test_a_queue_needs_a_host_that_others_can_reach(planned):
     with (
-        pytest.raises(UsageError, match="say where it may listen with --scheduler-host"),
+        pytest.raises(UsageError, match="set --scheduler-host"),
         open_cluster(RunOptions(dataset="Tiny", cluster="slurm"), Store(planned), 0, lambda: False),
     ):
         pass
@@ -100,7 +98,7 @@ def test_a_queue_needs_a_host_that_others_can_reach(planned):
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
-        ("somewhere", "write local, slurm, pbs, lsf, or the address of a scheduler"),
+        ("somewhere", "use local, slurm, pbs, lsf, or a scheduler's address"),
         ("tcp://127.0.0.1:9", "no scheduler answers there"),
     ],
 )

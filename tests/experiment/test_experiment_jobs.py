@@ -6,18 +6,18 @@ import torch
 from autoseg.core.errors import UsageError
 from autoseg.core.records import TrainedFold
 from autoseg.core.store import read_record
-from autoseg.experiment.estimate import estimate_training
 from autoseg.experiment.jobs import (
-    Standing,
+    JobStatus,
     choose_configurations,
     choose_folds,
+    estimate_training,
     list_jobs,
     share_budget,
 )
-from autoseg.experiment.requests import Job
+from autoseg.experiment.records import Job
 from autoseg.preparation import read_folds, read_plan
 
-NEW = Standing(facts=None, is_trained=False, is_predicted=False)
+NEW = JobStatus(facts=None, is_trained=False, is_predicted=False)
 JOBS = [Job("3d", "0"), Job("3d", "1"), Job("2d", "0"), Job("2d", "1")]
 EXPECTED = {job.name: 10.0 for job in JOBS}
 
@@ -38,8 +38,8 @@ def facts(*, elapsed_s, time_budget_s=None, steps=10):
     )
 
 
-def share(budget_s, spent_s, standings, beside_s=None):
-    return share_budget(budget_s, spent_s, standings, expected_s=EXPECTED, beside_s=beside_s or {})
+def share(budget_s, spent_s, statuses, overhead_s=None):
+    return share_budget(budget_s, spent_s, statuses, expected_s=EXPECTED, overhead_s=overhead_s or {})
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def test_a_cascade_needs_all_folds(plan, store):
 def test_folds_come_in_their_own_order_and_must_exist(plan, store):
     folds = read_folds(store, "Tiny")
     assert choose_folds(plan, folds, ("3d",), ("3", "1")) == ("1", "3")
-    with pytest.raises(UsageError, match="there is no fold '7' of Tiny that holds cases out; use 0 to 4"):
+    with pytest.raises(UsageError, match="unknown fold '7' of Tiny; use 0 to 4"):
         choose_folds(plan, folds, ("3d",), ("7",))
-    with pytest.raises(UsageError, match="there is no fold 'all'"):
+    with pytest.raises(UsageError, match="unknown fold 'all'"):
         choose_folds(plan, folds, ("3d",), ("all",))
 
 
@@ -95,21 +95,21 @@ def test_a_budget_is_shared_evenly_less_predicting_and_comparing():
 
 
 def test_what_was_spent_and_what_was_begun_count():
-    begun = Standing(facts=facts(elapsed_s=50, time_budget_s=200), is_trained=False, is_predicted=False)
-    standings = {**dict.fromkeys(JOBS, NEW), JOBS[0]: begun}
-    assert share(1000, 60, standings) == pytest.approx((950 - 60 - 150 - 40) / 3)
+    begun = JobStatus(facts=facts(elapsed_s=50, time_budget_s=200), is_trained=False, is_predicted=False)
+    statuses = {**dict.fromkeys(JOBS, NEW), JOBS[0]: begun}
+    assert share(1000, 60, statuses) == pytest.approx((950 - 60 - 150 - 40) / 3)
 
 
 def test_predictions_that_took_twice_as_long_are_expected_to_go_on_so():
-    done = Standing(facts=facts(elapsed_s=200, time_budget_s=200), is_trained=True, is_predicted=True)
-    standings = {**dict.fromkeys(JOBS, NEW), JOBS[0]: done}
-    assert share(1000, 220, standings, {JOBS[0].name: 20.0}) == pytest.approx((950 - 220 - 3 * 20) / 3)
+    done = JobStatus(facts=facts(elapsed_s=200, time_budget_s=200), is_trained=True, is_predicted=True)
+    statuses = {**dict.fromkeys(JOBS, NEW), JOBS[0]: done}
+    assert share(1000, 220, statuses, {JOBS[0].name: 20.0}) == pytest.approx((950 - 220 - 3 * 20) / 3)
 
 
 def test_what_is_trained_but_not_yet_predicted_still_takes_its_time():
-    trained = Standing(facts=facts(elapsed_s=200, time_budget_s=200), is_trained=True, is_predicted=False)
-    standings = {**dict.fromkeys(JOBS, NEW), JOBS[0]: trained}
-    assert share(1000, 200, standings, {JOBS[0].name: 3.0}) == pytest.approx((950 - 200 - 40) / 3)
+    trained = JobStatus(facts=facts(elapsed_s=200, time_budget_s=200), is_trained=True, is_predicted=False)
+    statuses = {**dict.fromkeys(JOBS, NEW), JOBS[0]: trained}
+    assert share(1000, 200, statuses, {JOBS[0].name: 3.0}) == pytest.approx((950 - 200 - 40) / 3)
 
 
 def test_a_guess_that_is_too_high_leaves_half_to_training():
@@ -122,18 +122,18 @@ def test_a_budget_that_is_used_up_still_trains_a_little():
 
 
 def test_the_time_left_is_told_by_folds_that_were_begun(plan):
-    begun = Standing(facts=facts(elapsed_s=30, steps=10), is_trained=False, is_predicted=False)
-    standings = {Job("3d", "0"): begun, Job("3d", "1"): NEW}
-    found = estimate_training(plan, standings, torch.device("cpu"), epochs=2, steps_per_epoch=20)
+    begun = JobStatus(facts=facts(elapsed_s=30, steps=10), is_trained=False, is_predicted=False)
+    statuses = {Job("3d", "0"): begun, Job("3d", "1"): NEW}
+    found = estimate_training(plan, statuses, torch.device("cpu"), epochs=2, steps_per_epoch=20)
     # 3 s a step; 30 and 40 steps are left.
-    assert found == {"3d": (pytest.approx(210), "from folds that were begun")}
+    assert found == {"3d": (pytest.approx(210), "from folds that have started")}
 
 
 def test_steps_are_tried_where_nothing_was_begun(plan, monkeypatch):
-    monkeypatch.setattr("autoseg.experiment.estimate.time_step", lambda plan, name, device, ranks: 0.5)
+    monkeypatch.setattr("autoseg.experiment.jobs.time_step", lambda plan, name, device, ranks: 0.5)
     found = estimate_training(plan, {Job("2d", "0"): NEW}, torch.device("cpu"), epochs=2, steps_per_epoch=20)
     assert found["2d"][0] == pytest.approx(20)
-    assert "steps that were tried" in found["2d"][1]
+    assert "timed steps" in found["2d"][1]
 
 
 def test_a_record_of_a_fold_is_read_as_training_writes_it(trained):

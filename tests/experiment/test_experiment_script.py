@@ -8,8 +8,8 @@ import pytest
 
 from autoseg.cli import run as run_command
 from autoseg.core.errors import UsageError
+from autoseg.experiment.executor import render_script
 from autoseg.experiment.jobs import list_jobs
-from autoseg.experiment.script import render_script
 from autoseg.options import RunOptions
 
 # Runs each task of an array at once, then gives a number as sbatch --parsable does.

@@ -55,10 +55,10 @@ def test_cells_are_measured_in_mm():
     reference, prediction = np.zeros((2, 11, 8), bool), np.zeros((2, 11, 8), bool)
     reference[0, 5, 2] = reference[1, 5, 0] = prediction[0, 5, 0] = True
     comparison = compare(prediction, reference, SPACING)
-    far, near = comparison.lesions(6).n_referenced, find_nearest_lesions(comparison)
+    far, near = comparison.lesions(6).n_reference, find_nearest_lesions(comparison)
 
     assert far == 2
-    assert comparison.lesions(26).referenced[2, 1, 1] == near.item()  # z 1 and x 0 after cropping and padding
+    assert comparison.lesions(26).reference[2, 1, 1] == near.item()  # z 1 and x 0 after cropping and padding
 
 
 def test_nearest_lesion_equals_all_pairs_and_ties_go_to_the_lowest_number():
@@ -66,7 +66,7 @@ def test_nearest_lesion_equals_all_pairs_and_ties_go_to_the_lowest_number():
     reference = generator.random((9, 10, 11)) > 0.97
     prediction = generator.random((9, 10, 11)) > 0.5
     comparison = compare(prediction, reference, (1.0, 1.0, 1.0))
-    numbers = comparison.lesions(26).referenced
+    numbers = comparison.lesions(26).reference
     lesions = np.argwhere(comparison.reference)
     pairs = cdist(np.argwhere(comparison.prediction & ~comparison.reference), lesions)
     own = numbers[tuple(lesions.T)].astype(int)

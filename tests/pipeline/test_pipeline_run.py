@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,13 +14,14 @@ from autoseg.core.records import BestModel, Experiment, Outputs, PostProcessing
 from autoseg.core.store import Store, read_record, write_record
 from autoseg.evaluation.calibration import temper
 from autoseg.evaluation.postprocessing import finish_mask
-from autoseg.experiment import best as best_module
-from autoseg.experiment.best import write_best
-from autoseg.experiment.records import ExperimentPaths
-from autoseg.experiment.requests import Report
+from autoseg.experiment import best_model
+from autoseg.experiment.best_model import write_best
+from autoseg.experiment.executor import Executor
+from autoseg.experiment.records import ExperimentPaths, TrainingResult
 from autoseg.options import RunOptions
 from autoseg.pipeline import run as command_module
 from autoseg.pipeline.run import run as run_experiment
+from autoseg.preparation.cases import run_cases
 
 SHORT = ("--epochs", "1", "--steps-per-epoch", "2")
 OPTIONS = RunOptions(dataset="Tiny", folds=("0", "1"), device="cpu", epochs=1, steps_per_epoch=2)
@@ -43,7 +45,7 @@ def root(experiment_template, tmp_path):
 
 
 @pytest.fixture
-def places(root):
+def paths(root):
     return ExperimentPaths.of(Store(root), "Tiny")
 
 
@@ -60,6 +62,17 @@ def run_again(root, capsys):
     return call
 
 
+@pytest.fixture
+def train_with(monkeypatch):
+    """Train jobs by a function instead."""
+
+    def replace(run_trainings):
+        executor = nullcontext(Executor(run_trainings=run_trainings, run_cases=run_cases))
+        monkeypatch.setattr(command_module, "open_executor", lambda *arguments, **options: executor)
+
+    return replace
+
+
 def held_out_cases(root):
     folds = json.loads((root / "autoseg_preprocessed" / "Tiny" / "folds.json").read_text())["folds"]
     return sorted(case for fold in folds[:2] for case in fold["validation"])
@@ -69,12 +82,12 @@ def weights(root):
     return {path: path.stat().st_mtime_ns for path in (root / "autoseg_results/Tiny").rglob("model.safetensors")}
 
 
-def test_candidates_are_scored_on_held_out_cases_alone(places, root):
-    found = read_record(Experiment, places.outcome, advice="")
+def test_candidates_are_scored_on_held_out_cases_alone(paths, root):
+    found = read_record(Experiment, paths.outcome, advice="")
     assert set(found.candidates) == {"3d", "2d", "3d+2d"}
     assert found.folds == ("0", "1")
     for name, candidate in found.candidates.items():
-        scores = json.loads((places.candidate(name) / "scores.json").read_text())
+        scores = json.loads((paths.candidate(name) / "scores.json").read_text())
         assert sorted(case["case"] for case in scores["cases"]) == held_out_cases(root)
         dices = [case["scores"]["lesion"]["dice"] for case in scores["cases"]]
         assert candidate.target == pytest.approx(np.mean(dices))
@@ -83,46 +96,46 @@ def test_candidates_are_scored_on_held_out_cases_alone(places, root):
     assert found.target_before == pytest.approx(found.candidates[found.winner].target)
 
 
-def test_a_single_configuration_is_scored_as_its_folds_were(places):
-    scores = json.loads((places.candidate("3d") / "scores.json").read_text())
+def test_a_single_configuration_is_scored_as_its_folds_were(paths):
+    scores = json.loads((paths.candidate("3d") / "scores.json").read_text())
     ours = {case["case"]: case["scores"]["lesion"]["dice"] for case in scores["cases"]}
     for fold in "01":
-        theirs = json.loads((places.results / "3d" / f"fold_{fold}" / "scores.json").read_text())
+        theirs = json.loads((paths.results / "3d" / f"fold_{fold}" / "scores.json").read_text())
         for case in theirs["cases"]:
             expected = case["scores"]["lesion"]["dice"]
             assert ours[case["case"]] == (1.0 if expected is None else expected)  # both masks empty
 
 
-def test_the_finished_masks_and_their_scores_belong_together(places, root):
-    found = read_record(Experiment, places.outcome, advice="")
-    assert sorted(path.name for path in places.held_out.glob("*.nii.gz")) == [
+def test_the_finished_masks_and_their_scores_belong_together(paths, root):
+    found = read_record(Experiment, paths.outcome, advice="")
+    assert sorted(path.name for path in paths.held_out.glob("*.nii.gz")) == [
         f"{c}.nii.gz" for c in held_out_cases(root)
     ]
-    scores = json.loads((places.held_out / "scores.json").read_text())
+    scores = json.loads((paths.held_out / "scores.json").read_text())
     assert found.target_after == pytest.approx(np.mean([case["scores"]["lesion"]["dice"] for case in scores["cases"]]))
     volumes = {case["case"]: case["prediction_volume_ml"]["lesion"] for case in scores["cases"]}
     for case, volume in volumes.items():
-        voxels, grid = read_voxels(places.held_out / f"{case}.nii.gz")
+        voxels, grid = read_voxels(paths.held_out / f"{case}.nii.gz")
         assert np.count_nonzero(voxels) * grid.voxel_volume_ml == pytest.approx(volume)
 
 
-def test_the_best_is_complete_in_itself_and_doubts_are_told(places):
-    found = read_record(Experiment, places.outcome, advice="")
-    best = read_record(BestModel, places.best / "best.json", advice="")
+def test_the_best_is_complete_in_itself_and_doubts_are_told(paths):
+    found = read_record(Experiment, paths.outcome, advice="")
+    best = read_record(BestModel, paths.best / "best.json", advice="")
     assert best.members == found.candidates[found.winner].members
     assert best.postprocessing == found.postprocessing
     assert best.temperature == found.calibration.temperature
     for member in best.members:
-        assert (places.best / member / "plan.json").exists()
-        assert (places.best / member / "fold_1" / "model.safetensors").exists()
+        assert (paths.best / member / "plan.json").exists()
+        assert (paths.best / member / "fold_1" / "model.safetensors").exists()
     assert found.doubts
     assert all(doubt.reason.endswith(".") for doubt in found.doubts)
     assert {doubt.disagreement is not None for doubt in found.doubts} == {True}  # two configurations
 
 
-def test_it_ends_with_a_report_of_the_finished_masks(places, root):
-    found = read_record(Experiment, places.outcome, advice="")
-    page = (places.results / "report.html").read_text()
+def test_it_ends_with_a_report_of_the_finished_masks(paths, root):
+    found = read_record(Experiment, paths.outcome, advice="")
+    page = (paths.results / "report.html").read_text()
     assert f"{found.winner} was chosen. </strong>" in page
     assert f"{found.winner} (post-processed): scores of {len(held_out_cases(root))} held-out cases" in page
     assert all(f'<span class="case">{case}</span>' in page for case in held_out_cases(root))
@@ -139,64 +152,64 @@ def test_a_report_that_fails_is_no_reason_to_fail(run_again, monkeypatch):
     assert "the report was not written: the disk is full" in err
 
 
-def test_a_second_run_does_nothing_and_shows_the_same(run_again, root, places):
-    before, outcome = weights(root), places.outcome.stat().st_mtime_ns
+def test_a_second_run_does_nothing_and_shows_the_same(run_again, root, paths):
+    before, outcome = weights(root), paths.outcome.stat().st_mtime_ns
     code, out, err = run_again()
     assert code == 0
-    assert "everything is done already" in err
+    assert "the experiment is complete" in err
     assert "epoch" not in err
-    assert (weights(root), places.outcome.stat().st_mtime_ns) == (before, outcome)
+    assert (weights(root), paths.outcome.stat().st_mtime_ns) == (before, outcome)
     assert "95 % interval" in out
     assert "winner" in out
 
 
-def test_another_target_compares_again_and_trains_nothing(run_again, root, places):
+def test_another_target_compares_again_and_trains_nothing(run_again, root, paths):
     trained = {path: time for path, time in weights(root).items() if "best" not in path.parts}
     code, _, err = run_again("--target", "hd95_pooled")
     assert code in (0, 2)
     if code == 2:  # networks trained for two steps may leave every mask empty somewhere
         assert "choose another target metric" in err
         return
-    assert read_record(Experiment, places.outcome, advice="").target_metric == "hd95_pooled"
+    assert read_record(Experiment, paths.outcome, advice="").target_metric == "hd95_pooled"
     assert {path: time for path, time in weights(root).items() if "best" not in path.parts} == trained
 
 
-def test_lost_probabilities_are_predicted_again_and_scored_cases_are_kept(run_again, places):
-    lost = next((places.results / "2d" / "fold_0" / "validation").glob("*.npz"))
+def test_lost_probabilities_are_predicted_again_and_scored_cases_are_kept(run_again, paths):
+    lost = next((paths.results / "2d" / "fold_0" / "validation").glob("*.npz"))
     case = lost.name.removesuffix(".npz")
     lost.unlink()
-    kept = {path: path.stat().st_mtime_ns for path in places.study("x").parent.glob("*.json") if path.stem != case}
-    places.outcome.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in paths.study("x").parent.glob("*.json") if path.stem != case}
+    paths.outcome.unlink()
     code, _, err = run_again()
     assert code == 0
     assert lost.exists()
-    assert "3 of 4 folds are trained and predicted already" in err
+    assert "3 of 4 folds are already trained and predicted" in err
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
-def test_damaged_probabilities_are_named_with_what_to_do(run_again, places):
-    damaged = next((places.results / "2d" / "fold_0" / "validation").glob("*.npz"))
+def test_damaged_probabilities_are_named_with_what_to_do(run_again, paths):
+    damaged = next((paths.results / "2d" / "fold_0" / "validation").glob("*.npz"))
     damaged.write_bytes(damaged.read_bytes()[:100])
-    places.outcome.unlink()
+    paths.outcome.unlink()
     code, _, err = run_again()
     assert code == 2
     assert f"{damaged} is missing or damaged" in err
     assert "delete it and run the same command again" in err
 
 
-def test_discarded_probabilities_are_gone(run_again, places):
-    places.outcome.unlink()
+def test_discarded_probabilities_are_gone(run_again, paths):
+    paths.outcome.unlink()
     assert run_again("--discard-probabilities")[0] == 0
-    assert not list(places.results.glob("*/fold_*/validation/*.npz"))
-    assert list(places.results.glob("*/fold_*/validation/*.nii.gz"))
+    assert not list(paths.results.glob("*/fold_*/validation/*.npz"))
+    assert list(paths.results.glob("*/fold_*/validation/*.nii.gz"))
 
 
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
         (("--target", "dise"), "unknown metric 'dise'"),
-        (("-c", "4d"), "unknown configuration '4d' of Tiny"),
-        (("-f", "9"), "there is no fold '9' of Tiny"),
+        (("-c", "4d"), "unknown configuration '4d'"),
+        (("-f", "9"), "unknown fold '9' of Tiny"),
     ],
 )
 def test_what_does_not_exist_is_said_before_anything_is_trained(run_again, root, option, sentence):
@@ -210,67 +223,70 @@ def test_what_does_not_exist_is_said_before_anything_is_trained(run_again, root,
 # ------------------------------------------------------------------------------------------ stopped, failed
 
 
-def forget(places, job):
+def forget(paths, job):
     configuration, fold = job
-    (places.results / configuration / f"fold_{fold}" / "model.safetensors").unlink()
-    places.outcome.unlink(missing_ok=True)
+    (paths.results / configuration / f"fold_{fold}" / "model.safetensors").unlink()
+    paths.outcome.unlink(missing_ok=True)
 
 
-def test_a_fold_that_fails_is_named_and_the_others_are_compared(root, places):
-    forget(places, ("2d", "1"))
+def test_a_fold_that_fails_is_named_and_the_others_are_compared(root, paths, train_with):
+    forget(paths, ("2d", "1"))
 
-    def work(orders):
-        for order in orders:
-            yield Report(job=order.job, failure="the loss was not finite")
+    def fail(requests):
+        for request in requests:
+            yield TrainingResult(job=request.job, failure="the loss was not finite")
 
+    train_with(fail)
     with pytest.raises(TrainingError) as error:
-        run_experiment(Store(root), OPTIONS, work=work)
+        run_experiment(Store(root), OPTIONS)
     assert "1 of 4 folds failed; 3d were compared without them:\n  2d fold 1: the loss was not finite" in str(
         error.value
     )
-    assert set(read_record(Experiment, places.outcome, advice="").candidates) == {"3d"}
+    assert set(read_record(Experiment, paths.outcome, advice="").candidates) == {"3d"}
 
 
-def test_where_every_configuration_failed_nothing_is_compared(root, places):
-    forget(places, ("2d", "1"))
-    forget(places, ("3d", "0"))
+def test_where_every_configuration_failed_nothing_is_compared(root, paths, train_with):
+    forget(paths, ("2d", "1"))
+    forget(paths, ("3d", "0"))
 
-    def work(orders):
-        for order in orders:
-            yield Report(job=order.job, failure="no memory")
+    def fail(requests):
+        for request in requests:
+            yield TrainingResult(job=request.job, failure="no memory")
 
+    train_with(fail)
     with pytest.raises(TrainingError, match="2 of 4 folds failed; nothing can be compared yet"):
-        run_experiment(Store(root), OPTIONS, work=work)
-    assert not places.outcome.exists()
+        run_experiment(Store(root), OPTIONS)
+    assert not paths.outcome.exists()
 
 
-def test_what_is_stopped_goes_on_where_it_was(root, places, monkeypatch):
-    places.outcome.unlink()
-    shutil.rmtree(places.study("x").parent)
+def test_what_is_stopped_goes_on_where_it_was(root, paths, monkeypatch):
+    paths.outcome.unlink()
+    shutil.rmtree(paths.study("x").parent)
     polls = iter([False] + [True] * 100)
     assert run_experiment(Store(root), OPTIONS, should_stop=lambda: next(polls)) is None
-    scored = list(places.study("x").parent.glob("*.json"))
+    scored = list(paths.study("x").parent.glob("*.json"))
     assert 0 < len(scored) < len(held_out_cases(root))
-    assert not places.outcome.exists()
+    assert not paths.outcome.exists()
     times = {path: path.stat().st_mtime_ns for path in scored}
     assert run_experiment(Store(root), OPTIONS) is not None
     assert {path: path.stat().st_mtime_ns for path in scored} == times
 
 
-def test_a_fold_that_was_begun_keeps_its_length(root, places):
-    forget(places, ("2d", "1"))
-    path = places.results / "2d" / "fold_1" / "fold.json"
+def test_a_fold_that_was_begun_keeps_its_length(root, paths, train_with):
+    forget(paths, ("2d", "1"))
+    path = paths.results / "2d" / "fold_1" / "fold.json"
     begun = json.loads(path.read_text())
     path.write_text(json.dumps({**begun, "finished": False, "time_budget_s": 7.5}))
-    orders = []
+    requests = []
 
-    def work(given):
-        orders.extend(given)
+    def remember(given):
+        requests.extend(given)
         return iter(())
 
     budget = RunOptions(dataset="Tiny", folds=("0", "1"), device="cpu", time_budget_s=1000)
-    run_experiment(Store(root), budget, work=work)
-    assert [(order.job.name, order.time_budget_s) for order in orders] == [("2d fold 1", 7.5)]
+    train_with(remember)
+    run_experiment(Store(root), budget)
+    assert [(request.job.name, request.time_budget_s) for request in requests] == [("2d fold 1", 7.5)]
 
 
 # ------------------------------------------------------------------------------------------ the best model
@@ -287,9 +303,9 @@ def test_predict_takes_the_best_unless_told_otherwise(run, root, tmp_path):
     assert "6 masks of another model" in err
 
 
-def test_an_ensemble_is_the_finished_mean_of_its_members(run, root, places, tmp_path):
+def test_an_ensemble_is_the_finished_mean_of_its_members(run, root, paths, tmp_path):
     setting = {"lesion": PostProcessing(threshold=0.4, smallest_lesion_ml=0.02, fill_holes=True)}
-    write_best(places, "Tiny", ("3d", "2d"), ("0", "1"), postprocessing=setting, temperature=0.7)
+    write_best(paths, "Tiny", ("3d", "2d"), ("0", "1"), postprocessing=setting, temperature=0.7)
     scans = root / "autoseg_raw" / "Tiny" / "imagesTr"
     common = ("-i", scans, "--root", root, "--probabilities", "--device", "cpu")
     for name in ("3d", "2d"):
@@ -308,12 +324,12 @@ def test_an_ensemble_is_the_finished_mean_of_its_members(run, root, places, tmp_
         expected = finish_mask(mean, outputs, setting, voxel_volume_ml=grid.voxel_volume_ml)
         assert np.count_nonzero(mask != expected) <= 0.002 * mask.size  # a threshold met within rounding
     assert run("predict", *common, "-o", tmp_path / "best")[2].count("6 of the masks exist already") == 1
-    write_best(places, "Tiny", ("3d", "2d"), ("0", "1"), postprocessing={}, temperature=0.7)
+    write_best(paths, "Tiny", ("3d", "2d"), ("0", "1"), postprocessing={}, temperature=0.7)
     assert "6 masks of another model" in run("predict", *common, "-o", tmp_path / "best")[2]
 
 
-def test_the_best_of_one_model_alone_is_that_model(run, root, places, tmp_path):
-    write_best(places, "Tiny", ("3d",), ("0", "1"), postprocessing={}, temperature=2.0)
+def test_the_best_of_one_model_alone_is_that_model(run, root, paths, tmp_path):
+    write_best(paths, "Tiny", ("3d",), ("0", "1"), postprocessing={}, temperature=2.0)
     scans = root / "autoseg_raw" / "Tiny" / "imagesTr"
     common = ("-i", scans, "--root", root, "--device", "cpu")
     run("predict", *common, "-o", tmp_path / "best")
@@ -323,37 +339,37 @@ def test_the_best_of_one_model_alone_is_that_model(run, root, places, tmp_path):
         assert np.array_equal(*masks)
 
 
-def test_the_best_holds_the_folds_that_were_compared_and_no_others(places):
-    shutil.copytree(places.results / "3d" / "fold_0", places.results / "3d" / "fold_4")
-    write_best(places, "Tiny", ("3d",), ("0", "1"), postprocessing={}, temperature=1.0)
-    assert sorted(path.name for path in (places.best / "3d").glob("fold_*")) == ["fold_0", "fold_1"]
+def test_the_best_holds_the_folds_that_were_compared_and_no_others(paths):
+    shutil.copytree(paths.results / "3d" / "fold_0", paths.results / "3d" / "fold_4")
+    write_best(paths, "Tiny", ("3d",), ("0", "1"), postprocessing={}, temperature=1.0)
+    assert sorted(path.name for path in (paths.best / "3d").glob("fold_*")) == ["fold_0", "fold_1"]
 
 
-def test_a_copy_of_the_best_predicts_elsewhere(run, root, places, tmp_path):
-    shutil.copytree(places.best, tmp_path / "other" / "autoseg_results" / "Tiny" / "best")
+def test_a_copy_of_the_best_predicts_elsewhere(run, root, paths, tmp_path):
+    shutil.copytree(paths.best, tmp_path / "other" / "autoseg_results" / "Tiny" / "best")
     scans = root / "autoseg_raw" / "Tiny" / "imagesTr"
     code, _, _ = run("predict", "-i", scans, "-o", tmp_path / "masks", "--root", tmp_path / "other", "--device", "cpu")
     assert code == 0
     assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 6
 
 
-def test_a_best_that_lacks_a_member_says_so(run, root, places, tmp_path):
-    best = read_record(BestModel, places.best / "best.json", advice="")
-    write_record(places.best / "best.json", best.model_copy(update={"members": ("4d",)}))
+def test_a_best_that_lacks_a_member_says_so(run, root, paths, tmp_path):
+    best = read_record(BestModel, paths.best / "best.json", advice="")
+    write_record(paths.best / "best.json", best.model_copy(update={"members": ("4d",)}))
     scans = root / "autoseg_raw" / "Tiny" / "imagesTr"
     code, _, err = run("predict", "-i", scans, "-o", tmp_path / "masks", "--root", root, "--device", "cpu")
     assert code == 2
     assert "holds no model '4d', a member of the best" in err
 
 
-def test_a_full_disk_leaves_the_former_best(places, monkeypatch):
-    before = (places.best / "best.json").read_bytes()
+def test_a_full_disk_leaves_the_former_best(paths, monkeypatch):
+    before = (paths.best / "best.json").read_bytes()
 
     def refuse(path, record):
         raise StorageError(f"{path} could not be written: the disk is full")
 
-    monkeypatch.setattr(best_module, "write_record", refuse)
+    monkeypatch.setattr(best_model, "write_record", refuse)
     with pytest.raises(StorageError):
-        write_best(places, "Tiny", ("3d", "2d"), ("0", "1"), postprocessing={}, temperature=1.0)
-    assert (places.best / "best.json").read_bytes() == before
-    assert not [path for path in places.results.iterdir() if path.name.startswith(".")]
+        write_best(paths, "Tiny", ("3d", "2d"), ("0", "1"), postprocessing={}, temperature=1.0)
+    assert (paths.best / "best.json").read_bytes() == before
+    assert not [path for path in paths.results.iterdir() if path.name.startswith(".")]

@@ -110,8 +110,8 @@ def test_a_bad_mask_stops_the_summary_and_the_others_are_kept(call, counted, tmp
     code, _, err = call("evaluate", "-p", masks, "-r", labels)
 
     assert code == 2
-    assert "1 of 3 cases failed while scoring; the others are kept" in err
-    assert "b: the prediction holds the value 255" in err
+    assert "1 of 3 cases failed while scoring; the others are stored" in err
+    assert "b: the prediction has the value 255" in err
     assert not (masks / "scores.json").exists()
 
     write_masks(masks, b=2)
@@ -130,8 +130,8 @@ def test_missing_masks_get_the_worst_scores_and_are_named(call, tmp_path, labels
     scores = read_record(Scores, masks / "scores.json", advice="")
     rows = list(csv.DictReader((masks / "scores.csv").open()))
     assert code == 0
-    assert "1 of 3 references have no prediction and count as the worst score there is: c" in err
-    assert "1 of 3 cases without a prediction got the worst score there is: dice 0; hd95 the diagonal" in out
+    assert "1 of 3 references have no prediction and get the worst possible score: c" in err
+    assert "1 of 3 cases without a prediction got the worst possible score: dice 0; hd95 the diagonal" in out
     assert scores.missing == ("c",)
     assert scores.cases[2].scores["lesion"] == pytest.approx(
         {"dice": 0.0, "hd95": 308**0.5, "volume_difference_ml": 0.008}
@@ -155,7 +155,7 @@ def test_only_some_cases(call, tmp_path, labels):
     assert call("evaluate", "-p", masks, "-r", labels, "--cases", "a")[0] == 0
     assert dices(masks) == {"a": 1.0}
     code, _, err = call("evaluate", "-p", masks, "-r", labels, "--cases", "a", "x")
-    assert (code, "there is no label of case x" in err) == (2, True)
+    assert (code, "case x has no label" in err) == (2, True)
 
 
 def test_the_held_out_cases_of_a_fold(call, tmp_path, labels):
@@ -174,7 +174,7 @@ def test_the_held_out_cases_of_a_fold(call, tmp_path, labels):
     write_record(tmp_path / "autoseg_preprocessed" / "Tiny" / "folds.json", folds)
     assert call(*argv, "-f", "0")[0] == 0
     assert dices(masks) == {"b": 1.0}
-    assert "there is no fold 2" in call(*argv, "-f", "2")[2]
+    assert "unknown fold 2" in call(*argv, "-f", "2")[2]
     assert "fold 1 does not hold out case b" in call(*argv, "-f", "1", "--cases", "b")[2]
 
 
@@ -201,7 +201,7 @@ def test_intervals_are_by_patient(call, tmp_path, labels, monkeypatch, argv):
 def test_a_fold_needs_a_dataset(call, tmp_path, labels):
     code, _, err = call("evaluate", "-p", labels, "-r", labels, "-f", "0", "-o", tmp_path / "out")
 
-    assert (code, "a fold belongs to a planned dataset; name it with -d" in err) == (2, True)
+    assert (code, "--fold needs a planned dataset; name it with -d" in err) == (2, True)
 
 
 def test_preset_of_wmh_leaves_other_pathology_out_of_both_masks(call, tmp_path):
@@ -242,7 +242,7 @@ def test_average_precision_reads_the_probabilities_beside_the_mask(call, tmp_pat
     masks = write_masks(tmp_path / "masks", a=3)
     argv = ("evaluate", "-p", masks, "-r", labels, "--cases", "a", "--metrics", "average_precision")
     code, _, err = call(*argv)
-    assert (code, "a: there is no" in err, "predict with --probabilities" in err) == (2, True, True)
+    assert (code, "case a: average_precision needs" in err, "predict with --probabilities" in err) == (2, True, True)
 
     lesion = np.zeros(GRID.shape, np.float16)
     lesion[2, 3, :5] = 0.9, 0.9, 0.7, 0.7, 0.8
@@ -309,9 +309,9 @@ def test_compare_of_other_cases(call, tmp_path, labels):
     [
         (["one"], "give at least two folders to compare"),
         (["one", "one"], "is given twice"),
-        (["one", "two"], "two holds no scores.json; score it with autoseg_evaluate, or give the labels"),
-        (["one", "two", "--preset", "wmh"], "--preset scores masks again; give their labels with -r or -d"),
-        (["one", "two", "--allow-missing"], "--allow-missing scores masks again"),
+        (["one", "two"], "two has no scores.json; score it with autoseg_evaluate, or give the labels"),
+        (["one", "two", "--preset", "wmh"], "--preset scores masks, which needs their labels; give them with -r or -d"),
+        (["one", "two", "--allow-missing"], "--allow-missing scores masks"),
     ],
 )
 def test_what_compare_cannot_do(call, tmp_path, labels, monkeypatch, argv, told):
