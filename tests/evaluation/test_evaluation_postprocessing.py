@@ -6,7 +6,7 @@ import pytest
 from autoseg.core.records import Outputs, PostProcessing
 from autoseg.evaluation import score_case
 from autoseg.evaluation.postprocessing import (
-    AS_IT_IS,
+    UNCHANGED,
     SETTINGS,
     SMALLEST_ML,
     SearchCase,
@@ -32,7 +32,7 @@ def finish(shares, outputs=ONE, *, volume_ml=0.01, **settings):
 
 
 def test_the_plainest_setting_comes_first_and_none_is_missing():
-    assert SETTINGS[0] == AS_IT_IS == PostProcessing()
+    assert SETTINGS[0] == UNCHANGED == PostProcessing()
     assert len(set(map(str, SETTINGS))) == len(SETTINGS) == 9 * len(SMALLEST_ML) * 2
 
 
@@ -202,6 +202,6 @@ def test_one_fold_decides_nothing():
 
 
 def test_settings_in_words():
-    assert describe_setting(AS_IT_IS) == "as it is"
+    assert describe_setting(UNCHANGED) == "as it is"
     both = PostProcessing(threshold=0.3, smallest_lesion_ml=0.02, fill_holes=True)
     assert describe_setting(both) == "a probability of 0.3 or more, no lesion below 0.02 ml, holes filled"

@@ -14,7 +14,7 @@ class PostProcessing(Record):
     """Post-processing of one label or region, applied in this order.
 
     Attributes:
-        threshold: probability from which a voxel belongs to it; None takes the most probable class, or 0.5 of a region.
+        threshold: least probability of its voxels; None takes the most probable class, or 0.5 for a region.
         smallest_lesion_ml: lesions (26-connected) below this volume are removed.
         fill_holes: whether background enclosed by the mask is filled.
     """
@@ -83,13 +83,13 @@ class Candidate(Record):
 
 
 class DoubtfulLesion(Record):
-    """A predicted lesion (26-connected component of the foreground) that its networks are not sure of.
+    """A predicted lesion (26-connected component of the foreground) that is uncertain or that some networks miss.
 
     Attributes:
         centre: its centre of mass in the scan's world, (x,y,z) mm, LPS.
         volume_ml: its volume.
         probability: mean probability of its voxels of being foreground.
-        agreement: share of the networks' own masks that touch it; None with one network.
+        agreement: share of the single networks' masks that touch it; None with one network.
     """
 
     centre: tuple[float, float, float]
@@ -99,17 +99,17 @@ class DoubtfulLesion(Record):
 
 
 class Doubt(Record):
-    """A case worth a human's look.
+    """Doubt about the mask of a case.
 
     Attributes:
         case: its id.
-        disagreement: 1 - mean Dice between the foreground of the masks that each configuration, or each fold, gives
-            by itself; None with one mask.
+        disagreement: 1 - mean Dice between the foreground of the masks of each configuration, or each fold, alone; None
+            with one mask.
         uncertain_ml: volume whose probability of being foreground lies between 0.2 and 0.8.
         uncertain_lesions: predicted lesions whose mean probability is below 0.6.
         target: the case's score, where it has a reference.
         reason: one sentence.
-        expected_dice: Dice of the foreground to be expected if the probabilities are right.
+        expected_dice: expected Dice of the foreground if the probabilities are calibrated.
         lesions: predicted lesions that are uncertain, or that not all masks touch; most doubtful first, ten at most.
     """
 
@@ -129,7 +129,7 @@ class CaseDoubt(Record):
     Attributes:
         schema_version: format version (``schema`` on disk).
         model: key of the model that made the mask.
-        networks: whose own masks were compared.
+        networks: number of single networks whose masks were compared.
         doubt: without a reason.
     """
 
@@ -154,20 +154,20 @@ class Doubts(Record):
 
 
 class Experiment(Record):
-    """``experiment.json`` of a dataset's results: everything that the choice rests on.
+    """``experiment.json`` of a dataset's results: everything that the choice is based on.
 
     Attributes:
         schema_version: format version (``schema`` on disk).
         dataset: its name.
         target_metric: the metric that decides, as in the METRICS table, averaged over labels.
-        empty_score: what overlap scores give where both masks are empty.
+        empty_score: overlap scores where both masks are empty.
         folds: names of the folds that were trained.
-        candidates: name (``2d``, ``3d``, ``2d+3d``) -> what it reached.
+        candidates: name (``2d``, ``3d``, ``2d+3d``) -> its scores.
         winner: name of the candidate that was chosen.
-        reason: one sentence on why.
-        postprocessing: label or region -> what is done to its mask; empty where nothing helped.
-        target_before, target_after: the winner's target metric without and with post-processing, the latter by
-            leave-one-fold-out, so that no case is scored with what was chosen on it.
+        reason: of the choice, one sentence.
+        postprocessing: label or region -> its post-processing; empty where nothing improved held-out cases.
+        target_before, target_after: the winner's target metric without and with post-processing, the latter out of
+            fold: each fold with settings chosen on the other folds.
         calibration: of the winner; None where no voxel was predicted.
         doubts: most doubtful first.
         elapsed_s: seconds of all trainings, predictions and scores together.

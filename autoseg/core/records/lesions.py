@@ -1,4 +1,4 @@
-"""Lesions of a predicted mask: what ``autoseg_predict --report`` tells of each."""
+"""Lesions of a predicted mask, as ``autoseg_predict --report`` lists them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class PredictedLesion(Record):
     """One connected component (26-connectivity) of the mask of one label or region.
 
     Attributes:
-        voxels: how many.
+        voxels: their number.
         volume_ml: their volume.
         centre: centre of mass in the scan's world, (x,y,z) mm, LPS.
         mean_probability: of the label or region, over its voxels.
@@ -45,8 +45,8 @@ class CaseLesions(Record):
     Attributes:
         schema_version: format version (``schema`` on disk).
         case: its id.
-        model: key of what made the mask, as in the mask's own record.
-        labels: label or region name -> what was predicted of it.
+        model: key of the model that made the mask, as in the mask's record.
+        labels: label or region name -> its lesions.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")

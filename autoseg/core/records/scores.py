@@ -61,10 +61,10 @@ class Scores(Record):
         cases: per case.
         summary: label name -> metric name -> statistics; label ``mean`` is the mean over labels, case by case.
         preset: name of the challenge whose metrics and conventions these are; None for the default ones.
-        rules: what else was done to the masks before they were scored, one sentence each.
+        rules: changes to the masks before scoring, one sentence each.
         strata: label name -> class of the reference's volume -> metric name -> statistics of the cases in that class.
         missing: cases without a prediction, which got the worst scores.
-        worst: metric name -> what a missing prediction scored, in words; empty where none is missing.
+        worst: metric name -> score of a missing prediction in words; empty where none is missing.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
