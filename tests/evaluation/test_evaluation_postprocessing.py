@@ -202,6 +202,6 @@ def test_one_fold_decides_nothing():
 
 
 def test_settings_in_words():
-    assert describe_setting(UNCHANGED) == "as it is"
+    assert describe_setting(UNCHANGED) == "unchanged"
     both = PostProcessing(threshold=0.3, smallest_lesion_ml=0.02, fill_holes=True)
     assert describe_setting(both) == "a probability of 0.3 or more, no lesion below 0.02 ml, holes filled"
