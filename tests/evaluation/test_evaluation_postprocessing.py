@@ -6,9 +6,9 @@ import pytest
 from autoseg.core.records import Outputs, PostProcessing
 from autoseg.evaluation import score_case
 from autoseg.evaluation.postprocessing import (
-    UNCHANGED,
     SETTINGS,
     SMALLEST_ML,
+    UNCHANGED,
     SearchCase,
     choose_settings,
     describe_setting,
