@@ -120,7 +120,8 @@ def search_case(task: tuple[HeldOutCase, Members, float, str, EmptyScore]) -> di
         ignore_label=ignored,
         voxels=label.voxels.size - (0 if ignored is None else int(np.count_nonzero(label.voxels == ignored))),
     )
-    return score_settings(case, held.outputs, targets_of(held.dataset), metric=metric, empty_score=empty_score)
+    targets = name_targets(held.dataset.labels, held.dataset.regions, held.dataset.ignore_label)
+    return score_settings(case, held.outputs, targets, metric=metric, empty_score=empty_score)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,11 +174,6 @@ def finish_case(task: tuple[HeldOutCase, FinishingSettings]) -> tuple[CaseScores
         target=mean_over_labels(scores, list(scores.scores), finishing.target),
     )
     return scores, doubt
-
-
-def targets_of(dataset: Dataset) -> dict[str, tuple[int, ...]]:
-    """Label or region that is scored -> the values it unites."""
-    return name_targets(dataset.labels, dataset.regions, dataset.ignore_label)
 
 
 class CaseRegion:
