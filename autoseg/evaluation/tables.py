@@ -26,7 +26,7 @@ def render_table(scores: Scores) -> str:
             cells = (
                 show_value(statistics.mean, name),
                 show_bounds(statistics.interval, name),
-                show_value(statistics.median, name),
+                show_value(statistics.median, name, with_unit=False),
                 show_bounds(quartiles, name),
                 f"{statistics.count}/{statistics.count + statistics.undefined}",
             )
@@ -93,12 +93,13 @@ def write_rows(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def show_value(value: float | None, metric: str) -> str:
+def show_value(value: float | None, metric: str, *, with_unit: bool = True) -> str:
     """A score with its unit; a dash where it is undefined."""
     if value is None:
         return "-"
     unit = METRICS[metric].unit if metric in METRICS else ""
-    return f"{value:.2f} {unit}" if unit else f"{value:.3f}"
+    number = f"{value:.2f}" if unit else f"{value:.3f}"
+    return f"{number} {unit}" if unit and with_unit else number
 
 
 def show_bounds(bounds: tuple[float | None, float | None] | None, metric: str) -> str:

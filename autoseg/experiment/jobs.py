@@ -58,7 +58,7 @@ def choose_configurations(plan: Plan, requested: Sequence[str]) -> tuple[str, ..
     """
     for name in requested:
         if name not in plan.configurations:
-            raise UsageError(unknown_name("configuration", name, plan.configurations))
+            raise UsageError(unknown_name("configuration", name, plan.configurations, of=plan.dataset))
     chosen: list[str] = []
     for name in requested or sorted(plan.configurations, key=lambda name: name != plan.recommended):
         if name in RESERVED:

