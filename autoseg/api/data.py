@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from autoseg.api.building import Root, build, documented, open_store, shown
+from autoseg.core.choices import PresetName
 from autoseg.options import ImportModelOptions, ImportOptions, PlanOptions, SliceOptions, SubsetOptions
-from autoseg.options.planning import Mode, Preset
+from autoseg.options.planning import Mode
 
 if TYPE_CHECKING:
     from autoseg.core.parallel import Progress
@@ -76,7 +77,7 @@ def plan(
     dataset: str,
     *,
     memory_gb: float | None = None,
-    preset: Preset | None = None,
+    preset: PresetName | None = None,
     compat: Literal["nnunet", "none"] | None = None,
     networks: Sequence[str] = (),
     recipes: Sequence[str] = (),

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from autoseg.core.choices import PresetName
 from autoseg.core.errors import UsageError
 from autoseg.options.declaring import Options, option
 from autoseg.options.shared import DEVICES, WorkerOptions
 from autoseg.options.values import fraction, integer, integer_from, positive
 
-Preset = Literal["pocket", "standard", "large", "residual_m", "residual_l", "residual_xl"]
 Mode = Literal["full", "partial", "head", "gradual"]
 TRANSFER = "starting from another model"
 
@@ -31,14 +31,14 @@ class PlanOptions(WorkerOptions):
             parse=positive,
         ),
     )
-    preset: Preset | None = field(
+    preset: PresetName | None = field(
         default=None,
         metadata=option(
             "--preset",
             help="pocket: a laptop without GPU; standard: nnU-Net's size; large: a residual encoder for 24 GB; "
             "residual_*: nnU-Net's own presets M, L, XL",
             default="as in the existing plan, else standard with a GPU or --memory, else pocket",
-            choices=get_args(Preset),
+            choices=get_args(PresetName),
         ),
     )
     compat: Literal["nnunet", "none"] | None = field(

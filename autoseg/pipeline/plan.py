@@ -1,23 +1,27 @@
-"""The command as functions: measure, plan, split, preprocess; what is done is not redone."""
+"""Plan a dataset: measure it, choose configurations, split the cases into folds and preprocess them."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
-from autoseg.core.errors import UsageError
+from autoseg.core.choices import PresetName
+from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Dataset, Fingerprint, Folds, Plan
 from autoseg.core.store import Store, read_record
 from autoseg.datasets import log_left_out
 from autoseg.folds.transfer_files import InitialWeights, initial_weights_folder, remove_stale
 from autoseg.options import PlanOptions
-from autoseg.pipeline.planning_defaults import Wanted, choose_preset
 from autoseg.planning import add_recipes, check_sites, make_plan, price_step
+from autoseg.planning.presets import check_class_weights, find_preset
+from autoseg.planning.recipes import read_recipe
+from autoseg.planning.text import count
 from autoseg.preparation.arrays import prepare_arrays
-from autoseg.preparation.edits import Edited, PendingFile, advice, settle
+from autoseg.preparation.edits import Edited, PendingFile, advice, resolve_edits
 from autoseg.preparation.left_out import leave_out, write_left_out
 from autoseg.preparation.measuring import measure_dataset
 from autoseg.preparation.raw import LEFT_OUT, case_key, open_raw
@@ -25,6 +29,7 @@ from autoseg.preparation.splits import FoldOptions, import_folds, resolve_folds
 
 log = logging.getLogger(__name__)
 SEED = 12345
+COMPATIBLE = " as nnU-Net plans"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,62 +41,244 @@ class PlanningResult:
     folds: Folds
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanTarget:
+    """The options that shape a plan, with every default resolved.
+
+    Attributes:
+        preset: table of numbers to start from.
+        memory_gb: budget of a training step.
+        compat: ``nnunet`` makes every choice as nnU-Net makes it.
+        networks: further networks, each with configurations of its own.
+        recipes: published systems, each a configuration.
+        class_weights: ``frequency`` weights the classes of every loss by it.
+        probe: device (``cpu``, ``cuda``) to try training steps on, or None.
+    """
+
+    preset: PresetName
+    memory_gb: float
+    compat: Literal["nnunet"] | None = None
+    networks: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
+    class_weights: Literal["frequency"] | None = None
+    probe: str | None = None
+
+    def describe(self) -> str:
+        """Preset and budget in one clause."""
+        return f"preset {self.preset}{COMPATIBLE if self.compat else ''} for {self.memory_gb:.3g} GB"
+
+
 def plan(store: Store, options: PlanOptions, *, progress: Progress = no_progress) -> PlanningResult:
-    """Measure a dataset, plan its configurations, split it into folds and preprocess it; what is done is not redone.
+    """Measure a dataset, plan its configurations, split it into folds and preprocess it; finished steps are not redone.
 
     Raises:
         CasesError: some cases are bad; facts and arrays of the others are kept for the next run.
-        PlanError: a file of folds is wrong; the plan was edited by hand and ``edited`` is ``refuse``; or it was edited
-            wrongly.
-        UsageError, ModelError: the model to begin with does not exist, cannot be read, or does not fit.
+        PlanError: a file of folds is wrong; the plan was edited by hand, and neither ``keep`` nor ``replace`` is given;
+            or it was edited wrongly.
+        UsageError, ModelError: the source of initial weights does not exist, cannot be read, or does not fit; or
+            options that contradict each other.
     """
-    name, dry_run, workers, skip_bad = options.dataset, options.dry_run, options.workers, options.skip_bad
-    wanted = choose_preset(store, options)
-    folds = FoldOptions(
+    name, dry_run, workers = options.dataset, options.dry_run, options.workers
+    target = resolve_target(store, options)
+    fold_options = FoldOptions(
         file=options.folds_file, count=options.fold_count, leave_one_site_out=options.leave_one_site_out
     )
     edited: Edited = "keep" if options.keep else "replace" if options.replace else "refuse"
     if options.pretrained is not None and edited == "keep":
-        raise UsageError("--pretrained plans configurations, and --keep uses the plan as it is; leave one of them out")
-    dataset = open_raw(store, name, retry_skipped=True)
-    folder = store.preprocessed(name)
-    imported = import_folds(folds.file, {case.id for case in dataset.cases if case.labels}) if folds.file else None
-    if folds.leave_one_site_out:  # before anything long begins
-        check_sites({case.id: case.site for case in dataset.cases if case.labels}, name)
+        raise UsageError("--pretrained plans configurations, and --keep uses the plan unchanged; leave one of them out")
+    dataset, folder = open_raw(store, name, retry_skipped=True), store.preprocessed(name)
+    # Everything that can be refused is refused before the measurements, which take long.
+    sites = {case.id: case.site for case in dataset.cases if case.labels}
+    imported = None if fold_options.file is None else import_folds(fold_options.file, set(sites))
+    if fold_options.leave_one_site_out:
+        check_sites(sites, name)
+
     keys = {case.id: case_key(dataset, case) for case in dataset.cases}
-    fingerprint, bad = measure_dataset(dataset, folder, keys, workers, progress, write=not dry_run, skip_bad=skip_bad)
+    fingerprint, bad = measure_dataset(
+        dataset, folder, keys, workers, progress, write=not dry_run, skip_bad=options.skip_bad
+    )
     dataset = leave_out(dataset, bad)
     log_left_out(dataset.model_copy(update={"left_out": bad}))
-    planned, starts = _settle_plan(store, dataset, fingerprint, wanted, options, edited, progress)
-    split = resolve_folds(folder / "folds.json", fingerprint, folds, imported, edited, seed=SEED)
-    if not dry_run:
-        write_left_out(folder / LEFT_OUT, bad, keys)
-    for start in () if dry_run else starts:  # before the plan that names them
-        start.write(initial_weights_folder(store, name))
-    for settled in (planned, split):  # only now, so that a refusal of either changes nothing
-        if dry_run:
-            settled.say()
-        else:
-            settled.write()
-    if not dry_run:
-        remove_stale(initial_weights_folder(store, name), planned.record)
-        prepare_arrays(dataset, folder, planned.record, fingerprint, keys, workers, progress)
-    return PlanningResult(fingerprint=fingerprint, plan=planned.record, folds=split.record)
+    pending_plan, initial_weights = _resolve_plan(store, dataset, fingerprint, target, options, edited, progress)
+    pending_folds = resolve_folds(folder / "folds.json", fingerprint, fold_options, imported, edited, seed=SEED)
+    result = PlanningResult(fingerprint=fingerprint, plan=pending_plan.record, folds=pending_folds.record)
+    if dry_run:
+        pending_plan.log_change()
+        pending_folds.log_change()
+        return result
+
+    # Nothing is written before this line, so that a refusal changes nothing.
+    write_left_out(folder / LEFT_OUT, bad, keys)
+    for weights in initial_weights:  # before the plan that names them
+        weights.write(initial_weights_folder(store, name))
+    pending_plan.write()
+    pending_folds.write()
+    remove_stale(initial_weights_folder(store, name), result.plan)
+    prepare_arrays(dataset, folder, result.plan, fingerprint, keys, workers, progress)
+    return result
+
+
+def resolve_target(store: Store, options: PlanOptions) -> PlanTarget:
+    """The options with their defaults: from the existing plan, else from the machine; logged in one line.
+
+    Raises:
+        UsageError: ``--device cuda`` where torch finds no GPU, without ``--memory``; nnU-Net has no such preset; an
+            unknown network or recipe; or class weights in a plan as nnU-Net makes it.
+    """
+    # These import torch, which workers of a plan never need.
+    from autoseg.core.devices import gpu_memory_gb
+    from autoseg.folds.probing import choose_probe
+    from autoseg.networks import network_traits
+
+    existing = _existing_target(store, options.dataset)
+    gpu_gb = None if options.device == "cpu" else gpu_memory_gb()
+    target = _resolve_preset(existing, options, gpu_gb)
+    for network in options.networks:
+        if network != "none":
+            network_traits(network)  # known and installed, or an error before anything is measured
+    for recipe in options.recipes:
+        if recipe != "none":
+            read_recipe(recipe)
+    class_weights = existing.class_weights if existing is not None else None
+    if options.class_weights is not None:
+        class_weights = "frequency" if options.class_weights == "frequency" else None
+    if not options.keep:
+        check_class_weights(class_weights, target.compat)
+    return replace(
+        target,
+        networks=_extend(() if existing is None else existing.networks, options.networks),
+        recipes=_extend(() if existing is None else existing.recipes, options.recipes),
+        class_weights=class_weights,
+        probe=choose_probe(options.probe, options.device, memory_gb=target.memory_gb, gpu_gb=gpu_gb),
+    )
+
+
+def _extend(existing: Sequence[str], added: Sequence[str]) -> tuple[str, ...]:
+    """The existing names and the added ones, each once; ``none`` drops the existing ones."""
+    kept = () if "none" in added else existing
+    return tuple(dict.fromkeys([*kept, *(name for name in added if name != "none")]))
+
+
+def _resolve_preset(existing: PlanTarget | None, options: PlanOptions, gpu_gb: float | None) -> PlanTarget:
+    """Preset, budget and compatibility."""
+    preset, memory_gb, compat = options.preset, options.memory_gb, options.compat
+    if options.device == "cuda" and gpu_gb is None and memory_gb is None:
+        raise UsageError("--device cuda: torch finds no GPU on this machine; use --memory GB to plan for another")
+    if options.keep and existing is not None:  # nothing is planned
+        return existing
+    if existing is not None and preset is None and options.device == "auto":
+        compat = compat or existing.compat or "none"
+        if memory_gb is None and compat == (existing.compat or "none"):
+            log.info("planning as before: %s", existing.describe())
+            return existing
+        if existing.compat is not None:  # its preset exists with and without compatibility
+            preset, memory_gb = existing.preset, memory_gb or existing.memory_gb
+    if existing is not None and existing.compat and compat != "nnunet":
+        log.info("no longer nnU-Net-compatible; use --compat nnunet to keep it")
+    if preset is None and memory_gb is None and gpu_gb is None and compat != "nnunet":
+        log.info(
+            "planning for a machine without GPU: preset pocket (narrow network, small patch); use --memory GB for a "
+            "GPU elsewhere, or --preset standard for a full-size network"
+        )
+        return PlanTarget(preset="pocket", memory_gb=find_preset("pocket").default_gb)
+    preset = preset or "standard"
+    default_gb = find_preset(preset, "nnunet" if compat == "nnunet" else None).default_gb
+    target = PlanTarget(
+        preset=preset,
+        memory_gb=memory_gb or min(default_gb, gpu_gb or default_gb),
+        compat="nnunet" if compat == "nnunet" else None,
+    )
+    log.info("planning with %s", target.describe())
+    return target
+
+
+def _existing_target(store: Store, name: str) -> PlanTarget | None:
+    """The target of the plan on disk; None where there is none, or none that can be read (planning reports it)."""
+    try:
+        existing = read_record(Plan, store.preprocessed(name) / "plan.json", advice="")
+    except PlanError:
+        return None
+    return PlanTarget(
+        preset=existing.preset,
+        memory_gb=existing.memory_gb,
+        compat=existing.compat,
+        networks=existing.networks,
+        recipes=existing.recipes,
+        class_weights=existing.class_weights,
+    )
+
+
+def _resolve_plan(
+    store: Store,
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    target: PlanTarget,
+    options: PlanOptions,
+    edited: Edited,
+    progress: Progress,
+) -> tuple[PendingFile[Plan], Sequence[InitialWeights]]:
+    """The plan to write or keep, and the initial weights that it names."""
+    path = store.preprocessed(dataset.name) / "plan.json"
+    initial_weights: tuple[InitialWeights, ...] = ()
+    if edited != "keep" or not path.exists():
+        new = _make_plan(fingerprint, target, progress)
+        if options.pretrained is not None or initial_weights_folder(store, dataset.name).exists():
+            from autoseg.folds.transfer import add_transfers  # imports torch, which workers never need
+
+            new, initial_weights = add_transfers(store, new, options)
+        return resolve_edits(path, new, edited, dataset.name), initial_weights
+    from autoseg.preparation.checks import check_plan  # imports torch, which workers never need
+
+    kept = read_record(Plan, path, advice=advice(dataset.name))
+    check_plan(kept, dataset, path)
+    log.info("%s is used unchanged", path)
+    return PendingFile(path=path, record=kept, action="keep"), ()
+
+
+def _make_plan(fingerprint: Fingerprint, target: PlanTarget, progress: Progress) -> Plan:
+    """The plan with its networks and recipes; a configuration that is left out is logged with its reason."""
+    make = partial(
+        make_plan,
+        fingerprint,
+        preset=target.preset,
+        compat=target.compat,
+        networks=target.networks,
+        class_weights=target.class_weights,
+        seed=SEED,
+        cost=price_step,
+    )
+    log.info("planning: pricing the training steps")
+    if target.probe is None:
+        new = make(memory_gb=target.memory_gb)
+    else:
+        from autoseg.folds.probing import plan_and_probe  # imports torch, which workers never need
+
+        new = plan_and_probe(lambda gb: make(memory_gb=gb), target.memory_gb, target.probe, progress)
+    if target.recipes:
+        new = add_recipes(new, fingerprint, target.recipes, price_step)
+    variants = [f"{dimensions}d_{network}" for network in target.networks for dimensions in (2, 3)]
+    for name in (*variants, *target.recipes):
+        if name in new.reasons:
+            log.warning("%s is left out: %s", name, new.reasons[name])
+    for name in target.recipes:
+        if name in new.memory and new.memory[name].predicted_gb > new.memory_gb:
+            log.warning("%s: %s", name, new.reasons[f"{name}.memory"])
+    return new
 
 
 def show_plan(store: Store, plan: Plan, *, dry_run: bool = False) -> str:
-    """The plan in a few lines, and what to type next."""
+    """The plan in a few lines, and the next command."""
     folder = store.preprocessed(plan.dataset)
-    count = f"{len(plan.channels)} channel{'s'[: len(plan.channels) != 1]}"
-    compat = " as nnU-Net plans" if plan.compat == "nnunet" else ""
-    lines = [f"{plan.dataset}: {count} ({', '.join(plan.channels)}), preset {plan.preset}{compat}"]
+    channels = count(len(plan.channels), "channel")
+    compat = COMPATIBLE if plan.compat == "nnunet" else ""
+    lines = [f"{plan.dataset}: {channels} ({', '.join(plan.channels)}), preset {plan.preset}{compat}"]
     for name, configuration in plan.configurations.items():
         patch = "x".join(map(str, configuration.patch_size))
         spacing = " x ".join("own" if s is None else f"{s:.3g}" for s in configuration.preprocessing.spacing)
         star = " (recommended)" if name == plan.recommended else ""
         lines.append(
             f"  {name}: {configuration.network.name}, {len(configuration.network.features)} stages, patch {patch}, "
-            f"batch {configuration.batch_size}, spacing {spacing} mm{_say_memory(plan, name)}{star}"
+            f"batch {configuration.batch_size}, spacing {spacing} mm{_describe_memory(plan, name)}{star}"
         )
     if dry_run:
         lines.append("dry run: nothing was written or preprocessed; --explain shows the reasons")
@@ -99,78 +286,16 @@ def show_plan(store: Store, plan: Plan, *, dry_run: bool = False) -> str:
     lines.append(f"reasons: {folder / 'plan.json'}")
     transferred = [name for name, configuration in plan.configurations.items() if configuration.transfer is not None]
     for name in transferred:
-        lines.append(f"{name} begins with weights: {folder / 'transfer' / name}.json")
+        lines.append(f"initial weights of {name}: {folder / 'transfer' / name}.json")
     twins = [f"{name}_scratch" for name in transferred[:1] if f"{name}_scratch" in plan.configurations]
     for name in [*transferred[:1], *twins] or [plan.recommended]:
         lines.append(f"next: autoseg_train -d {plan.dataset} -c {name} -f 0")
     return "\n".join(lines) + "\n"
 
 
-def _say_memory(plan: Plan, name: str) -> str:
+def _describe_memory(plan: Plan, name: str) -> str:
     facts = plan.memory.get(name)
     if facts is None:
         return ""
     measured = "" if facts.measured_gb is None else f", {facts.measured_gb:.1f} measured"
     return f", {facts.predicted_gb:.1f} GB{measured}"
-
-
-def _settle_plan(
-    store: Store,
-    dataset: Dataset,
-    fingerprint: Fingerprint,
-    wanted: Wanted,
-    options: PlanOptions,
-    edited: Edited,
-    progress: Progress,
-) -> tuple[PendingFile[Plan], Sequence[InitialWeights]]:
-    path = store.preprocessed(dataset.name) / "plan.json"
-    starts: tuple[InitialWeights, ...] = ()
-    if edited != "keep" or not path.exists():
-        plan = _make_plan(fingerprint, wanted, progress)
-        if options.pretrained is not None or initial_weights_folder(store, dataset.name).exists():
-            from autoseg.folds.transfer import add_transfers  # imports torch, which workers never need
-
-            plan, starts = add_transfers(store, plan, options)
-        return settle(path, plan, edited, dataset.name), starts
-    from autoseg.preparation.checks import check_plan  # imports torch, which workers never need
-
-    plan = read_record(Plan, path, advice=advice(dataset.name))
-    check_plan(plan, dataset, path)
-    log.info("%s is used as it is", path)
-    return PendingFile(path=path, record=plan, fate="keep"), ()
-
-
-def _make_plan(fingerprint: Fingerprint, wanted: Wanted, progress: Progress) -> Plan:
-    make = partial(
-        make_plan,
-        fingerprint,
-        preset=wanted.preset,
-        compat=wanted.compat,
-        networks=wanted.networks,
-        class_weights=wanted.class_weights,
-        seed=SEED,
-        cost=price_step,
-    )
-    log.info("planning: pricing the training steps")
-    if wanted.probe is None:
-        plan = make(memory_gb=wanted.memory_gb)
-    else:
-        from autoseg.folds.probing import plan_and_probe  # imports torch, which workers never need
-
-        plan = plan_and_probe(lambda gb: make(memory_gb=gb), wanted.memory_gb, wanted.probe, progress)
-    for network in wanted.networks:
-        for name in (f"2d_{network}", f"3d_{network}"):
-            if name in plan.reasons:
-                log.warning("%s is left out: %s", name, plan.reasons[name])
-    return _add_recipes(plan, fingerprint, wanted.recipes) if wanted.recipes else plan
-
-
-def _add_recipes(plan: Plan, fingerprint: Fingerprint, recipes: tuple[str, ...]) -> Plan:
-    """The plan with the systems that were asked for; what a person should know of them is said."""
-    plan = add_recipes(plan, fingerprint, recipes, price_step)
-    for name in recipes:
-        if name in plan.reasons:
-            log.warning("%s is left out: %s", name, plan.reasons[name])
-        elif plan.memory[name].predicted_gb > plan.memory_gb:
-            log.warning("%s: %s", name, plan.reasons[f"{name}.memory"])
-    return plan

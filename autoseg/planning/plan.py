@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from autoseg.core.choices import PresetName
 from autoseg.core.errors import DataError, UsageError
 from autoseg.core.records import Configuration, Fingerprint, Plan
 from autoseg.planning.configurations import Budget, plan_configurations
@@ -18,7 +19,7 @@ from autoseg.planning.training import weigh_loss
 def make_plan(
     fingerprint: Fingerprint,
     *,
-    preset: str,
+    preset: PresetName,
     memory_gb: float,
     seed: int = 12345,
     compat: Literal["nnunet"] | None = None,
@@ -69,7 +70,7 @@ def make_plan(
         labels=fingerprint.labels,
         regions=fingerprint.regions,
         ignore_label=fingerprint.ignore_label,
-        preset=preset,  # type: ignore[arg-type]
+        preset=preset,
         memory_gb=memory_gb,
         compat=compat,
         seed=seed,

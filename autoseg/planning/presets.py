@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from autoseg.core.choices import PresetName
 from autoseg.core.errors import UsageError
 from autoseg.core.records import OptimiserSettings, TrainingSettings
 from autoseg.core.registry import unknown_name
@@ -114,7 +115,7 @@ _NO_DEPARTURES: dict[str, Any] = {
     "counts_all_labels": True,
 }
 
-PRESETS = {
+PRESETS: dict[PresetName, Preset] = {
     # A laptop without GPU: a quarter of the filters' cost, a step in about a second, an evening in all.
     "pocket": Preset(
         for_gpu=False,
@@ -164,7 +165,7 @@ PRESETS = {
 }
 
 # Preset -> the planner of nnU-Net that it repeats under ``compat="nnunet"``.
-NNUNET_PLANNERS = {
+NNUNET_PLANNERS: dict[PresetName, str] = {
     "standard": "ExperimentPlanner",
     "residual_m": "nnUNetPlannerResEncM",
     "residual_l": "nnUNetPlannerResEncL",
@@ -184,7 +185,7 @@ def check_class_weights(class_weights: str | None, compat: str | None) -> None:
         raise UsageError("nnU-Net has no class weights; use --class-weights none or --compat none")
 
 
-def find_preset(name: str, compat: str | None = None) -> Preset:
+def find_preset(name: PresetName, compat: str | None = None) -> Preset:
     """The preset of that name, with our departures from nnU-Net or, with ``compat="nnunet"``, without them.
 
     Raises:

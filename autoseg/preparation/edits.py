@@ -1,4 +1,4 @@
-"""Files that a person may edit: a seal beside each tells whether somebody has, and nothing is overwritten silently."""
+"""Files that a person may edit: a hash beside each detects edits, and nothing is overwritten silently."""
 
 from __future__ import annotations
 
@@ -22,65 +22,65 @@ class PendingFile(Generic[R]):
 
     Attributes:
         path: of the file.
-        record: what will be used.
-        fate: ``keep`` leaves the file as it is, ``write`` writes what was made, ``replace`` leaves a copy of what a
-            person edited.
+        record: its content.
+        action: ``keep`` leaves the file unchanged, ``write`` writes it, ``replace`` writes it and leaves a copy of the
+            edited one.
     """
 
     path: Path
     record: R
-    fate: Literal["keep", "write", "replace"]
+    action: Literal["keep", "write", "replace"]
 
     def write(self) -> None:
-        """Write the file and its seal, if it is to change."""
-        if self.fate == "keep":
+        """Write the file and its hash, unless it is kept."""
+        if self.action == "keep":
             return
-        if self.fate == "replace":
+        if self.action == "replace":
             copy = self.path.with_name(f"{self.path.stem}.before.json")
             self.path.replace(copy)
             log.info("the edited %s is kept as %s", self.path.name, copy.name)
         write_record(self.path, self.record)
-        write_text(_seal(self.path), sha256(self.path))
+        write_text(_hash_file(self.path), sha256(self.path))
 
-    def say(self) -> None:
-        """Log what writing would change."""
-        same = self.fate == "keep" or (self.path.exists() and self.path.read_text() == render_record(self.record))
+    def log_change(self) -> None:
+        """Log the change that writing would make."""
+        same = self.action == "keep" or (self.path.exists() and self.path.read_text() == render_record(self.record))
         log.info(
-            "%s would %s", self.path.name, "stay as it is" if same else "change" if self.path.exists() else "be new"
+            "%s would %s", self.path.name, "stay unchanged" if same else "change" if self.path.exists() else "be new"
         )
 
 
-def settle(path: Path, made: R, edited: Edited, name: str) -> PendingFile[R]:
-    """Decide what a file will hold: what was made, unless a person has edited it since autoseg wrote it.
+def resolve_edits(path: Path, new: R, edited: Edited, dataset_name: str) -> PendingFile[R]:
+    """The file's next content: the new record, unless a person has edited the file since autoseg wrote it.
 
     Args:
-        made: what autoseg would write.
-        edited: what to do with an edited file: stop, use it, or replace it, leaving a copy.
-        name: the dataset's, for the message.
+        new: record that autoseg would write.
+        edited: treatment of an edited file: stop, use it, or replace it, leaving a copy.
+        dataset_name: for the message.
 
     Raises:
         PlanError: the file was edited and ``edited`` is ``refuse``, or it was edited wrongly.
     """
-    if not is_edited(path) or path.read_text() == render_record(made):
-        return PendingFile(path=path, record=made, fate="write")
+    if not is_edited(path) or path.read_text() == render_record(new):
+        return PendingFile(path=path, record=new, action="write")
     if edited == "refuse":
-        raise PlanError(f"{path} was edited by hand; {advice(name)}")
+        raise PlanError(f"{path} was edited by hand; {advice(dataset_name)}")
     if edited == "replace":
-        return PendingFile(path=path, record=made, fate="replace")
-    log.info("%s was edited by hand and is used as it is", path)
-    return PendingFile(path=path, record=read_record(type(made), path, advice=advice(name)), fate="keep")
+        return PendingFile(path=path, record=new, action="replace")
+    log.info("%s was edited by hand and is used unchanged", path)
+    return PendingFile(path=path, record=read_record(type(new), path, advice=advice(dataset_name)), action="keep")
 
 
 def is_edited(path: Path) -> bool:
-    """Whether the file is there and is not what autoseg wrote last."""
-    seal = _seal(path)
-    return path.exists() and (not seal.exists() or seal.read_text() != sha256(path))
+    """Whether the file exists and differs from the last one that autoseg wrote."""
+    stored = _hash_file(path)
+    return path.exists() and (not stored.exists() or stored.read_text() != sha256(path))
 
 
-def advice(name: str) -> str:
+def advice(dataset_name: str) -> str:
     """Advice on an edited file, the last clause of a message."""
-    return f"autoseg_plan -d {name} --keep uses it as it is, --replace makes it new (and keeps a copy)"
+    return f"use it with autoseg_plan -d {dataset_name} --keep, or plan again over it with --replace (a copy is kept)"
 
 
-def _seal(path: Path) -> Path:
+def _hash_file(path: Path) -> Path:
     return path.with_name(f".{path.name}.sha256")

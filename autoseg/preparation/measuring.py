@@ -70,7 +70,7 @@ def measure_dataset(
                     file.write(_fact_line(keys[case], facts))
 
         bare = without_cases(dataset)
-        measure = _measure_or_say if skip_bad else _measure
+        measure = _measure_or_explain if skip_bad else _measure
         tasks = [(case.id, (bare, case)) for case in todo]
         run_cases(measure, tasks, workers, keep, "measuring", progress, others=OTHERS)
         if len(bad) == len(dataset.cases):
@@ -83,7 +83,7 @@ def measure_dataset(
     return fingerprint, dict(sorted(bad.items()))
 
 
-def _measure_or_say(task: tuple[Dataset, Case]) -> CaseFacts | str:
+def _measure_or_explain(task: tuple[Dataset, Case]) -> CaseFacts | str:
     """The measures of a case, or what is wrong with its files."""
     try:
         return _measure(task)
@@ -122,5 +122,5 @@ def bytes_per_case(dataset: Dataset) -> int:
         try:
             largest = max(largest, math.prod(read_grid(case.channels[0].path)[0].shape))
         except DataError:
-            continue  # reading it will say what is wrong
+            continue  # reading it will report the fault
     return WORKER_BYTES + largest * (BYTES_PER_VOXEL + BYTES_PER_VOXEL_AND_CHANNEL * len(dataset.channels))

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def open_raw(store: Store, name: str, *, retry_skipped: bool = False) -> Dataset:
-    """The raw dataset of that name; says in one line when it was recognised as distributed.
+    """The raw dataset of that name; one line is logged when it was recognised as distributed.
 
     Args:
         retry_skipped: include the cases that were skipped when it was planned; they may be repaired by now.

@@ -1,4 +1,4 @@
-"""The folds of a dataset: made as asked for or as before, imported, checked, read back."""
+"""The folds of a dataset: made as requested or as before, imported, checked, read back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autoseg.core.records import Fingerprint, FoldRule, Folds
 from autoseg.core.store import Store, read_record
 from autoseg.core.text import join_names
 from autoseg.planning import describe_rule, find_split_groups, labelled_groups, make_folds, read_folds_content
-from autoseg.preparation.edits import Edited, PendingFile, is_edited, settle
+from autoseg.preparation.edits import Edited, PendingFile, is_edited, resolve_edits
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class FoldOptions:
 
     @property
     def is_given(self) -> bool:
-        """Whether anything was asked for; else folds are made as before."""
+        """Whether any option is given; otherwise folds are made as before."""
         return self.file is not None or self.count is not None or self.leave_one_site_out
 
 
@@ -72,7 +72,7 @@ def resolve_folds(
     *,
     seed: int,
 ) -> PendingFile[Folds]:
-    """Make the folds that were asked for, or the same way as before; imported ones stay until others are asked for.
+    """Make the folds that were requested, or the same way as before; imported ones stay until others are requested.
 
     Args:
         path: ``folds.json``.
@@ -87,22 +87,22 @@ def resolve_folds(
     name = fingerprint.dataset
     if wanted.is_given and edited == "keep" and is_edited(path):
         raise PlanError(
-            f"{path} was edited by hand, and --keep uses it as it is; leave out the option that makes other folds, or "
+            f"{path} was edited by hand, and --keep uses it unchanged; leave out the option that makes other folds, or "
             f"move the file away"
         )
     before = None if wanted.is_given else _folds_before(path)
     if before is not None and before.made_by.rule == "file":
-        settled = _keep_imported(path, before, edited, name)
+        pending = _keep_imported(path, before, edited, name)
     else:
         rule = _rule(wanted, before)
         fresh = imported or make_folds(
             fingerprint, count=rule.count, seed=seed, leave_one_site_out=rule.rule == "leave_one_site_out"
         )
-        settled = settle(path, fresh, edited, name)
+        pending = resolve_edits(path, fresh, edited, name)
     labelled = sorted(case.case for cases in labelled_groups(fingerprint).values() for case in cases)
-    check_folds(settled.record, set(labelled), path)
-    _say(settled.record, fingerprint, labelled)
-    return settled
+    check_folds(pending.record, set(labelled), path)
+    _log_split(pending.record, fingerprint, labelled)
+    return pending
 
 
 def check_folds(folds: Folds, cases: set[str], path: Path) -> None:
@@ -121,7 +121,7 @@ def check_folds(folds: Folds, cases: set[str], path: Path) -> None:
 
 
 def _folds_before(path: Path) -> Folds | None:
-    """The folds on disk; None where there are none, or none that can be read (settling says what is wrong)."""
+    """The folds on disk; None where there are none, or none that can be read (resolving reports it)."""
     try:
         return read_record(Folds, path, advice="")
     except PlanError:
@@ -141,12 +141,12 @@ def _keep_imported(path: Path, before: Folds, edited: Edited, name: str) -> Pend
     if is_edited(path) and edited != "keep":
         raise PlanError(
             f"{path} was imported from {before.made_by.file} and then edited by hand; autoseg_plan -d {name} --keep "
-            f"uses it as it is; or move it away and import it with --folds again, or make others with --fold-count"
+            f"uses it unchanged; or move it away and import it with --folds again, or make others with --fold-count"
         )
-    return PendingFile(path=path, record=before, fate="keep")
+    return PendingFile(path=path, record=before, action="keep")
 
 
-def _say(folds: Folds, fingerprint: Fingerprint, labelled: Sequence[str]) -> None:
+def _log_split(folds: Folds, fingerprint: Fingerprint, labelled: Sequence[str]) -> None:
     """Log how the cases were split, and what a person should know about it."""
     groups = labelled_groups(fingerprint)
     patients = f" of {len(groups)} patients" if len(groups) < len(labelled) else ""

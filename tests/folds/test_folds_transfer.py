@@ -98,7 +98,7 @@ def test_weights_that_are_gone_or_others_are_refused(transferred, run):
     ("options", "clause"),
     [
         (("--pretrained", "Tiny/5d"), "'Tiny/5d' is not a file, folder or trained model; trained models: Tiny/3d"),
-        (("--pretrained", "Tiny/3d", "--keep"), "--keep uses the plan as it is; leave one of them out"),
+        (("--pretrained", "Tiny/3d", "--keep"), "--keep uses the plan unchanged; leave one of them out"),
         (("--mode", "head"), "need --pretrained MODEL"),
     ],
 )

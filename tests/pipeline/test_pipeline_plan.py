@@ -63,7 +63,7 @@ def test_compatibility_ends_where_it_is_said(run, root, argv, preset, memory_gb)
 def test_a_preset_that_nnunet_has_not(run, root, preset):
     code, _, err = run(*PLAN, "--compat", "nnunet", "--preset", preset, "--root", root)
     assert code == 2
-    assert f"nnU-Net has no preset like '{preset}'; compatible are: standard, residual_m" in err
+    assert f"preset '{preset}' is not one of nnU-Net's; choose from: standard, residual_m" in err
     assert not (root / "autoseg_preprocessed").exists()
 
 
@@ -429,11 +429,11 @@ def test_a_dry_run_before_the_first_plan_writes_nothing(run, root):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "plan.json would stay as it is"),
+        ((), "plan.json would stay unchanged"),
         (("--compat", "nnunet"), "plan.json would change"),
         (("--fold-count", 3), "folds.json would change"),
         (("--replace", "--fold-count", 2), "folds.json would change"),
-        (("--keep",), "plan.json would stay as it is"),
+        (("--keep",), "plan.json would stay unchanged"),
     ],
 )
 def test_a_dry_run_after_a_plan_measures_and_writes_nothing(run, planned, argv, message):

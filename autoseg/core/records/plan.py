@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from autoseg.core.choices import PresetName
 from autoseg.core.records.base import Record
 from autoseg.core.records.html import render_html_table
 from autoseg.core.records.outputs import Outputs
@@ -119,7 +120,7 @@ class Plan(Record):
     labels: dict[str, int]
     regions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     ignore_label: int | None = None
-    preset: Literal["pocket", "standard", "large", "residual_m", "residual_l", "residual_xl"]
+    preset: PresetName
     memory_gb: PositiveFloat
     compat: Literal["nnunet"] | None = None
     seed: int = 12345
