@@ -1,4 +1,4 @@
-"""Rule 15, improved: folds that keep a patient together and spread lesion load, empty cases and sites evenly."""
+"""Rule 15: folds that keep a patient together and spread lesion load, empty cases and sites evenly."""
 
 from __future__ import annotations
 

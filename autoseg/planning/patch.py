@@ -1,4 +1,4 @@
-"""Rules 5-8: the patch, the network and the batch that fit the budget."""
+"""Rules 5 and 8: the patch and the batch that fit the budget, with their network."""
 
 from __future__ import annotations
 

@@ -60,8 +60,11 @@ def plan_grid(fingerprint: Fingerprint, orientation: Orientation = "canonical") 
     worst = int(np.argmax(spacing))
     first, second, third = (worst, *(axis for axis in range(3) if axis != worst))
     median = np.median([_resample(*row, spacing) for row in zip(shapes, spacings, strict=True)], axis=0)
-    order = f"The {AXES[orientation][worst]} axis comes first: its spacing of {spacing[worst]:.4g} mm is the largest"
-    order += ", like that of every axis." if min(spacing) == max(spacing) else "."
+    order = f"The {AXES[orientation][worst]} axis comes first: its spacing ({spacing[worst]:.4g} mm) is the largest."
+    if min(spacing) == max(spacing):
+        order = (
+            f"All axes have the same spacing ({spacing[worst]:.4g} mm), so the {AXES[orientation][0]} axis comes first."
+        )
     return TargetGrid(
         orientation=orientation,
         axis_order=(first, second, third),

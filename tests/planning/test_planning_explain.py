@@ -49,17 +49,16 @@ def test_what_was_found_is_told_with_its_numbers(made):
     for words in (
         "Cases: 6, all with a label, of 4 patients",
         "Sites: north (4 cases), south (2 cases)",
-        "median 140 x 171 x 136 voxels along head-foot, front-back, left-right; the smallest along each is "
-        "120 x 160 x 130, the largest 140 x 171 x 136",
-        "median 1 x 1 x 1 mm along head-foot, front-back, left-right; the smallest along each is 1 x 1 x 1, the "
-        "largest 1 x 1 x 2",
-        "6 in 5 cases, median 1 per case, at most 2; 1 case without any",
-        "median 1.5 ml; half of them 0.625 ml to 3.5 ml, nine in ten 0.163 ml to 114 ml, all 0.05 ml to 150 ml; "
-        "17% are below 0.1 ml",
-        "median 2.05 ml in the cases that have some; 158 ml in all",
-        "0% in the half of the scan at the patient's left, 0% in the one at the right",
-        "50% of the way from foot to head (+-0%)",
-        "FLAIR: median 50 (99% are 5 to 95) inside the labels",
+        "median 140 x 171 x 136 voxels (head-foot, front-back, left-right); per axis from 120 x 160 x 130 to "
+        "140 x 171 x 136",
+        "median 1 x 1 x 1 mm (head-foot, front-back, left-right); per axis from 1 x 1 x 1 to 1 x 1 x 2",
+        "6 in 5 cases, median 1 per case, at most 2; 1 case without lesions",
+        "median 1.5 ml; 50% from 0.625 ml to 3.5 ml, 90% from 0.163 ml to 114 ml, all from 0.05 ml to 150 ml; "
+        "17% below 0.1 ml",
+        "median 2.05 ml in cases with lesions; 158 ml in total",
+        "0% of the lesions in the patient's left half of the scan, 0% in the right half",
+        "50% of the way from foot to head (SD 0%)",
+        "FLAIR: median 50 (99% from 5 to 95) inside the labels",
     ):
         assert words in page, words
 
@@ -99,10 +98,10 @@ def test_memory_is_told_as_far_as_it_is_known(made):
 
 def test_a_dataset_without_any_lesion_is_told(gather, case, made):
     empty = gather([case(name, SHAPE, lesions=()) for name in "ab"])
-    assert "none; 2 cases without any" in explain_plan(make_plan(made, preset="pocket", memory_gb=4), empty)
+    assert "none; 2 cases without lesions" in explain_plan(make_plan(made, preset="pocket", memory_gb=4), empty)
 
 
 def test_cases_that_name_no_patient_are_said_to_count_as_one_each(fingerprint, made):
     plan = make_plan(made, preset="pocket", memory_gb=4)
     page = flatten(explain_plan(plan, fingerprint(3, SHAPE)))
-    assert "3, all with a label, of 3 patients (none is named, so each case counts as one)" in page
+    assert "3, all with a label, of 3 patients (no patients are named, so each case counts as one)" in page

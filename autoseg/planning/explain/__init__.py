@@ -1,4 +1,4 @@
-"""A plan as a page that a clinician can read: what was found, how it is split, what is trained, and why."""
+"""A plan as a page that a clinician can read: findings, folds, configurations, and the reason of each value."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def explain_plan(plan: Plan, fingerprint: Fingerprint | None = None, folds: Fold
     """Plain text, at most 100 columns wide.
 
     Args:
-        plan: what was decided.
-        fingerprint: what was measured; None leaves that part out.
-        folds: how it is split; None leaves that part out, and so does a missing fingerprint.
+        plan: of the dataset.
+        fingerprint: measurements; None leaves that part out.
+        folds: split of the cases; None leaves that part out, and so does a missing fingerprint.
     """
     lines = [f"{plan.dataset}: plan with preset {plan.preset} for {plan.memory_gb:g} GB"]
     if fingerprint is not None:

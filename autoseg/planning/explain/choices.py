@@ -44,11 +44,11 @@ def describe_choices(plan: Plan) -> list[Entry]:
     found = [("Train first", plan.recommended, plan.reasons.get("recommended", ""))]
     others = [name for name in plan.configurations if name != plan.recommended]
     found += [("Also planned", ", ".join(others), "")] if others else []
-    found.append(("From channels", ", ".join(plan.channels), ""))
+    found.append(("Channels", ", ".join(plan.channels), ""))
     found.append(("Regions" if plan.regions else "Labels", ", ".join(plan.regions) or labels, ""))
     found.append(("Budget", f"{plan.memory_gb:g} GB", plan.reasons.get("memory_gb", "")))
     if plan.compat is not None:
-        found.append(("Compatible", plan.compat, plan.reasons.get("compat", "")))
+        found.append(("Compatibility", plan.compat, plan.reasons.get("compat", "")))
     # A configuration that was left out has a reason under its bare name, as a field of the plan has.
     for key, reason in plan.reasons.items():
         if "." not in key and key not in plan.configurations and key not in Plan.model_fields:
@@ -101,11 +101,12 @@ def _describe_values(plan: Plan, name: str) -> dict[str, str]:
 
 
 def _describe_sampling(c: Configuration) -> str:
-    shares = f"{c.sampling.foreground_share:.1%} by labelled voxel, {c.sampling.lesion_share:.1%} by lesion"
+    by_voxel, by_lesion = c.sampling.foreground_share, c.sampling.lesion_share
+    shares = f"{by_voxel:.1%} of a batch centred on labelled voxels, {by_lesion:.1%} on lesions"
     empty = c.sampling.empty_case_share
     return shares if empty is None else f"{shares}, {empty:.1%} from cases without lesions"
 
 
 def _describe_batch(configuration: Configuration) -> str:
     parts = configuration.training.accumulation
-    return f"{configuration.batch_size}" + (f", in {parts} parts one after the other" if parts > 1 else "")
+    return f"{configuration.batch_size}" + (f", gradient accumulation over {parts} parts" if parts > 1 else "")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from autoseg.core.records import CaseFacts, Fingerprint, Folds
-from autoseg.planning.explain.page import count, entry, head
+from autoseg.planning.explain.page import entry, head
 from autoseg.planning.folds import describe_rule, find_split_groups
+from autoseg.planning.text import count
 
 _COLUMNS = ("fold", "trained on", "held out", "without lesion", "lesions", "volume ml")
 
@@ -19,9 +20,9 @@ def explain_folds(folds: Folds, fingerprint: Fingerprint) -> list[str]:
         else "no patient is both trained on and held out"
     )
     lines += entry(
-        "How",
-        f"{count(len(folds.folds), 'fold')}, {describe_rule(folds)}; {together}. Each is one training: it learns from "
-        f"the cases trained on and is scored on those held out, which it never saw",
+        "Rule",
+        f"{count(len(folds.folds), 'fold')}, {describe_rule(folds)}; {together}. Each fold is one training, "
+        f"which is scored on the cases that it holds out",
     )
     facts = {case.case: case for case in fingerprint.cases}
     rows = [_COLUMNS]
