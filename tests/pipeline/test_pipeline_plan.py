@@ -146,7 +146,7 @@ def test_class_weights_by_frequency_last_until_they_are_dropped(run, planned):
     assert read_weights() == weighed
     code, _, err = run("plan", "-d", "Tiny", "--compat", "nnunet", "--root", planned)
     assert code == 2
-    assert "nnU-Net weighs no classes" in err
+    assert "nnU-Net has no class weights" in err
     assert run(*PLAN, "--class-weights", "none", "--root", planned)[0] == 0
     assert read_weights() == [None] * len(weighed)
 
