@@ -40,7 +40,9 @@ def plan_mirroring(
     axes = tuple(number for number, axis in enumerate(canonical) if axis not in positional)
     clauses = [positional[axis] for axis in canonical if axis in positional]
     if not clauses:
-        return Mirroring(axes=axes, reason=f"Mirrored along all {dimensions} axes, each with probability one half.")
+        return Mirroring(
+            axes=axes, reason=f"Mirrored along {'both' if dimensions == 2 else 'all'} axes, each with probability 0.5."
+        )
     mirrored = join_words([AXES[canonical[axis]] for axis in axes])
     where = f"along the {mirrored} {'axis' if len(axes) == 1 else 'axes'} only" if axes else "along no axis"
     return Mirroring(axes=axes, reason=f"Mirrored {where}: {'; '.join(clauses)}.")

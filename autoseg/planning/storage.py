@@ -30,7 +30,8 @@ def plan_storage(
     """
     voxels = sum(math.prod(find_prepared_shape(case, settings)) for case in fingerprint.cases)
     size = voxels * len(settings.channels) * FLOAT32_BYTES
-    cases = "The only case takes" if len(fingerprint.cases) == 1 else f"All {len(fingerprint.cases)} cases take"
+    cases = {1: "The only case takes", 2: "Both cases take"}.get(len(fingerprint.cases))
+    cases = cases or f"All {len(fingerprint.cases)} cases take"
     taken, limit = f"{cases} {size / 1e9:.2g} GB as float32", f"{MAPPED_ABOVE_BYTES / 1e9:.2g} GB"
     if not preset.halves_arrays:
         return settings, f"{taken}, the type in which nnU-Net stores them."

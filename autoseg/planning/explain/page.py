@@ -17,6 +17,6 @@ def head(title: str) -> list[str]:
 
 def entry(title: str, value: str, reason: str = "") -> list[str]:
     """A title with its value, and the reason below it."""
-    lines = textwrap.wrap(f"{title + ':':<{_TITLE}}{value}", WIDTH, subsequent_indent=" " * _TITLE)
+    lines = textwrap.wrap(f"{title + ': ':<{_TITLE}}{value}", WIDTH, subsequent_indent=" " * _TITLE)
     indent = " " * (_TITLE + 2)
     return lines + textwrap.wrap(reason, WIDTH, initial_indent=indent, subsequent_indent=indent)
