@@ -81,7 +81,7 @@ def test_unknown_and_reserved_names_are_refused(plan):
     with pytest.raises(UsageError, match="unknown configuration '4d' of Tiny; choose from: 2d, 3d"):
         choose_configurations(plan, ("4d",))
     named = plan.model_copy(update={"configurations": {**plan.configurations, "best": plan.configurations["3d"]}})
-    with pytest.raises(UsageError, match="cannot be called 'best' here"):
+    with pytest.raises(UsageError, match="the configuration name 'best' is reserved"):
         choose_configurations(named, ())
 
 
