@@ -136,7 +136,7 @@ def test_the_best_is_complete_in_itself_and_doubts_are_told(paths):
 def test_it_ends_with_a_report_of_the_finished_masks(paths, root):
     found = read_record(Experiment, paths.outcome, advice="")
     page = (paths.results / "report.html").read_text()
-    assert f"{found.winner} was chosen. </strong>" in page
+    assert f"{found.winner} was selected. </strong>" in page
     assert f"{found.winner} (post-processed): scores of {len(held_out_cases(root))} held-out cases" in page
     assert all(f'<span class="case">{case}</span>' in page for case in held_out_cases(root))
     assert page.count('class="viewer"') == min(3, len(held_out_cases(root)))
@@ -359,7 +359,7 @@ def test_a_best_that_lacks_a_member_says_so(run, root, paths, tmp_path):
     scans = root / "autoseg_raw" / "Tiny" / "imagesTr"
     code, _, err = run("predict", "-i", scans, "-o", tmp_path / "masks", "--root", root, "--device", "cpu")
     assert code == 2
-    assert "holds no model '4d', a member of the best" in err
+    assert "lacks the model '4d', a member of the ensemble" in err
 
 
 def test_a_full_disk_leaves_the_former_best(paths, monkeypatch):
