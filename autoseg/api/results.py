@@ -71,8 +71,8 @@ def load_model(
 @documented(EvaluateOptions)
 def evaluate(
     predictions: str | Path,
-    *,
     references: str | Path | None = None,
+    *,
     dataset: str | None = None,
     output: str | Path | None = None,
     fold: str | int | None = None,

@@ -37,7 +37,7 @@ CASES_PER_WORKER = 8  # a process takes about a second to start, which pays for 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonContext:
-    """What all candidates are compared on.
+    """Cases, target and executor that all candidates share.
 
     Attributes:
         plan, dataset, paths: of the experiment.

@@ -1,4 +1,4 @@
-"""Where the work of an experiment runs: in this process, on a Dask cluster, or as a job script for a queue."""
+"""Executors of an experiment's work: this process, a Dask cluster, or a job script for a queue."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import torch
 
 from autoseg.core.errors import UsageError
 from autoseg.model import Model
+from autoseg.planning.presets import find_preset
 from autoseg.prediction.ensembles import Ensemble
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,8 @@ def _choose_mirror_axes(model: Model, mirror: bool | None, device: torch.device)
                 f"empty); omit --mirror"
             )
         return planned or trained
-    if not planned or device.type != "cpu" or model.plan.preset == "pocket":
-        return planned  # the preset for laptops mirrors only what a laptop can afford
+    if not planned or device.type != "cpu" or not find_preset(model.plan.preset).for_gpu:
+        return planned  # a preset for a CPU mirrors only what a CPU can afford
     flips = 2 ** len(planned)
     log.info(
         "no mirroring of %s on a CPU: the planned mean of %d mirror images takes %d times as long, usually for a small "
