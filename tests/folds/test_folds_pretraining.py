@@ -71,7 +71,7 @@ def test_labels_change_nothing_and_a_stop_changes_nothing(planned, run, monkeypa
 @pytest.mark.parametrize(
     ("options", "clause"),
     [
-        (("-c", "5d"), "unknown configuration of Tiny '5d'"),
+        (("-c", "5d"), "unknown configuration '5d' of Tiny"),
         (("-f", "9"), "unknown fold '9' of Tiny; use 0 to"),
         (("--masked-share", "1"), "argument --masked-share: invalid fraction '1'; use a number above 0 and below 1"),
         (("--scans", "nowhere"), "nowhere does not exist; give a folder of scans"),
