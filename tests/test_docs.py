@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 del SCRIPTS["autoseg"]  # autoseg COMMAND is autoseg_COMMAND
-HEADINGS = {"": "The plan", "configurations": "A configuration"}  # every other record stands under its own key
+HEADINGS = {"": "Keys of the plan", "configurations": "A configuration"}  # every other record stands under its own key
 
 
 class ParserAsked(Exception):

@@ -69,17 +69,19 @@ class LossContext:
 
     def count_overlap(self, *, first: int) -> Counts:
         """Soft voxel counts of the channels from ``first`` on; ignored voxels count nowhere."""
-        valid, weights = self.valid, self.overlap_weights
+        target, regions, valid, weights = self.target, self.regions, self.valid, self.overlap_weights
 
+        # Holds no reference to the context: the graph keeps this function, the context keeps its result, and memory
+        # of such a circle through autograd is never freed.
         def masks(channel: int) -> tuple[Tensor, Tensor | None]:
-            mask: Tensor = label_mask(self.target, channel, self.regions)
+            mask: Tensor = label_mask(target, channel, regions)
             if weights is None:
                 return mask, valid
             weight = weights[:, min(channel, weights.shape[1] - 1)]
             return mask * weight, weight if valid is None else weight * valid
 
         intersection, predicted = _SoftSums.apply(self.probabilities, first, masks)
-        axes = tuple(range(1, self.target.ndim))
+        axes = tuple(range(1, target.ndim))
         reference = [masks(channel)[0].sum(axes).to(predicted.dtype) for channel in range(first, self.logits.shape[1])]
         return Counts(intersection=intersection, predicted=predicted, reference=torch.stack(reference, dim=1))
 

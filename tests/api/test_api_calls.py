@@ -59,7 +59,9 @@ def test_a_loaded_model_gives_probabilities_of_its_mask(trained):
     model = autoseg.load_model(trained / "autoseg_results/Tiny/3d", device="cpu")
     mask, probabilities = model.predict_probabilities(read_scan(trained, "case0"), spacing=GRID_SPACING)
     assert probabilities.shape == (2, *mask.shape)
-    np.testing.assert_array_equal(mask > 0, probabilities[1] > probabilities[0])
+    differs = (mask > 0) != (probabilities[1] > probabilities[0])
+    assert np.abs(probabilities[1] - probabilities[0])[differs].max(initial=0) < 1e-3  # ties, but for rounding
+    assert mask.any()
 
 
 @pytest.mark.parametrize(

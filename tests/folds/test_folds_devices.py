@@ -75,7 +75,7 @@ def test_two_devices_train_as_one(run, planned, tmp_path):
     assert code == 0, err
     assert "training Tiny 3d fold 0 on cpu x 2" in err
     assert err.count("epoch 2:") == 1  # only the first speaks
-    assert out.count("label   metric") == 1
+    assert out.count("95 % interval") == 1
     assert run("train", *TRAIN, "--root", tmp_path / "alone")[0] == 0
     both, alone = (read_history(fold_of(root)) for root in (planned, tmp_path / "alone"))
     assert [row["steps"] for row in both] == [4, 4]

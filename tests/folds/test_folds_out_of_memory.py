@@ -93,5 +93,5 @@ def test_sacrifices_come_one_by_one_and_end(planned):
     told = []
     while (cheaper := reduce_memory(configuration)) is not None:
         configuration, how = cheaper
-        told.append((configuration.training.accumulation, "twice" in how))
+        told.append((configuration.training.accumulation, "activation checkpointing" in how))
     assert told == [(1, True), (2, False), (3, False), (6, False)]

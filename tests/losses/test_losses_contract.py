@@ -1,5 +1,6 @@
 """What every loss in the table promises, in 2D and 3D, for labels and for overlapping regions."""
 
+import gc
 import math
 
 import pytest
@@ -190,3 +191,16 @@ def test_regions_follow_their_labels(name):
     target = torch.ones((1, 4, 4, 4), dtype=torch.int16)  # label 1: in the first region only
     right = torch.tensor([8.0, -8.0, -8.0]).reshape(1, 3, 1, 1, 1).expand(1, 3, 4, 4, 4)
     assert judge(name, REGIONS, right, target)[0] < judge(name, REGIONS, -right, target)[0]
+
+
+@every_kind
+def test_nothing_of_a_step_stays_in_memory(name, regions):
+    """A circle through autograd is invisible to Python's collector: its memory would grow with every step."""
+    target = make_target(SHAPES["3d"])
+    judge(name, regions, draw_logits(target, regions), target)  # tables that are made once
+    gc.collect()
+    before = sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+    for _ in range(3):
+        judge(name, regions, draw_logits(target, regions), target)
+    gc.collect()
+    assert sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects()) <= before

@@ -108,8 +108,8 @@ def test_training_an_unplanned_dataset(run, root):
     ("argv", "message"),
     [
         (("-c", "4d", "-f", 0), "unknown configuration '4d' of Tiny"),
-        (("-c", "3d", "-f", 9), "no fold '9' of Tiny; use 0 to"),
-        (("-c", "3d", "-f", "x"), "no fold 'x'"),
+        (("-c", "3d", "-f", 9), "unknown fold '9' of Tiny; use 0 to"),
+        (("-c", "3d", "-f", "x"), "unknown fold 'x'"),
         (("-c", "3d", "-f", 0, "--device", "cuda"), "--device cuda"),
     ],
 )
@@ -223,7 +223,7 @@ def test_folds_with_unknown_cases(run, planned):
         ),
         (
             lambda p: p["configurations"]["3d"]["network"]["options"].update(depth=3),
-            "'configurations.3d.network': network 'unet'",
+            "'configurations.3d.network': unknown option 'depth' of network 'unet'",
         ),
         (
             lambda p: p["configurations"]["3d"]["loss"].update(name="dise"),

@@ -39,7 +39,7 @@ def test_what_cannot_be_scored_is_said_before_the_first_step(run, planned):
     for scoring, sentence in (
         ({"metrics": ["dicee"]}, "dicee"),
         ({"preset": "isles99"}, "unknown preset 'isles99'"),
-        ({"metrics": ["average_precision"]}, "train with --probabilities, or take it out of the plan"),
+        ({"metrics": ["average_precision"]}, "train with --probabilities, or remove it from the plan"),
     ):
         say(planned, **scoring)
         code, _, err = run(*TRAIN, "--root", planned)

@@ -168,7 +168,7 @@ def test_compatible_plans_say_so_and_stay_on_stored_axes(fingerprint):
     assert plan.compat == "nnunet"
     assert all(c.preprocessing.orientation == "stored" for c in plan.configurations.values())
     assert "nnUNetPlannerResEncL at 24 GB" in plan.reasons["compat"]
-    assert "Compatible" in explain_plan(plan)
+    assert "Compatibility" in explain_plan(plan)
     assert parse_record(Plan, render_record(plan), path=Path("plan.json"), advice="") == plan
 
 

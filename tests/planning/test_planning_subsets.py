@@ -67,7 +67,7 @@ def test_every_fold_and_all_cases_have_nested_subsets_of_their_training_cases():
     assert set(made.folds) == {"0", "1", "all"}
     assert {len(names) for names in made.folds.values()} == {16}
     assert not set(made.folds["0"]) & {"c00", "c01", "c02", "c03"}
-    assert describe_subsets(made, fingerprint(cases)).splitlines()[5].split() == ["all", "8", "0", "1", "12", "128"]
+    assert describe_subsets(made, fingerprint(cases)).splitlines()[6].split() == ["all", "8", "0", "1", "12", "128"]
 
 
 def test_more_cases_than_a_fold_has_are_refused():
