@@ -35,13 +35,13 @@ class CasesError(DataError):
     """Some cases of many failed, and the others were done, unless ``others`` states something else.
 
     Attributes:
-        failures: case id -> one sentence on its problem.
+        failures: case id -> one sentence on its problem, in the order of the ids.
     """
 
     def __init__(
         self, failures: Mapping[str, str], *, of: int, doing: str, others: str = "the others are done"
     ) -> None:
-        self.failures = {case: sentence.removeprefix(f"case {case}: ") for case, sentence in failures.items()}
+        self.failures = {case: sentence.removeprefix(f"case {case}: ") for case, sentence in sorted(failures.items())}
         lines = "".join(f"\n  {case}: {sentence}" for case, sentence in self.failures.items())
         rest = f"; {others}" if len(self.failures) < of else ""
         super().__init__(f"{len(self.failures)} of {of} cases failed while {doing}{rest}:{lines}")

@@ -95,8 +95,7 @@ def predict(store: Store, options: PredictOptions, *, progress: Progress = no_pr
     if options.doubt and result.masks:
         write_review_list(output, result.masks, set(result.failures))
     if result.failures:
-        failures = dict(sorted(result.failures.items()))
-        raise CasesError(failures, of=len(result.masks) + len(failures), doing="predicting")
+        raise CasesError(result.failures, of=len(result.masks) + len(result.failures), doing="predicting")
     return sorted(result.masks)
 
 

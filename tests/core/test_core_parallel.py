@@ -5,7 +5,7 @@ import numpy as np
 import psutil
 import pytest
 
-from autoseg.core.errors import DataError
+from autoseg.core.errors import CasesError, DataError
 from autoseg.core.parallel import _Pool, count_workers, free_memory_bytes, map_cases
 
 
@@ -98,3 +98,8 @@ def test_a_worker_that_dies_before_it_is_given_a_case_is_named():
     found = {outcome.name: outcome for outcome in pool.run(iter([("b", "y")]))}
     assert "case a: its worker process was killed by signal 9 (SIGKILL)" in found["a"].failure
     assert found["b"].value == "yy"
+
+
+def test_failed_cases_are_listed_in_the_order_of_their_ids():
+    error = CasesError({"b": "case b: bad scan", "a": "no label"}, of=3, doing="reading")
+    assert str(error) == "2 of 3 cases failed while reading; the others are done:\n  a: no label\n  b: bad scan"
