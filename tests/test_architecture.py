@@ -54,9 +54,10 @@ DOORS = {
     "batchgeneratorsv2": {"batches"},
     "monai": {"networks"},
     "dynamic_network_architectures": {"networks"},
-    "timm": {"networks/encoders.py"},
-    "torchvision": {"networks/encoders.py"},
-    "segmentation_models_pytorch": {"networks/encoders.py"},
+    "timm": {"networks/encoder_weights.py"},
+    "torchvision": {"networks/encoder_weights.py"},
+    "segmentation_models_pytorch": {"networks/encoder_weights.py"},
+    "huggingface_hub": {"networks/encoder_weights.py"},
     "safetensors": {"model.py", "networks/initial.py"},  # our weights; those of others to begin with
     "tensorboard": {"reporting/tracking/tensorboard_events.py"},
     "wandb": {"reporting/tracking/wandb_runs.py"},

@@ -219,7 +219,7 @@ def _import_dask() -> Any:
     try:
         import distributed
     except ImportError as error:
-        raise UsageError("--cluster needs Dask; install it with: pip install autoseg[cluster]") from error
+        raise UsageError("--cluster needs Dask; install it with: pip install distributed") from error
     return distributed
 
 
@@ -227,7 +227,7 @@ def _queue_class(name: str) -> Any:
     try:
         import dask_jobqueue
     except ImportError as error:
-        message = f"--cluster {name} needs dask-jobqueue; install it with: pip install autoseg[cluster]"
+        message = f"--cluster {name} needs dask-jobqueue; install it with: pip install dask-jobqueue"
         raise UsageError(message) from error
     return getattr(dask_jobqueue, QUEUES[name])
 

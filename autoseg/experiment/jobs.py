@@ -20,6 +20,7 @@ from autoseg.experiment.records import RESERVED, Job
 from autoseg.folds.data import TIMED_STEPS, time_step
 from autoseg.folds.files import FACTS, mask_path, probabilities_path
 from autoseg.model import WEIGHTS, fold_folder, planned_network
+from autoseg.planning import IMAGENET_CONFIGURATION
 from autoseg.prediction.sliding import count_calls
 from autoseg.training import ALONE
 
@@ -53,14 +54,21 @@ class JobStatus:
 def choose_configurations(plan: Plan, requested: Sequence[str]) -> tuple[str, ...]:
     """The requested configurations, or all with the recommended one first; a cascade's source comes before it.
 
+    ``2d_imagenet`` is a second network on slices, whose training is not worth its time everywhere: it is taken where it
+    is requested or recommended.
+
     Raises:
         UsageError: the plan has no configuration of that name, or its name is reserved for the experiment.
     """
     for name in requested:
         if name not in plan.configurations:
             raise UsageError(unknown_name("configuration", name, plan.configurations, of=plan.dataset))
+    usual = [name for name in plan.configurations if name != IMAGENET_CONFIGURATION or name == plan.recommended]
+    if not requested and len(usual) < len(plan.configurations):
+        name = IMAGENET_CONFIGURATION
+        log.info("%s is not trained; to compare it, too, use: -c %s", name, " ".join(plan.configurations))
     chosen: list[str] = []
-    for name in requested or sorted(plan.configurations, key=lambda name: name != plan.recommended):
+    for name in requested or sorted(usual, key=lambda name: name != plan.recommended):
         if name in RESERVED:
             raise UsageError(f"the configuration name '{name}' is reserved for experiments; rename it in the plan")
         source = plan.configurations[name].cascade_from

@@ -132,7 +132,9 @@ def time_step(plan: Plan, configuration_name: str, device: torch.device, ranks: 
     )  # noise must not make weights diverge
     training = configuration.training.model_copy(update={"epochs": 2, "steps_per_epoch": TIMED_STEPS})
     size = max(1, configuration.batch_size // ranks.world)
-    short = configuration.model_copy(update={"batch_size": size, "optimiser": optimiser, "training": training})
+    short = configuration.model_copy(
+        update={"batch_size": size, "optimiser": optimiser, "training": training, "transfer": None}
+    )
     batches = NoiseBatches(short, plan.count_inputs(configuration_name), max(plan.labels.values()) + 1)
     loss = build_loss(configuration.loss, regions=tuple(plan.regions.values()), ignore_label=plan.ignore_label)
     facts: list[EpochFacts] = []

@@ -12,6 +12,7 @@ from autoseg.core.records import Plan
 from autoseg.core.store import sha256
 from autoseg.model import read_weights
 from autoseg.networks import load_initial_weights
+from autoseg.planning.recipes import describe_stand_in
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +33,16 @@ def load_initial_weights_into(network: nn.Module, plan: Plan, configuration_name
         ModelError: the file is missing, is not the planned one, or does not fit the network.
     """
     name = configuration_name
-    loaded = load_initial_weights(network, plan.configurations[name].network)
+    try:
+        loaded = load_initial_weights(network, plan.configurations[name].network)
+    except ModelError as error:
+        if name not in plan.recipes:
+            raise
+        raise ModelError(f"{error}, or {describe_stand_in(plan, name)}") from error
     if loaded is not None:
         log.info("%s: %s", name, loaded)
     settings = plan.configurations[name].transfer
-    if settings is None:
+    if settings is None or settings.weights is None:
         return
     path = folder / settings.weights
     advice = f"make it again with: autoseg_plan -d {plan.dataset} --pretrained {settings.source}"

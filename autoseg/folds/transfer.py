@@ -181,10 +181,9 @@ def _keep_previous(store: Store, plan: Plan) -> Plan:
     for name in names:
         settings = previous.configurations[name].transfer
         assert settings is not None
-        if not (folder / settings.weights).exists():
-            log.warning(
-                "%s is dropped: %s is missing; plan it again with: %s", name, folder / settings.weights, command
-            )
+        path = folder / (settings.weights or "")
+        if not path.exists():
+            log.warning("%s is dropped: %s is missing; plan it again with: %s", name, path, command)
             continue
         made |= {key: c for key, c in previous.configurations.items() if key in (name, name + TWIN)}
     if not made:

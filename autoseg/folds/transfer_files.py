@@ -36,8 +36,8 @@ def initial_weights_folder(store: Store, dataset: str) -> Path:
 
 def remove_stale(folder: Path, plan: Plan) -> None:
     """Delete initial weights that no configuration uses."""
-    named = {c.transfer.weights for c in plan.configurations.values() if c.transfer is not None}
-    stems = {Path(file).stem for file in named}
+    named = [c.transfer.weights for c in plan.configurations.values() if c.transfer is not None]
+    stems = {Path(file).stem for file in named if file is not None}
     for path in folder.glob("*") if folder.is_dir() else ():
         if path.stem not in stems and path.suffix in (".safetensors", ".json"):
             path.unlink()

@@ -35,6 +35,7 @@ NETWORKS: Table[Architecture] = Table(
         "pyramid_net": "autoseg.networks.pyramid_net:PYRAMID_NET",
         "unet_resnet": "autoseg.networks.encoders:UNET_RESNET",
         "unet_efficientnet": "autoseg.networks.encoders:UNET_EFFICIENTNET",
+        "unet_efficientnet_lite": "autoseg.networks.encoders:UNET_EFFICIENTNET_LITE",
         "deeplabv3": "autoseg.networks.encoders:DEEPLABV3",
         "deeplabv3plus": "autoseg.networks.encoders:DEEPLABV3PLUS",
         "pspnet": "autoseg.networks.encoders:PSPNET",
@@ -130,5 +131,5 @@ def _find(name: str) -> Architecture:
     except ModuleNotFoundError as error:
         raise UsageError(
             f"network '{name}' needs the package {error.name}, which is not installed; "
-            f"install it with: pip install autoseg[networks]"
+            f"install it with: pip install {error.name}"
         ) from error

@@ -7,36 +7,35 @@ is that of the encoder.
 from __future__ import annotations
 
 import difflib
-import importlib
-import re
-from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from autoseg.core.errors import ModelError, PlanError, UsageError
+from autoseg.core.errors import PlanError
 from autoseg.core.records import NetworkSettings
-from autoseg.networks.initial import Coverage, Tensors, adapt_input, cover, read_tensors
+from autoseg.networks.encoder_weights import (
+    IMAGENET,
+    TIMM,
+    WEIGHTS_PACKAGES,
+    fetch_imagenet,
+    import_smp,
+    rename_tensors,
+)
+from autoseg.networks.initial import Coverage, adapt_input, cover, read_tensors
 from autoseg.networks.traits import WEIGHTS, Architecture, NetworkTraits
 
-ENCODER, RATES, OUTPUT_STRIDE = "encoder", "rates", "output_stride"
-IMAGENET = "imagenet"
-TIMM = "tu-"  # prefix of encoders from timm
+ENCODER, RATES, OUTPUT_STRIDE, DECODER_FEATURES = "encoder", "rates", "output_stride", "decoder_features"
 _RGB = 3
 _HALVINGS = 5
 _UP_FEATURES = (256, 128, 64, 32, 16)
+_NARROW_UP_FEATURES = (64, 48, 32, 16, 16)  # as light as the encoders they follow
 _ASPP_FEATURES = 256
 _PYRAMID_FEATURES = 512
 _PYRAMID_HALVINGS = 3
 _PROBE = 64  # pixels per axis
-# Files of the same weights name them with or without what holds them; timm's lists of features rename some.
-_HOLDERS = ("module.", "model.", "encoder.", "backbone.", "encoder.model.")
-_NUMBERED = re.compile(r"^(stem|stages|layers|features)\.(\d+)")
-_LIBRARIES: list[torch.library.Library] = []  # operators live as long as their library
 
 
 class EncoderNetwork(nn.Module):
@@ -84,7 +83,7 @@ def build_encoder_network(
     DeepLabV3+: Chen et al. 2018, arXiv:1802.02611; PSPNet: Zhao et al. 2017, arXiv:1612.01105.
     """
     if kind == "Unet":
-        arguments: dict[str, Any] = {"decoder_channels": _UP_FEATURES}
+        arguments: dict[str, Any] = {"decoder_channels": _decoder_features(settings)}
     elif kind == "PSPNet":
         arguments = {"encoder_depth": _PYRAMID_HALVINGS, "psp_out_channels": _PYRAMID_FEATURES}
     else:
@@ -112,7 +111,7 @@ def describe_encoder(settings: NetworkSettings, *, kind: str) -> NetworkSettings
         PlanError: the encoder is unknown, or an option is of the wrong kind.
         UsageError: segmentation-models-pytorch is not installed.
     """
-    halvings, finest, stride = _HALVINGS, _UP_FEATURES[-1], 2**_HALVINGS
+    halvings, finest, stride = _HALVINGS, _decoder_features(settings)[-1], 2**_HALVINGS
     if kind == "PSPNet":
         halvings, finest = _PYRAMID_HALVINGS, _PYRAMID_FEATURES
     if kind.startswith("DeepLab"):
@@ -135,25 +134,27 @@ def describe_encoder(settings: NetworkSettings, *, kind: str) -> NetworkSettings
 
 
 def load_encoder(network: nn.Module, settings: NetworkSettings) -> Coverage:
-    """Put the encoder's ImageNet weights, from the hub or a file, into a fresh network, in place.
+    """Put the encoder's ImageNet weights, from a package, the hub or a file, into a fresh network, in place.
 
-    The first convolution takes the mean of its three kernels for any other number of channels.
+    The first convolution takes the mean of its three kernels for any other number of channels, and the scale of its
+    input into account (``WeightsPackage``).
 
     Args:
         network: built from the settings.
-        settings: their option ``weights`` is ``imagenet`` or a file: a state_dict of timm, torchvision or
-            segmentation-models-pytorch for that encoder.
+        settings: their option ``weights`` is ``imagenet`` or a file: a state_dict of timm, torchvision,
+            efficientnet-pytorch or segmentation-models-pytorch for that encoder.
 
     Raises:
         ModelError: the hub cannot be reached, or the weights are those of another encoder.
     """
     name, source = _encoder(settings), settings.options[WEIGHTS]
-    weights = _fetch(name) if source == IMAGENET else read_tensors(Path(source))
+    weights = fetch_imagenet(name) if source == IMAGENET else read_tensors(Path(source))
     current = network.get_submodule("encoder").state_dict()
-    weights = _rename(weights, current)
+    weights = rename_tensors(weights, current)
     first = next(key for key, tensor in current.items() if tensor.ndim == 4)
     if first in weights and weights[first].ndim == 4:
-        weights[first] = adapt_input(weights[first], current[first].shape[1])
+        scale = WEIGHTS_PACKAGES[name].input_scale if name in WEIGHTS_PACKAGES else 1.0
+        weights[first] = adapt_input(weights[first] * scale, current[first].shape[1])
     where = f"{name} of ImageNet" if source == IMAGENET else str(source)
     return cover(
         network,
@@ -163,41 +164,27 @@ def load_encoder(network: nn.Module, settings: NetworkSettings) -> Coverage:
     )
 
 
-@lru_cache(maxsize=1)
-def import_smp() -> ModuleType:
-    """segmentation-models-pytorch, imported on first use.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        try:
-            importlib.import_module("torchvision")
-        except RuntimeError as error:
-            if "torchvision::nms" not in str(error):
-                raise
-            _declare_operators()
-        return importlib.import_module("segmentation_models_pytorch")
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"networks on image encoders need the package {error.name}, which is not installed; "
-            f"install it with: pip install autoseg[encoders]"
-        ) from error
-
-
-def _declare_operators() -> None:
-    """Declare operators that a torchvision built for another torch lacks on import, and that are never called here."""
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _LIBRARIES.append(library)
-
-
 def _encoder(settings: NetworkSettings) -> str:
     name = settings.options.get(ENCODER, _USUAL_ENCODERS[settings.name])
     if not isinstance(name, str):
         raise PlanError(f"network '{settings.name}' has the encoder {name!r}; use a name, as resnet50")
     return name
+
+
+def _decoder_features(settings: NetworkSettings) -> tuple[int, ...]:
+    """Features of a U-Net after each upsampling, coarsest first."""
+    usual = _NARROW_UP_FEATURES if settings.name == "unet_efficientnet_lite" else _UP_FEATURES
+    features = settings.options.get(DECODER_FEATURES, usual)
+    if (
+        not isinstance(features, list | tuple)
+        or len(features) != _HALVINGS
+        or not all(isinstance(n, int) and n > 0 for n in features)
+    ):
+        raise PlanError(
+            f"network '{settings.name}' has the decoder_features {features!r}; use five whole numbers, coarsest first, "
+            f"as {list(usual)}"
+        )
+    return tuple(features)
 
 
 def _check_deeplab(settings: NetworkSettings, stride: Any) -> None:
@@ -257,38 +244,12 @@ def _drop_unused(network: nn.Module, channels: int) -> None:
                 setattr(parent, name, Identity())
 
 
-def _fetch(name: str) -> Tensors:
-    """The encoder's ImageNet weights from the hub, or from its cache on this machine."""
-    smp = import_smp()
-    advice = "or give a file of them, fetched elsewhere, as network.options.weights"
-    known = smp.encoders.encoders.get(name, {}).get("pretrained_settings", {})
-    if not name.startswith(TIMM) and IMAGENET not in known:
-        raise ModelError(f"the hub has no ImageNet weights of encoder '{name}'; choose another encoder, {advice}")
-    where = "timm on huggingface.co" if name.startswith(TIMM) else f"huggingface.co/{known[IMAGENET]['repo_id']}"
-    try:
-        encoder = smp.encoders.get_encoder(name, weights=True if name.startswith(TIMM) else IMAGENET)
-    except Exception as error:  # any error of the hub's client, as without a connection
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ModelError(
-            f"the ImageNet weights of encoder '{name}' are not on this machine, and {where} cannot be reached "
-            f"({reason[:120]}); connect it once, {advice}"
-        ) from error
-    return dict(encoder.state_dict())
-
-
-def _rename(weights: Mapping[str, torch.Tensor], current: Mapping[str, torch.Tensor]) -> Tensors:
-    """The tensors under the encoder's own names: the naming scheme that matches most of them."""
-    candidates = [dict(weights), {_NUMBERED.sub(r"\1_\2", name): tensor for name, tensor in weights.items()}]
-    candidates += [{k.removeprefix(h): v for k, v in weights.items() if k.startswith(h)} for h in _HOLDERS]
-    candidates += [{f"model.{name}": tensor for name, tensor in candidate.items()} for candidate in list(candidates)]
-    return max(candidates, key=lambda candidate: len(candidate.keys() & current.keys()))
-
-
 _DEEPLAB_STRIDES = {"DeepLabV3": 8, "DeepLabV3Plus": 16}
 _DEEPLAB_RATES = (6, 12, 18)
 _USUAL_ENCODERS = {
     "unet_resnet": "resnet50",
     "unet_efficientnet": "efficientnet-b0",
+    "unet_efficientnet_lite": f"{TIMM}tf_efficientnet_lite0",
     "deeplabv3": "resnet101",
     "deeplabv3plus": "efficientnet-b0",
     "pspnet": "resnext50_32x4d",
@@ -311,8 +272,9 @@ def _declare(kind: str, *options: str) -> Architecture:
     )
 
 
-UNET_RESNET = _declare("Unet")
-UNET_EFFICIENTNET = _declare("Unet")
+UNET_RESNET = _declare("Unet", DECODER_FEATURES)
+UNET_EFFICIENTNET = _declare("Unet", DECODER_FEATURES)
+UNET_EFFICIENTNET_LITE = _declare("Unet", DECODER_FEATURES)
 DEEPLABV3 = _declare("DeepLabV3", RATES, OUTPUT_STRIDE)
 DEEPLABV3PLUS = _declare("DeepLabV3Plus", RATES, OUTPUT_STRIDE)
 PSPNET = _declare("PSPNet")

@@ -145,7 +145,7 @@ class RunOptions(LengthOptions):
             "--configurations",
             help="configurations to train",
             more="A cascade's first stage is trained before it.",
-            default="all of the plan",
+            default="all of the plan, 2d_imagenet only where it is recommended",
             metavar="CONFIGURATION",
             count="+",
         ),
@@ -218,7 +218,7 @@ class RunOptions(LengthOptions):
         metadata=option(
             "--cluster",
             help="run trainings and scoring on Dask: local, slurm, pbs, lsf, or a scheduler's address, tcp://HOST:PORT",
-            more="It needs `pip install autoseg[cluster]`; see [experiments.md](experiments.md#several-gpus-"
+            more="It needs `pip install distributed dask-jobqueue`; see [experiments.md](experiments.md#several-gpus-"
             "or-machines).",
             metavar="WHERE",
             exclusive="where",

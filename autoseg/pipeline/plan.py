@@ -18,7 +18,7 @@ from autoseg.folds.transfer_files import InitialWeights, initial_weights_folder,
 from autoseg.options import PlanOptions
 from autoseg.planning import add_recipes, check_sites, make_plan, price_step
 from autoseg.planning.presets import check_class_weights, find_preset
-from autoseg.planning.recipes import read_recipe
+from autoseg.planning.recipes import STAND_IN, read_recipe
 from autoseg.planning.text import count
 from autoseg.preparation.arrays import prepare_arrays
 from autoseg.preparation.edits import Edited, PendingFile, advice, resolve_edits
@@ -237,6 +237,8 @@ def _resolve_plan(
 
 def _make_plan(fingerprint: Fingerprint, target: PlanTarget, progress: Progress) -> Plan:
     """The plan with its networks and recipes; a configuration that is left out is logged with its reason."""
+    from autoseg.networks.encoder_weights import weights_at_hand  # imports torch, which workers never need
+
     make = partial(
         make_plan,
         fingerprint,
@@ -246,6 +248,7 @@ def _make_plan(fingerprint: Fingerprint, target: PlanTarget, progress: Progress)
         class_weights=target.class_weights,
         seed=SEED,
         cost=price_step,
+        at_hand=weights_at_hand,
     )
     log.info("planning: pricing the training steps")
     if target.probe is None:
@@ -255,11 +258,13 @@ def _make_plan(fingerprint: Fingerprint, target: PlanTarget, progress: Progress)
 
         new = plan_and_probe(lambda gb: make(memory_gb=gb), target.memory_gb, target.probe, progress)
     if target.recipes:
-        new = add_recipes(new, fingerprint, target.recipes, price_step)
+        new = add_recipes(new, fingerprint, target.recipes, price_step, weights_at_hand)
     variants = [f"{dimensions}d_{network}" for network in target.networks for dimensions in (2, 3)]
     for name in (*variants, *target.recipes):
         if name in new.reasons:
             log.warning("%s is left out: %s", name, new.reasons[name])
+        if f"{name}{STAND_IN}" in new.configurations:
+            log.info("%s%s: %s", name, STAND_IN, new.reasons[f"{name}{STAND_IN}.recipe"])
     for name in target.recipes:
         if name in new.memory and new.memory[name].predicted_gb > new.memory_gb:
             log.warning("%s: %s", name, new.reasons[f"{name}.memory"])
@@ -284,7 +289,7 @@ def show_plan(store: Store, plan: Plan, *, dry_run: bool = False) -> str:
         lines.append("dry run: nothing was written or preprocessed; --explain shows the reasons")
         return "\n".join(lines) + "\n"
     lines.append(f"reasons: {folder / 'plan.json'}")
-    transferred = [name for name, configuration in plan.configurations.items() if configuration.transfer is not None]
+    transferred = [name for name, c in plan.configurations.items() if c.transfer is not None and c.transfer.weights]
     for name in transferred:
         lines.append(f"initial weights of {name}: {folder / 'transfer' / name}.json")
     twins = [f"{name}_scratch" for name in transferred[:1] if f"{name}_scratch" in plan.configurations]

@@ -10,6 +10,7 @@ from autoseg.planning.folds import (
     make_folds,
     read_folds_content,
 )
+from autoseg.planning.imagenet import IMAGENET_CONFIGURATION
 from autoseg.planning.plan import make_plan
 from autoseg.planning.pricing import DEVICE_GB, price_step
 from autoseg.planning.recipes import add_recipes
@@ -18,6 +19,7 @@ from autoseg.planning.training import weigh_classes
 
 __all__ = [
     "DEVICE_GB",
+    "IMAGENET_CONFIGURATION",
     "add_recipes",
     "check_sites",
     "describe_rule",

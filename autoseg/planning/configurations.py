@@ -10,6 +10,14 @@ from functools import partial
 from autoseg.core.errors import MemoryShortageError, PlanError
 from autoseg.core.records import Configuration, Fingerprint, MemoryFacts, PreprocessingSettings
 from autoseg.planning.fitting import fit_to_memory, plan_variant
+from autoseg.planning.folds import labelled_groups
+from autoseg.planning.imagenet import (
+    IMAGENET_CONFIGURATION,
+    AtHand,
+    add_imagenet_weights,
+    explain_absence,
+    plan_encoder,
+)
 from autoseg.planning.lowres import describe_cover, plan_low_resolution
 from autoseg.planning.mirroring import plan_mirroring
 from autoseg.planning.normalization import plan_normalization
@@ -47,11 +55,14 @@ class Budget:
         memory_gb: what training may use.
         cost: prices a training step; None plans by the rules alone and predicts nothing.
         networks: further networks, each with a configuration of its own; they need ``cost``.
+        at_hand: whether ImageNet weights of an encoder are on this machine, for rule 10c; None, or no ``cost``, leaves
+            that rule out.
     """
 
     memory_gb: float
     cost: Cost | None = None
     networks: tuple[str, ...] = ()
+    at_hand: AtHand | None = None
 
 
 def plan_configurations(
@@ -84,7 +95,34 @@ def _plan_slices(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, bud
     rules = fit_patch(problem, preset, memory_gb=budget.memory_gb)
     # 11a. A slice may hold no lesion at all, and its Dice would be 0 or 1 by a voxel: pool the batch.
     make = partial(_configure, fingerprint, grid, preset, pooled=True, because="a slice may be empty")
-    return _plan_networks("2d", problem, rules, preset, budget, make)
+    return _join(
+        _plan_networks("2d", problem, rules, preset, budget, make),
+        _plan_imagenet(fingerprint, problem, rules, preset, budget, make),
+    )
+
+
+def _plan_imagenet(
+    fingerprint: Fingerprint,
+    problem: PatchProblem,
+    rules: PatchPlan,
+    preset: Preset,
+    budget: Budget,
+    make: Callable[[str, PatchPlan], PlannedConfigurations],
+) -> PlannedConfigurations:
+    """10c. Slices on an encoder with ImageNet weights."""
+    name = IMAGENET_CONFIGURATION
+    if budget.cost is None or budget.at_hand is None:
+        return PlannedConfigurations()
+    why_not = explain_absence(fingerprint, problem.shape, budget.at_hand)
+    if why_not is not None:
+        return _leave_out(name, why_not)
+    try:
+        fitted = plan_encoder(problem, rules, preset, budget_gb=budget.memory_gb, cost=budget.cost)
+    except (PlanError, MemoryShortageError) as error:
+        return _leave_out(name, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+    made = make(name, fitted)
+    configuration, why = add_imagenet_weights(made.configurations[name], len(labelled_groups(fingerprint)))
+    return replace(made, configurations={name: configuration}, reasons={**made.reasons, f"{name}.transfer": why})
 
 
 def _plan_volumes(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, budget: Budget) -> PlannedConfigurations:

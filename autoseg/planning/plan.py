@@ -9,6 +9,7 @@ from autoseg.core.choices import PresetName
 from autoseg.core.errors import DataError, UsageError
 from autoseg.core.records import Configuration, Fingerprint, Plan
 from autoseg.planning.configurations import Budget, plan_configurations
+from autoseg.planning.imagenet import AtHand
 from autoseg.planning.presets import NNUNET_PLANNERS, Preset, check_class_weights, find_preset
 from autoseg.planning.pricing import Cost
 from autoseg.planning.spacing import TargetGrid, plan_grid
@@ -26,6 +27,7 @@ def make_plan(
     networks: tuple[str, ...] = (),
     class_weights: Literal["frequency"] | None = None,
     cost: Cost | None = None,
+    at_hand: AtHand | None = None,
 ) -> Plan:
     """Choose every value, each with its reason; the same fingerprint and budget give the same plan.
 
@@ -39,6 +41,8 @@ def make_plan(
         class_weights: ``frequency`` weights the classes of every loss by the inverse of their share of the voxels.
         cost: prices a training step (``price_step``): a configuration over the budget is made cheaper, and the plan
             holds the prediction. None plans by nnU-Net's rules alone, which hold from 4 GB on.
+        at_hand: whether ImageNet weights of an encoder are on this machine (``weights_at_hand``): where they are and
+            cases are few, ``2d_imagenet`` is added, which needs ``cost``; never with ``compat``.
 
     Raises:
         UsageError: no such preset (or nnU-Net has none like it) or network, or a budget that is not positive.
@@ -52,7 +56,8 @@ def make_plan(
         raise UsageError(f"--memory must be positive, not {memory_gb:g} GB")
     _check_labels(fingerprint)
     grid = plan_grid(fingerprint, table.orientation)
-    budget = Budget(memory_gb=memory_gb, cost=cost, networks=networks)
+    at_hand = at_hand if compat is None else None
+    budget = Budget(memory_gb=memory_gb, cost=cost, networks=networks, at_hand=at_hand)
     planned = plan_configurations(fingerprint, grid, table, budget)
     configurations, reasons = planned.configurations, dict(planned.reasons)
     if class_weights is not None:

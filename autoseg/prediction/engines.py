@@ -49,7 +49,7 @@ def check_engine(engine: Engine, device: torch.device) -> None:
     if device.type != "cpu":
         raise UsageError("--engine openvino runs on a CPU; add --device cpu, or omit --engine")
     if not is_installed():
-        raise UsageError("--engine openvino needs the package openvino; run: pip install autoseg[openvino]")
+        raise UsageError("--engine openvino needs the package openvino; install it with: pip install openvino")
 
 
 def tune_model(

@@ -53,12 +53,15 @@ class Freezing:
 
     def freeze_norms(self) -> None:
         """Put frozen norms into evaluation mode, in which their statistics stay, and all others into training mode."""
+        if self.settings is None:
+            return
+        still: tuple[Part, ...] = (*self.frozen, "encoder") if self.settings.freeze_statistics else self.frozen
         for prefix, module in self.network.named_modules():
-            if self.settings is None or not isinstance(module, _NormBase):
+            if not isinstance(module, _NormBase):
                 continue
             tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
             if tensors:
-                module.train(self.parts[f"{prefix}.{tensors[0][0]}"] not in self.frozen)
+                module.train(self.parts[f"{prefix}.{tensors[0][0]}"] not in still)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The trained parameters as groups of an optimiser; the encoder's own group comes last."""

@@ -56,7 +56,8 @@ def probe_step(
 
     def train() -> None:
         training = configuration.training.model_copy(update={"epochs": 1, "steps_per_epoch": STEPS})
-        short = configuration.model_copy(update={"training": training})
+        # Without frozen parts, whose gradients need memory once they are trained.
+        short = configuration.model_copy(update={"training": training, "transfer": None})
         train_fold(TrainingState.start(network, short), short, batches, loss)
 
     if device.type == "cuda":

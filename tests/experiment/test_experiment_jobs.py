@@ -6,6 +6,7 @@ import torch
 from autoseg.core.errors import UsageError
 from autoseg.core.records import TrainedFold
 from autoseg.core.store import read_record
+from autoseg.experiment import jobs
 from autoseg.experiment.jobs import (
     JobStatus,
     choose_configurations,
@@ -51,6 +52,18 @@ def test_all_configurations_come_with_the_recommended_one_first(plan):
     assert plan.recommended == "3d"
     assert choose_configurations(plan, ()) == ("3d", "2d")
     assert choose_configurations(plan, ("2d",)) == ("2d",)
+
+
+def test_a_second_network_on_slices_is_trained_where_it_is_asked_for_or_recommended(plan, monkeypatch):
+    lines = []
+    monkeypatch.setattr(jobs.log, "info", lambda text, *parts: lines.append(text % parts))
+    second = {"2d_imagenet": plan.configurations["2d"], **plan.configurations}
+    plan = plan.model_copy(update={"configurations": second})
+    assert choose_configurations(plan, ()) == ("3d", "2d")
+    assert lines == ["2d_imagenet is not trained; to compare it, too, use: -c 2d_imagenet 2d 3d"]
+    assert choose_configurations(plan, ("2d_imagenet",)) == ("2d_imagenet",)
+    recommended = plan.model_copy(update={"recommended": "2d_imagenet"})
+    assert choose_configurations(recommended, ()) == ("2d_imagenet", "2d", "3d")
 
 
 def test_what_feeds_a_cascade_is_trained_before_it(plan):

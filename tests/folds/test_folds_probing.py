@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from autoseg.core.errors import MemoryShortageError
-from autoseg.core.records import Fingerprint
+from autoseg.core.records import Fingerprint, TransferSettings
 from autoseg.core.store import read_record
 from autoseg.folds import probing
-from autoseg.folds.probing import choose_probe, plan_and_probe
+from autoseg.folds.data import time_step
+from autoseg.folds.probing import choose_probe, plan_and_probe, probe_configuration
 from autoseg.planning import DEVICE_GB, make_plan, price_step
+from autoseg.training import ALONE
 
 CPU = torch.device("cpu")
 
@@ -34,6 +36,16 @@ def test_a_real_step_stands_beside_the_prediction(make):
         assert facts.device == "cpu"
         assert facts.measured_gb - DEVICE_GB == pytest.approx(facts.predicted_gb - DEVICE_GB, rel=0.1, abs=0.006)
         assert f"A real step took {facts.measured_gb:.2f} GB on cpu" in plan.reasons[f"{name}.memory"]
+
+
+def test_a_training_that_begins_with_weights_is_tried_and_timed_like_any_other(make):
+    plan = make(4.0)
+    transfer = TransferSettings(source="a", weights="b", digest="c", mode="partial")
+    begun = plan.configurations["2d"].model_copy(update={"transfer": transfer})
+    with_transfer = plan.model_copy(update={"configurations": {**plan.configurations, "2d": begun}})
+    measured = probe_configuration(with_transfer, "2d", CPU)
+    assert measured == pytest.approx(probe_configuration(plan, "2d", CPU), abs=0.001)  # as if all of it learned
+    assert time_step(with_transfer, "2d", CPU, ALONE) > 0
 
 
 def test_a_shortage_plans_for_less_until_it_fits(make, monkeypatch):

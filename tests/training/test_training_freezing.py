@@ -80,6 +80,14 @@ def test_a_longer_training_does_not_freeze_again(bench):
     assert longer.phase == 1
 
 
+def test_statistics_can_stay_while_the_weights_of_their_norms_learn(bench):
+    state = train(bench, "full", {"freeze_statistics": True}, validate=lambda network: 0.5)
+    learned = moved(bench, state)
+    assert {"layers.0.weight", "layers.1.weight", "layers.4.weight"} <= learned
+    assert not learned & {"layers.1.running_mean", "layers.1.running_var", "layers.1.num_batches_tracked"}
+    assert "layers.1.running_mean" in moved(bench, train(bench, "full"))
+
+
 def test_without_transfer_the_optimiser_has_one_group_as_ever(bench):
     (group,) = bench.train().optimiser.param_groups
     assert "factor" not in group

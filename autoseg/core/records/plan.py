@@ -70,6 +70,8 @@ class Configuration(Record):
             raise ValueError(
                 f"training.accumulation {self.training.accumulation} must divide batch_size {self.batch_size}"
             )
+        if self.transfer is not None and (self.transfer.weights or self.network.options.get("weights")) is None:
+            raise ValueError("transfer has no weights; set network.options.weights, or set transfer to null")
         axes = set(self.tiling.mirror_axes) | set(self.augmentation.mirror_axes)
         if axes - set(range(self.dimensions)):
             raise ValueError(f"mirror_axes must lie in 0..{self.dimensions - 1}")

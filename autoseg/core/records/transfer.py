@@ -16,21 +16,25 @@ class TransferSettings(Record):
 
     Attributes:
         source: model of the weights, as given by the user.
-        weights: file of the initial weights, in ``transfer`` of the dataset's preprocessed folder.
+        weights: file of the initial weights, in ``transfer`` of the dataset's preprocessed folder; None where the
+            network's own option ``weights`` names them.
         digest: SHA-256 of that file.
         mode: ``full`` trains everything; ``partial`` all but the encoder; ``head`` only what gives the logits;
             ``gradual`` all but the encoder first, and everything from ``unfreeze_share`` on. Frozen parts keep their
             weights, and their norms the running statistics.
         encoder_learning_rate_factor: of the learning rate, for the encoder while it is trained.
+        freeze_statistics: the encoder's batch norms keep the running statistics that they begin with, while their
+            weights are trained.
         unfreeze_share: of ``gradual``; share of the training after which the encoder is trained, too.
-        least_share: of the parameters that must be loaded or adapted from the source.
+        least_share: of the parameters that must be loaded or adapted from that file.
     """
 
     source: str
-    weights: str
-    digest: str
+    weights: str | None = None
+    digest: str | None = None
     mode: Literal["full", "partial", "head", "gradual"] = "full"
     encoder_learning_rate_factor: float = Field(default=0.1, gt=0, le=1)
+    freeze_statistics: bool = False
     unfreeze_share: float = Field(default=0.25, gt=0, lt=1)
     least_share: float = Field(default=0.5, ge=0, le=1)
 

@@ -16,6 +16,7 @@ _TITLES = {
     "patch_size": "Patch",
     "batch_size": "Batch",
     "network": "Network",
+    "transfer": "Initial weights",
     "memory": "Memory",
     "loss": "Loss",
     "optimiser": "Optimiser",
@@ -88,6 +89,9 @@ def _describe_values(plan: Plan, name: str) -> dict[str, str]:
         f"scale {aug.scale[0]:g} to {aug.scale[1]:g}",
         "tiling": f"tiles of {join(c.tiling.tile_size)}, mirrored axes: {axes}",
     }
+    if c.transfer is not None:
+        rate = c.transfer.encoder_learning_rate_factor
+        values["transfer"] = f"{c.transfer.source}, mode {c.transfer.mode}, encoder at {rate:g} of the learning rate"
     if c.scoring != ScoringSettings():
         preset = [f"preset {c.scoring.preset}"] if c.scoring.preset else []
         values["scoring"] = ", ".join([*preset, *c.scoring.metrics])

@@ -20,6 +20,7 @@ from autoseg.core.records import (
     TilingSettings,
 )
 from autoseg.planning.folds import DEFAULT_COUNT
+from autoseg.planning.imagenet import ENCODER, PACKAGES, AtHand
 from autoseg.planning.presets import find_preset
 from autoseg.planning.pricing import Cost, price_configuration
 from autoseg.planning.recipes.registry import Recipe, read_recipe
@@ -30,6 +31,7 @@ from autoseg.planning.topology import NO_LIMIT, Topology, describe_network, plan
 from autoseg.planning.training import weigh_heads
 
 BASES = {2: ("2d", "3d"), 3: ("3d",)}
+STAND_IN = "_lite0"  # after the name of a recipe whose ImageNet weights are not on this machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +55,31 @@ class DatasetDefaults:
     cases: int
 
 
-def add_recipes(plan: Plan, fingerprint: Fingerprint, names: Sequence[str], cost: Cost | None) -> Plan:
+def add_recipes(
+    plan: Plan, fingerprint: Fingerprint, names: Sequence[str], cost: Cost | None, at_hand: AtHand | None = None
+) -> Plan:
     """The plan with a configuration for each recipe; one that is impossible has its reason among the plan's reasons.
+
+    A recipe on an image encoder whose ImageNet weights are not on this machine gets a stand-in beside it, on another
+    encoder whose weights are.
 
     Args:
         plan: of the dataset.
         fingerprint: that it was made from.
         names: of recipes; each is also the name of its configuration.
         cost: prices a step; None predicts nothing.
+        at_hand: whether ImageNet weights of an encoder are on this machine; None plans no stand-in.
 
     Raises:
         UsageError: there is no such recipe.
     """
     configurations, reasons, memory = dict(plan.configurations), dict(plan.reasons), dict(plan.memory)
+    recipes = {name: read_recipe(name) for name in names}
     for name in names:
-        recipe = read_recipe(name)
+        stand_in = None if at_hand is None else find_stand_in(name, recipes[name], at_hand)
+        if stand_in is not None:
+            recipes[f"{name}{STAND_IN}"] = stand_in
+    for name, recipe in recipes.items():
         try:
             defaults = _find_defaults(plan, fingerprint, recipe)
             configurations[name], why = _configure(plan, recipe, defaults)
@@ -82,6 +94,35 @@ def add_recipes(plan: Plan, fingerprint: Fingerprint, names: Sequence[str], cost
         reasons |= {f"{name}.{key}": sentence for key, sentence in why.items()}
     update = {"configurations": configurations, "reasons": reasons, "memory": memory, "recipes": tuple(names)}
     return plan.model_copy(update=update)
+
+
+def find_stand_in(name: str, recipe: Recipe, at_hand: AtHand) -> Recipe | None:
+    """The recipe on an encoder whose ImageNet weights are on this machine; None where it needs none, or there is none.
+
+    Args:
+        name: of the recipe.
+        recipe: a stand-in is for those that begin, or may have begun, with ImageNet weights.
+        at_hand: whether ImageNet weights of an encoder are on this machine.
+    """
+    options = recipe.network.options
+    if options.get("weights") is None and "weights to begin with" not in recipe.assumed:
+        return None
+    if at_hand(options["encoder"]) or not at_hand(ENCODER):
+        return None
+    departs = (
+        f"This is a stand-in for {name}, on {ENCODER} with ImageNet weights, because those of {options['encoder']} are "
+        f"not on this machine. {recipe.departs}"
+    )
+    network = recipe.network.model_copy(update={"options": {**options, "encoder": ENCODER, "weights": "imagenet"}})
+    return recipe.model_copy(update={"network": network, "departs": departs})
+
+
+def describe_stand_in(plan: Plan, name: str) -> str:
+    """Advice where the ImageNet weights of a recipe cannot be had: one clause."""
+    stand_in = f"{name}{STAND_IN}"
+    if stand_in in plan.configurations:
+        return f"train its stand-in {stand_in}"
+    return f"install its stand-in's with: pip install {PACKAGES}, plan again and train {stand_in}"
 
 
 def _find_defaults(plan: Plan, fingerprint: Fingerprint, recipe: Recipe) -> DatasetDefaults:
