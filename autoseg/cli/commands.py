@@ -175,8 +175,8 @@ train = Command(
 
 
 def _run(store: Store, options: records.RunOptions, terminal: Terminal) -> None:
+    from autoseg.evaluation import render_curve, render_experiment
     from autoseg.experiment.learning_curve import draw_curve
-    from autoseg.experiment.table import render_curve, render_experiment
     from autoseg.pipeline.run import run, write_script
 
     if options.script is not None:

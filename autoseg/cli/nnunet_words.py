@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autoseg.core.choices import NNUNET_CONFIGURATIONS
+
 RESUMES = "the same command resumes, so leave it out"
 BY_MACHINE = "processes are chosen from cores and memory, so leave it out"
 WEIGHTS = "the weights of the finished training are used, so leave it out"
@@ -47,13 +49,8 @@ ANSWERS = {
     "-c": "every configuration is planned and preprocessed, so leave it out",
 }
 
-CONFIGURATIONS = {
-    "3d_fullres": "3d",
-    "3d_cascade_fullres": "3d_cascade",
-}
-
 
 def explain_configuration(argv: Sequence[str], sentence: str) -> str:
     """A clause for a command that failed because of one of nnU-Net's names of configurations; else nothing."""
-    names = [word for word in argv if word in CONFIGURATIONS and word in sentence]
-    return f"; nnU-Net's {names[0]} is named {CONFIGURATIONS[names[0]]} here" if names else ""
+    names = [word for word in argv if word in NNUNET_CONFIGURATIONS and word in sentence]
+    return f"; nnU-Net's {names[0]} is named {NNUNET_CONFIGURATIONS[names[0]]} here" if names else ""

@@ -5,3 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 PresetName = Literal["pocket", "standard", "large", "residual_m", "residual_l", "residual_xl"]
+
+# nnU-Net's name of a configuration -> ours, where they differ.
+NNUNET_CONFIGURATIONS = {"3d_fullres": "3d", "3d_cascade_fullres": "3d_cascade"}

@@ -8,19 +8,22 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import psutil
 
-from autoseg.core.errors import AutosegError
+from autoseg.core.errors import AutosegError, CasesError
 
 log = logging.getLogger(__name__)
+A = TypeVar("A")
 T = TypeVar("T")
 Progress = Callable[[int, int, str], None]
+
+WORKER_BYTES = 2**28  # a process with its libraries, before it reads anything
 
 
 def no_progress(done: int, total: int, what: str) -> None:
@@ -174,3 +177,41 @@ def _death(name: str, exitcode: int | None) -> str:
         hint = "; the machine probably ran out of memory: use fewer workers" if number == signal.SIGKILL else ""
         return f"case {name}: its worker process was {cause}{hint}"
     return f"case {name}: its worker process ended with exit code {exitcode}"
+
+
+def run_cases(
+    function: Callable[[A], T],
+    tasks: Sequence[tuple[str, A]],
+    workers: int,
+    keep: Callable[[str, T], None],
+    doing: str,
+    progress: Progress,
+    *,
+    others: str = "the others are done",
+) -> None:
+    """Call a function for every case in parallel, store each value as it comes, and raise at the end with all failures.
+
+    Args:
+        function: importable by name; its argument and value are pickled.
+        tasks: (case id, argument).
+        workers: processes; at most one per case.
+        keep: called with a case id and its value.
+        doing: for progress and messages.
+        progress: called after each case.
+        others: clause on the other cases, for the message.
+
+    Raises:
+        CasesError: some cases failed.
+    """
+    failures: dict[str, str] = {}
+    progress(0, len(tasks), doing)
+    for done, outcome in enumerate(map_cases(function, tasks, workers=min(workers, len(tasks))), start=1):
+        if outcome.failure is None:
+            keep(outcome.name, cast(T, outcome.value))
+        else:
+            failures[outcome.name] = outcome.failure
+        if outcome.is_bug:
+            log.error("case %s:\n%s", outcome.name, outcome.trace)
+        progress(done, len(tasks), doing)
+    if failures:
+        raise CasesError(failures, of=len(tasks), doing=doing, others=others)

@@ -1,6 +1,6 @@
 """Scores per case, their summary over cases, what sets folders of scores apart, and all of it as text."""
 
-from autoseg.evaluation.cases import score_case, score_missing
+from autoseg.evaluation.cases import score_case
 from autoseg.evaluation.comparing import ComparableScores, align_scores, compare_pairs, rank_folders
 from autoseg.evaluation.conventions import DEFAULT_METRICS, PRESETS, Convention, apply_preset, apply_scoring
 from autoseg.evaluation.pairing import Pair, Pairing, pair_masks
@@ -10,6 +10,8 @@ from autoseg.evaluation.tables import (
     render_comparison,
     render_comparison_csv,
     render_csv,
+    render_curve,
+    render_experiment,
     render_summary_csv,
     render_table,
 )
@@ -33,9 +35,10 @@ __all__ = [
     "render_comparison",
     "render_comparison_csv",
     "render_csv",
+    "render_curve",
+    "render_experiment",
     "render_summary_csv",
     "render_table",
     "score_case",
-    "score_missing",
     "summarize",
 ]

@@ -18,7 +18,7 @@ from autoseg.core.probabilities import read_probabilities
 from autoseg.core.records import Case, CaseScores, Dataset, Label, ScoredCase, Scores
 from autoseg.core.store import hash_settings, read_record, sha256, write_record, write_text
 from autoseg.datasets import read_label
-from autoseg.evaluation.cases import name_targets, score_case, score_missing
+from autoseg.evaluation.cases import name_targets, score_case
 from autoseg.evaluation.conventions import Convention
 from autoseg.evaluation.summary import summarize
 from autoseg.evaluation.tables import render_csv, render_summary_csv
@@ -139,33 +139,18 @@ def _score_or_read(task: ScoringTask) -> CaseScores:
 def _score(task: ScoringTask) -> CaseScores:
     dataset, case, convention = task.dataset, task.case, task.convention
     label = read_label(dataset, case)
-    if task.mask is None:
-        return score_missing(
-            case.id,
-            label.voxels,
-            spacing=label.grid.spacing,
-            labels=dataset.labels,
-            regions=dataset.regions,
-            ignore_label=dataset.ignore_label,
-            metrics=convention.metrics,
-            penalty_mm=convention.penalty_mm,
-        )
-    voxels = _read_mask(case, task.mask, label)
+    voxels = None if task.mask is None else _read_mask(case, task.mask, label)
     probabilities = None
-    if _needs_probabilities(convention.metrics):
-        targets = name_targets(dataset.labels, dataset.regions, dataset.ignore_label)
-        probabilities = _read_target_probabilities(case, _probabilities_of(task.mask), targets, voxels.shape)
+    if task.mask is not None and _needs_probabilities(convention.metrics):
+        path = _probabilities_of(task.mask)
+        probabilities = _read_target_probabilities(case, path, name_targets(dataset), label.voxels.shape)
     return score_case(
         case.id,
         voxels,
         label.voxels,
         spacing=label.grid.spacing,
-        labels=dataset.labels,
-        regions=dataset.regions,
-        ignore_label=dataset.ignore_label,
-        metrics=convention.metrics,
-        empty_score=convention.empty_score,
-        penalty_mm=convention.penalty_mm,
+        dataset=dataset,
+        convention=convention,
         probabilities=probabilities,
     )
 

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from autoseg.core.errors import DataError, PlanError
 from autoseg.core.images import read_grid
-from autoseg.core.parallel import Progress, count_workers
+from autoseg.core.parallel import WORKER_BYTES, Progress, count_workers
 from autoseg.core.records import Candidate, CaseScores, Dataset, Folds, Plan, Scores
 from autoseg.core.store import hash_settings, read_record, write_record
-from autoseg.evaluation import DEFAULT_METRICS, summarize
+from autoseg.evaluation import DEFAULT_METRICS, Convention, summarize
 from autoseg.evaluation.cases import name_targets
 from autoseg.evaluation.scoring import write_scores
 from autoseg.evaluation.selection import Choice, choose_candidate
@@ -25,7 +25,6 @@ from autoseg.folds.files import mask_path, probabilities_path
 from autoseg.metrics import METRICS, EmptyScore
 from autoseg.model import fold_folder
 from autoseg.preparation import case_key
-from autoseg.preparation.cases import WORKER_BYTES
 from autoseg.preparation.raw import without_cases
 
 log = logging.getLogger(__name__)
@@ -60,14 +59,15 @@ class ComparisonContext:
     progress: Progress
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """The default ones, and the target."""
-        return tuple(dict.fromkeys((*DEFAULT_METRICS, self.target)))
+    def convention(self) -> Convention:
+        """The default metrics and the target; the best overlap where both masks are empty."""
+        metrics = tuple(dict.fromkeys((*DEFAULT_METRICS, self.target)))
+        return Convention(metrics=metrics, empty_score=EMPTY_SCORE)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Labels or regions that are scored."""
-        return tuple(name_targets(self.dataset.labels, self.dataset.regions, self.dataset.ignore_label))
+        return tuple(name_targets(self.dataset))
 
     def target_value(self, scores: CaseScores) -> float | None:
         """The target metric of a case: its mean over labels."""
@@ -160,7 +160,7 @@ def compare(
     scores = {
         name: summarize(
             [studies[case.id].scores[name].model_copy(update={"group": case.group}) for case in ordered],
-            context.metrics,
+            context.convention.metrics,
             empty_score=EMPTY_SCORE,
         )
         for name in candidates
@@ -205,7 +205,7 @@ def _score_candidates(context: ComparisonContext, candidates: Mapping[str, Membe
 
     context.map_cases(
         compare_candidates,
-        lambda held: (held, candidates, context.metrics, EMPTY_SCORE),
+        lambda held: (held, candidates, context.convention),
         doing=f"scoring {len(candidates)} candidates",
         cases=todo,
         store=store,
@@ -217,7 +217,7 @@ def _study_key(context: ComparisonContext, held: HeldOutCase, candidates: Mappin
     """A hash of everything that the scores of a case depend on."""
     files = [*held.masks.values(), *held.probabilities.values()]
     stats = [(path.name, (s := path.stat()).st_size, s.st_mtime_ns) for path in files]
-    settings = (sorted(candidates.items()), context.metrics, EMPTY_SCORE)
+    settings = (sorted(candidates.items()), context.convention.metrics, EMPTY_SCORE)
     return hash_settings(case_key(context.dataset, held.case), stats, *settings)
 
 

@@ -14,14 +14,13 @@ import torch
 
 from autoseg.core.devices import choose_device
 from autoseg.core.errors import AutosegError, StorageError, UsageError
-from autoseg.core.parallel import Progress
+from autoseg.core.parallel import Progress, run_cases
 from autoseg.core.store import Store
 from autoseg.experiment.cluster import open_cluster, run_cases_on_cluster, train_on_cluster
 from autoseg.experiment.records import Job, RunCases, RunTrainings, TrainingRequest, TrainingResult
 from autoseg.experiment.train_all import ExperimentProgress
 from autoseg.folds.training import train
 from autoseg.options import RunOptions, command_line
-from autoseg.preparation.cases import run_cases
 
 log = logging.getLogger(__name__)
 

@@ -6,21 +6,23 @@ import importlib.metadata
 import logging
 import math
 import shutil
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 import autoseg
-from autoseg.core.records import Calibration, CaseScores, Doubt, Experiment, PostProcessing, Scores
-from autoseg.core.store import hash_settings, read_record, write_record
+from autoseg.core.errors import StorageError
+from autoseg.core.records import BestModel, Calibration, CaseScores, Doubt, Experiment, PostProcessing, Scores
+from autoseg.core.store import explain_write_error, hash_settings, read_record, write_record
 from autoseg.evaluation import summarize
 from autoseg.evaluation.calibration import calibrate
 from autoseg.evaluation.postprocessing import choose_settings, describe_setting
 from autoseg.evaluation.review import rank_doubts
 from autoseg.evaluation.scoring import write_scores
 from autoseg.evaluation.selection import list_candidates
-from autoseg.experiment.best_model import write_best
 from autoseg.experiment.compare import EMPTY_SCORE, ComparisonContext, compare
 from autoseg.experiment.held_out import (
     FinishingSettings,
@@ -30,9 +32,10 @@ from autoseg.experiment.held_out import (
     sample_case,
     search_case,
 )
+from autoseg.experiment.records import ExperimentPaths
 from autoseg.experiment.train_all import ExperimentProgress
 from autoseg.metrics import METRICS
-from autoseg.model import WEIGHTS, fold_folder
+from autoseg.model import WEIGHTS, copy_model, fold_folder, load_plan
 from autoseg.prediction.ensembles import BEST_RECORD
 
 log = logging.getLogger(__name__)
@@ -217,8 +220,7 @@ def _finish_masks(
             configurations=context.configurations,
             temperature=_temperature(calibration, held),
             settings=of_fold[held.fold],
-            metrics=context.metrics,
-            empty_score=EMPTY_SCORE,
+            convention=context.convention,
             target=context.target,
             output=context.paths.held_out / f"{held.case.id}.nii.gz",
         )
@@ -228,7 +230,7 @@ def _finish_masks(
         finish_case, task_of, doing="post-processing masks"
     )
     ordered = [finished[held.case.id] for held in context.cases]
-    scores = summarize([scores for scores, _ in ordered], context.metrics, empty_score=EMPTY_SCORE)
+    scores = summarize([scores for scores, _ in ordered], context.convention.metrics, empty_score=EMPTY_SCORE)
     return scores, [doubt for _, doubt in ordered]
 
 
@@ -241,3 +243,53 @@ def _is_better(context: ComparisonContext, before: float | None, after: float | 
     if before is None or after is None:
         return False
     return after > before if METRICS[context.target].higher_is_better else after < before
+
+
+def write_best(
+    paths: ExperimentPaths,
+    dataset_name: str,
+    members: tuple[str, ...],
+    folds: tuple[str, ...],
+    *,
+    postprocessing: Mapping[str, PostProcessing],
+    temperature: float,
+) -> None:
+    """Replace the best model, whole or not at all.
+
+    Args:
+        paths: of the experiment.
+        dataset_name: of the experiment.
+        members: configurations whose probabilities are averaged.
+        folds: the folds of each that were compared.
+        postprocessing, temperature: as in the record ``BestModel``.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    best = BestModel(
+        dataset=dataset_name, members=members, postprocessing=dict(postprocessing), temperature=temperature
+    )
+    token = uuid.uuid4().hex[:8]
+    new, previous = (paths.best.with_name(f".{token}.{kind}") for kind in ("new", "previous"))
+    try:
+        for member in members:
+            _copy_with_source(paths.results / member, new / member, folds)
+        write_record(new / BEST_RECORD, best)
+        if paths.best.exists():
+            paths.best.replace(previous)
+        new.replace(paths.best)
+    except OSError as error:
+        raise StorageError(explain_write_error(paths.best, error)) from error
+    finally:
+        if not paths.best.exists() and previous.exists():
+            previous.replace(paths.best)
+        for folder in (new, previous):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy_with_source(source: Path, target: Path, folds: tuple[str, ...]) -> None:
+    """Copy a model folder, and the source of its cascade inside it."""
+    copy_model(source, target, folds)
+    cascade_source = load_plan(source).configurations[source.name].cascade_from
+    if cascade_source is not None:
+        copy_model(source / cascade_source, target / cascade_source)

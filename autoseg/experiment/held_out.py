@@ -15,7 +15,7 @@ from autoseg.core.images import read_voxels, write_voxels
 from autoseg.core.probabilities import ClassProbabilities, join_boxes, read_probabilities
 from autoseg.core.records import Case, CaseScores, Dataset, Doubt, Label, Outputs, PostProcessing
 from autoseg.datasets import read_label
-from autoseg.evaluation import score_case
+from autoseg.evaluation import Convention, score_case
 from autoseg.evaluation.calibration import draw_voxels, temper
 from autoseg.evaluation.cases import name_targets
 from autoseg.evaluation.postprocessing import SearchCase, finish_mask, score_settings
@@ -68,20 +68,20 @@ class HeldOutCase:
 
 
 def compare_candidates(
-    task: tuple[HeldOutCase, Mapping[str, Members], tuple[str, ...], EmptyScore],
+    task: tuple[HeldOutCase, Mapping[str, Members], Convention],
 ) -> dict[str, CaseScores]:
     """Candidate -> its scores of the case, on the scan's own grid.
 
     Args:
-        task: the case; candidate -> members; metrics; overlap scores where both masks are empty.
+        task: the case; candidate -> members; the convention of the scores.
     """
-    held, candidates, metrics, empty_score = task
+    held, candidates, convention = task
     label = held.label()
     region = CaseRegion(held, label, sorted({name for members in candidates.values() for name in members}))
     scores = {}
     for name, members in candidates.items():
         mask = held.mask(members[0], label) if len(members) == 1 else region.place(region.plain_mask(members))
-        scores[name] = _score(held, label, mask, metrics, empty_score)
+        scores[name] = _score(held, label, mask, convention)
     return scores
 
 
@@ -120,7 +120,7 @@ def search_case(task: tuple[HeldOutCase, Members, float, str, EmptyScore]) -> di
         ignore_label=ignored,
         voxels=label.voxels.size - (0 if ignored is None else int(np.count_nonzero(label.voxels == ignored))),
     )
-    targets = name_targets(held.dataset.labels, held.dataset.regions, held.dataset.ignore_label)
+    targets = name_targets(held.dataset)
     return score_settings(case, held.outputs, targets, metric=metric, empty_score=empty_score)
 
 
@@ -133,7 +133,7 @@ class FinishingSettings:
         configurations: whose masks are compared to find doubtful cases.
         temperature: of the winner's probabilities, fitted without the case's fold.
         settings: label or region -> its post-processing, chosen without the case's fold.
-        metrics, empty_score: of the scores.
+        convention: of the scores.
         target: the metric that decides.
         output: file for the mask.
     """
@@ -142,8 +142,7 @@ class FinishingSettings:
     configurations: Members
     temperature: float
     settings: Mapping[str, PostProcessing]
-    metrics: tuple[str, ...]
-    empty_score: EmptyScore
+    convention: Convention
     target: str
     output: Path
 
@@ -163,7 +162,7 @@ def finish_case(task: tuple[HeldOutCase, FinishingSettings]) -> tuple[CaseScores
         mask = held.mask(members[0], label)
         inside = mask[box_slices(region.box)]
     write_voxels(finishing.output, mask, label.grid, like=held.case.channels[0].path)
-    scores = _score(held, label, mask, finishing.metrics, finishing.empty_score)
+    scores = _score(held, label, mask, finishing.convention)
     doubt = doubt_case(
         held.case.id,
         probabilities.max(axis=0) if held.outputs.overlap else 1 - probabilities[0],
@@ -233,18 +232,13 @@ def _read_probabilities(held: HeldOutCase, label: Label, configuration: str) -> 
     return stored
 
 
-def _score(
-    held: HeldOutCase, label: Label, mask: np.ndarray, metrics: tuple[str, ...], empty_score: EmptyScore
-) -> CaseScores:
+def _score(held: HeldOutCase, label: Label, mask: np.ndarray, convention: Convention) -> CaseScores:
     scores = score_case(
         held.case.id,
         mask,
         label.voxels,
         spacing=label.grid.spacing,
-        labels=held.dataset.labels,
-        regions=held.dataset.regions,
-        ignore_label=held.dataset.ignore_label,
-        metrics=metrics,
-        empty_score=empty_score,
+        dataset=held.dataset,
+        convention=convention,
     )
     return scores.model_copy(update={"group": held.case.group})

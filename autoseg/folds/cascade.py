@@ -12,14 +12,13 @@ from pathlib import Path
 from autoseg.core.arrays import is_prepared, read_priors, write_prior
 from autoseg.core.errors import DataError, ModelError
 from autoseg.core.images import read_voxels
-from autoseg.core.parallel import Progress, count_workers
+from autoseg.core.parallel import WORKER_BYTES, Progress, count_workers, run_cases
 from autoseg.core.records import Folds, Label, Placement, Plan, PreparedCase, PreprocessingSettings
 from autoseg.core.store import Store, hash_settings, sha256
 from autoseg.core.text import join_names
 from autoseg.folds.files import mask_path, read_facts
 from autoseg.model import changed_folds, copy_model, fold_folder, have_same_channels, load_plan, trained_folds
 from autoseg.preparation import arrays_folder, read_folds
-from autoseg.preparation.cases import WORKER_BYTES, run_cases
 from autoseg.preprocessing import prepare_label
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from autoseg.core.store import Store
 from autoseg.model import PLAN
 from autoseg.options import PretrainOptions, TrainOptions
 from autoseg.preparation import arrays_folder, case_key, check_folds, read_folds, read_plan
-from autoseg.preparation.checks import check_configuration
+from autoseg.preparation.edits import check_configuration
 
 ALL = "all"
 

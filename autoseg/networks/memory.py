@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,7 +20,6 @@ from autoseg.networks.metering import Meter
 from autoseg.networks.traits import check_input_size
 
 Optimiser = Literal["sgd", "adam", "adamw"]
-DeepLoss = Callable[[Sequence[Tensor], Tensor], Tensor]
 
 # Numbers per weight that an optimiser keeps: momentum, or two moments.
 _STATES: dict[str, int] = {"sgd": 1, "adam": 2, "adamw": 2}
@@ -58,34 +57,25 @@ class MemoryEstimate:
 
 def estimate_training_memory(
     settings: NetworkSettings,
+    image_shape: Sequence[int],
     *,
-    dimensions: int,
-    input_channels: int,
     output_channels: int,
-    patch: Sequence[int],
-    batch: int,
     optimiser: Optimiser,
     half: bool,
-    deep_supervision: bool | None = None,
-    loss: DeepLoss | None = None,
     averaged: bool = False,
     accumulated: bool = False,
 ) -> MemoryEstimate:
     """Peak memory of training a network, estimated in seconds without allocating it.
 
-    Forward pass, loss and backward pass run once over fake tensors (shape and dtype only), while a dispatch mode
-    counts which storages live at once. The optimiser's share is arithmetic.
+    Forward pass, loss (Dice and cross-entropy at every head) and backward pass run once over fake tensors (shape and
+    dtype only), while a dispatch mode counts which storages live at once. The optimiser's share is arithmetic.
 
     Args:
         settings: any registered network.
-        dimensions: 2 or 3.
-        input_channels, output_channels: of images and logits.
-        patch: voxels per axis.
-        batch: samples per step.
+        image_shape: (B,C,*patch) of a batch, in 2D or 3D.
+        output_channels: logits per voxel.
         optimiser: which state it keeps.
         half: mixed precision as on a GPU.
-        deep_supervision: instead of the settings' own.
-        loss: of logits, finest first, and the target (B,*patch) int16; None takes Dice and cross-entropy at every head.
         averaged: averaged weights are kept, too.
         accumulated: with gradient accumulation, so that gradients of earlier parts are held all the time.
 
@@ -93,20 +83,19 @@ def estimate_training_memory(
         UsageError: no such network.
         PlanError: settings or a patch that it cannot have.
     """
-    if deep_supervision is not None:
-        settings = settings.model_copy(update={"deep_supervision": deep_supervision})
+    batch, input_channels, *patch = image_shape
     check_input_size(settings, network_traits(settings.name), patch)
     with FakeTensorMode():
         network = build_network(
             settings,
-            dimensions=dimensions,
+            dimensions=len(patch),
             input_channels=input_channels,
             output_channels=output_channels,
             seed=0,
         )
-        image = torch.empty((batch, input_channels, *patch))
+        image = torch.empty(tuple(image_shape))
         target = torch.zeros((batch, *patch), dtype=torch.int16)
-        step = measure_step(network, image, target, loss=loss or stand_in_loss, half=half)
+        step = measure_step(network, image, target, half=half)
         gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
         gradients_at_peak = step.meter.held_at_peak(gradients)
         prediction_peak = measure_prediction(network, image[:1].clone(), half=half)
@@ -132,14 +121,13 @@ class MeasuredStep:
     left: int
 
 
-def measure_step(network: nn.Module, image: Tensor, target: Tensor, *, loss: DeepLoss, half: bool) -> MeasuredStep:
-    """Run forward, loss and backward on tensors, real or fake, on the CPU; gradients stay in the network.
+def measure_step(network: nn.Module, image: Tensor, target: Tensor, *, half: bool) -> MeasuredStep:
+    """Run forward, ``stand_in_loss`` and backward on tensors, real or fake, on the CPU; gradients stay in the network.
 
     Args:
         network: in training mode, without gradients.
         image: (B,C,*patch) float32.
         target: (B,*patch) integer.
-        loss: of logits, finest first, and target.
         half: mixed precision as on a GPU.
     """
     meter = Meter()
@@ -148,7 +136,7 @@ def measure_step(network: nn.Module, image: Tensor, target: Tensor, *, loss: Dee
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             outputs = network(image)
         forward_flops = meter.flops
-        value = loss(outputs, target)
+        value = stand_in_loss(outputs, target)
         # As value.backward(), during which the mode would be off; checkpointed stages need the same types.
         torch.autograd.backward(get_gradient_edge(value), torch.ones_like(value))
         del outputs, value  # as in the training loop, before the optimiser's step

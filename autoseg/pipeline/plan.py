@@ -21,10 +21,9 @@ from autoseg.planning.presets import check_class_weights, find_preset
 from autoseg.planning.recipes import STAND_IN, read_recipe
 from autoseg.planning.text import count
 from autoseg.preparation.arrays import prepare_arrays
-from autoseg.preparation.edits import Edited, PendingFile, advice, resolve_edits
-from autoseg.preparation.left_out import leave_out, write_left_out
+from autoseg.preparation.edits import Edited, PendingFile, advice, check_plan, resolve_edits
 from autoseg.preparation.measuring import measure_dataset
-from autoseg.preparation.raw import LEFT_OUT, case_key, open_raw
+from autoseg.preparation.raw import LEFT_OUT, case_key, leave_out, open_raw, write_left_out
 from autoseg.preparation.splits import FoldOptions, import_folds, resolve_folds
 
 log = logging.getLogger(__name__)
@@ -227,8 +226,6 @@ def _resolve_plan(
 
             new, initial_weights = add_transfers(store, new, options)
         return resolve_edits(path, new, edited, dataset.name), initial_weights
-    from autoseg.preparation.checks import check_plan  # imports torch, which workers never need
-
     kept = read_record(Plan, path, advice=advice(dataset.name))
     check_plan(kept, dataset, path)
     log.info("%s is used unchanged", path)

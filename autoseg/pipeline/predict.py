@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +17,8 @@ from autoseg.core.geometry import nearest_axes, turn
 from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Progress, map_cases, no_progress
 from autoseg.core.probabilities import ClassProbabilities, write_probabilities
-from autoseg.core.records import Case, CaseLesions, Image, Label, Plan
-from autoseg.core.store import Store, read_record, write_bytes, write_record, write_text
+from autoseg.core.records import Case, CaseDoubt, CaseLesions, Image, Label, Plan
+from autoseg.core.store import Store, write_bytes, write_record, write_text
 from autoseg.datasets import find_scans, read_image
 from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.options import PredictOptions
@@ -27,7 +27,7 @@ from autoseg.prediction.engines import check_engine, tune_model
 from autoseg.prediction.ensembles import Ensemble, load_ensemble
 from autoseg.prediction.model_choice import choose_model
 from autoseg.prediction.overlapping import PreparedScan, predict_cases
-from autoseg.prediction.records import RECORDS, CaseFiles, MaskRecord, ensemble_key
+from autoseg.prediction.records import CaseFiles, MaskRecord, ensemble_key, read_case_records
 from autoseg.prediction.review import write_case_review, write_review_list
 from autoseg.preparation import source_key
 from autoseg.reporting import (
@@ -91,9 +91,9 @@ def predict(store: Store, options: PredictOptions, *, progress: Progress = no_pr
     ]
     result = _predict_part(parts[0], progress) if len(parts) == 1 else _predict_side_by_side(parts, progress)
     if options.report and result.masks:
-        write_tables(output, result.masks, set(result.failures))
+        write_tables(output, read_case_records(CaseLesions, output, result.masks, result.failures))
     if options.doubt and result.masks:
-        write_review_list(output, result.masks, set(result.failures))
+        write_review_list(output, read_case_records(CaseDoubt, output, result.masks, result.failures))
     if result.failures:
         raise CasesError(result.failures, of=len(result.masks) + len(result.failures), doing="predicting")
     return sorted(result.masks)
@@ -273,25 +273,8 @@ def _write_lesions(
     write_record(files.lesions, CaseLesions(case=case_id, model=record.model, labels=labels))
 
 
-def write_tables(output: Path, masks: Sequence[Path], failed: Collection[str]) -> None:
-    """Write both tables of lesions, from all cases that the model of these masks has in the folder.
-
-    Other commands may have made some of them (``--part``).
-
-    Args:
-        output: the folder of the masks.
-        masks: the finished ones.
-        failed: cases to skip, even if files of an earlier run remain.
-
-    Raises:
-        PlanError: a record is damaged.
-    """
-    advice = "delete it and run the same command again"
-    paths = sorted((output / RECORDS).glob("*.lesions.json"))
-    lesions = {path: read_record(CaseLesions, path, advice=advice) for path in paths}
-    models = {lesions[path].model for mask in masks if (path := CaseFiles.of_mask(mask).lesions) in lesions}
-    selected = (case for case in lesions.values() if case.model in models and case.case not in failed)
-    cases = sorted(selected, key=lambda case: case.case)
+def write_tables(output: Path, cases: Sequence[CaseLesions]) -> None:
+    """Write a row per case to one table of lesions, and a row per lesion to the other."""
     write_text(output / CASE_TABLE, render_case_table(cases))
     write_text(output / LESION_TABLE, render_lesion_table(cases))
     count = sum(len(label.lesions) for case in cases for label in case.labels.values())

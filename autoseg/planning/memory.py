@@ -24,26 +24,22 @@ class Convolution:
     taps: int
 
 
-def count_conv_elements(
-    network: NetworkSettings, patch: Sequence[int], *, output_channels: int, deep_supervision: bool = False
-) -> int:
-    """Convolution output elements of one sample; training memory is proportional to them.
+def count_conv_elements(network: NetworkSettings, patch: Sequence[int], *, output_channels: int) -> int:
+    """Convolution output elements of one sample, finest head only; training memory is proportional to them.
 
     Args:
         network: the planned network.
         patch: voxels per axis.
         output_channels: logits per voxel.
-        deep_supervision: count every head; nnU-Net's reference numbers count the finest only.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z; equal to its networks' own estimate.
     """
-    heads = len(network.features) - 1 if deep_supervision else 1
-    return sum(conv.elements for conv in list_convolutions(network, patch, 1, output_channels, heads=heads))
+    return sum(conv.elements for conv in list_convolutions(network, patch, 1, output_channels))
 
 
 def count_gflop(network: NetworkSettings, patch: Sequence[int], input_channels: int, output_channels: int) -> float:
     """Billions of multiplications and additions of one forward pass of one sample, finest head only."""
-    convolutions = list_convolutions(network, patch, input_channels, output_channels, heads=1)
+    convolutions = list_convolutions(network, patch, input_channels, output_channels)
     return sum(2 * conv.elements * conv.taps for conv in convolutions) / 1e9
 
 
@@ -61,9 +57,9 @@ def budget_elements(preset: Preset, dimensions: int, memory_gb: float) -> float:
 
 
 def list_convolutions(
-    network: NetworkSettings, patch: Sequence[int], input_channels: int, output_channels: int, *, heads: int
+    network: NetworkSettings, patch: Sequence[int], input_channels: int, output_channels: int
 ) -> Iterator[Convolution]:
-    """Every convolution of a U-Net, encoder then decoder.
+    """Every convolution of a U-Net, encoder, decoder and finest head; nnU-Net's reference numbers count no other head.
 
     Raises:
         PlanError: a network whose convolutions are not listed here.
@@ -84,8 +80,7 @@ def list_convolutions(
         before = after
     for stage in range(len(sizes) - 1):
         yield from _decoder_stage(network, stage, sizes[stage])
-        if stage < heads:
-            yield _convolution(sizes[stage], (1,), network.features[stage], output_channels)
+    yield _convolution(sizes[0], (1,), network.features[0], output_channels)
 
 
 def _convolution(voxels: int, kernel: Sequence[int], before: int, after: int) -> Convolution:

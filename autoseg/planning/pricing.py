@@ -75,11 +75,8 @@ def price_step(step: Step) -> Price:
 
     estimate = estimate_training_memory(
         step.network,
-        dimensions=len(step.patch),
-        input_channels=step.input_channels,
+        (step.batch, step.input_channels, *step.patch),
         output_channels=step.output_channels,
-        patch=step.patch,
-        batch=step.batch,
         optimiser=cast(Optimiser, step.optimiser),
         half=step.half,
         averaged=step.averaged,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from autoseg.core.errors import PlanError, StorageError
 from autoseg.core.images import file_ending, strip_ending
-from autoseg.core.records import Case, Record
+from autoseg.core.records import Case, CaseDoubt, CaseLesions, Record
 from autoseg.core.store import explain_write_error, hash_settings, read_record, write_record
 from autoseg.model import WEIGHTS, Model, fold_folder
 from autoseg.prediction.ensembles import BEST_RECORD, Ensemble
 
 RECORDS = "predictions"
 OVERLAYS = "overlays"
+ENDINGS: dict[type[Record], str] = {CaseLesions: ".lesions.json", CaseDoubt: ".doubt.json"}  # after a mask's name
+R = TypeVar("R", CaseLesions, CaseDoubt)
 
 
 class MaskRecord(Record):
@@ -55,9 +59,9 @@ class CaseFiles:
             mask=mask,
             probabilities=output / f"{name}.npz",
             record=output / RECORDS / f"{mask.name}.json",
-            lesions=output / RECORDS / f"{mask.name}.lesions.json",
+            lesions=output / RECORDS / f"{mask.name}{ENDINGS[CaseLesions]}",
             overlay=output / OVERLAYS / f"{name}.png",
-            review=output / RECORDS / f"{mask.name}.doubt.json",
+            review=output / RECORDS / f"{mask.name}{ENDINGS[CaseDoubt]}",
         )
 
     def read_record(self) -> MaskRecord | None:
@@ -90,6 +94,28 @@ class CaseFiles:
     def write_record(self, record: MaskRecord) -> None:
         """Declare the mask complete; the last file to be written."""
         write_record(self.record, record)
+
+
+def read_case_records(kind: type[R], output: Path, masks: Sequence[Path], failed: Collection[str]) -> list[R]:
+    """Records of all cases that the model of these masks has in the folder, in the order of their ids.
+
+    Other commands may have made some of them (``--part``).
+
+    Args:
+        kind: of record, lesions or doubts.
+        output: the folder of the masks.
+        masks: the finished ones.
+        failed: cases to skip, even if files of an earlier run remain.
+
+    Raises:
+        PlanError: a record is damaged.
+    """
+    folder, ending = output / RECORDS, ENDINGS[kind]
+    advice = "delete it and run the same command again"
+    records = {path.name: read_record(kind, path, advice=advice) for path in folder.glob(f"*{ending}")}
+    models = {records[name].model for mask in masks if (name := f"{mask.name}{ending}") in records}
+    selected = [record for record in records.values() if record.model in models and record.case not in failed]
+    return sorted(selected, key=lambda record: record.case)
 
 
 def ensemble_key(ensemble: Ensemble, folder: Path) -> str:

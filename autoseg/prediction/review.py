@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 from autoseg.core.geometry import bounding_box, box_slices
 from autoseg.core.probabilities import ClassProbabilities, join_boxes
 from autoseg.core.records import CaseDoubt, Doubts, Label, Outputs
-from autoseg.core.store import read_record, write_record
+from autoseg.core.store import write_record
 from autoseg.evaluation.review import doubt_case, rank_doubts
-from autoseg.prediction.records import RECORDS, CaseFiles, MaskRecord
+from autoseg.prediction.records import CaseFiles, MaskRecord
 
 log = logging.getLogger(__name__)
 
@@ -56,26 +56,15 @@ def write_case_review(
     write_record(files.review, CaseDoubt(model=record.model, networks=len(network_masks), doubt=doubt))
 
 
-def write_review_list(output: Path, masks: Sequence[Path], failed: Collection[str]) -> None:
-    """Write the list of cases for review, from all cases that the model of these masks has in the folder.
-
-    Other commands may have made some of them (``--part``).
+def write_review_list(output: Path, reviews: Sequence[CaseDoubt]) -> None:
+    """Write the list of cases for review and log the first.
 
     Args:
         output: the folder of the masks.
-        masks: the finished ones.
-        failed: cases to skip, even if files of an earlier run remain.
-
-    Raises:
-        PlanError: a record is damaged.
+        reviews: of all its cases.
     """
-    advice = "delete it and run the same command again"
-    paths = sorted((output / RECORDS).glob("*.doubt.json"))
-    reviews = {path: read_record(CaseDoubt, path, advice=advice) for path in paths}
-    models = {reviews[path].model for mask in masks if (path := CaseFiles.of_mask(mask).review) in reviews}
-    doubts = [case.doubt for case in reviews.values() if case.model in models and case.doubt.case not in failed]
-    ranked = rank_doubts(doubts)
-    write_record(output / REVIEW_LIST, Doubts(cases=len(doubts), doubts=ranked))
-    log.info("%d of %d cases for review; see %s", len(ranked), len(doubts), output / REVIEW_LIST)
+    ranked = rank_doubts([review.doubt for review in reviews])
+    write_record(output / REVIEW_LIST, Doubts(cases=len(reviews), doubts=ranked))
+    log.info("%d of %d cases for review; see %s", len(ranked), len(reviews), output / REVIEW_LIST)
     for doubt in ranked[:MAX_LOGGED]:
         log.info("%s: %s", doubt.case, doubt.reason)

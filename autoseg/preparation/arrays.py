@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoseg.core.arrays import is_prepared, store_image, write_prepared
-from autoseg.core.parallel import Progress, count_workers
+from autoseg.core.parallel import WORKER_BYTES, Progress, count_workers, run_cases
 from autoseg.core.records import Case, CaseFacts, Dataset, Fingerprint, Plan, PreprocessingSettings
 from autoseg.core.store import hash_settings
 from autoseg.datasets import read_case
 from autoseg.planning import find_prepared_shape
-from autoseg.preparation.cases import WORKER_BYTES, run_cases
 from autoseg.preparation.raw import case_key, without_cases
 from autoseg.preprocessing import prepare_case
 

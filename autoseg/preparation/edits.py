@@ -1,4 +1,4 @@
-"""Files that a person may edit: a hash beside each detects edits, and nothing is overwritten silently."""
+"""Files that a person may edit: a hash beside each detects edits, nothing is overwritten, and a plan is checked."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from autoseg.core.errors import PlanError
-from autoseg.core.records import Record, render_record
-from autoseg.core.store import read_record, sha256, write_record, write_text
+from autoseg.core.errors import AutosegError, PlanError
+from autoseg.core.records import Dataset, Plan, Record, render_record
+from autoseg.core.store import check_name, read_record, sha256, write_record, write_text
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
@@ -80,6 +80,54 @@ def is_edited(path: Path) -> bool:
 def advice(dataset_name: str) -> str:
     """Advice on an edited file, the last clause of a message."""
     return f"use it with autoseg_plan -d {dataset_name} --keep, or plan again over it with --replace (a copy is kept)"
+
+
+def check_plan(plan: Plan, dataset: Dataset, path: Path) -> None:
+    """Everything that would otherwise be found at the beginning of a training.
+
+    Args:
+        path: of the plan, for messages.
+
+    Raises:
+        PlanError: it is for other channels or labels than the dataset has, or a configuration's name, network or loss
+            cannot be; the message names the key.
+    """
+    for key in ("channels", "labels", "regions", "ignore_label"):
+        planned, found = getattr(plan, key), getattr(dataset, key)
+        if planned != found:
+            raise PlanError(
+                f"{path}: '{key}' is {planned!r}, but the dataset has {found!r}; change dataset.json if that is wrong, "
+                f"or plan again with: autoseg_plan -d {dataset.name} --replace"
+            )
+    for name in plan.configurations:
+        check_configuration(plan, name, path)
+
+
+def check_configuration(plan: Plan, name: str, path: Path) -> None:
+    """One configuration's name, network with its patch and tile, and loss.
+
+    Raises:
+        PlanError: one of them cannot be; the message names the key.
+    """
+    from autoseg.losses import build_loss  # imports torch, which processes that preprocess cases never need
+    from autoseg.networks import check_sizes, fit_settings
+
+    configuration = plan.configurations[name]
+    key = f"configurations.{name}"
+    try:
+        check_name(name, "configuration")
+        key = f"configurations.{name}.network"
+        fit_settings(configuration.network, dimensions=configuration.dimensions, patch=configuration.patch_size)
+        check_sizes(configuration)
+        key = f"configurations.{name}.loss"
+        build_loss(
+            configuration.loss,
+            regions=tuple(plan.regions.values()),
+            ignore_label=plan.ignore_label,
+            outputs=len(plan.outputs.names),
+        )
+    except AutosegError as error:
+        raise PlanError(f"{path}: '{key}': {error}") from error
 
 
 def _hash_file(path: Path) -> Path:

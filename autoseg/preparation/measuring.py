@@ -10,12 +10,11 @@ from pathlib import Path
 
 from autoseg.core.errors import CasesError, DataError
 from autoseg.core.images import read_grid
-from autoseg.core.parallel import Progress, count_workers
+from autoseg.core.parallel import WORKER_BYTES, Progress, count_workers, run_cases
 from autoseg.core.records import Case, CaseFacts, Dataset, Fingerprint
 from autoseg.core.store import hash_settings, write_record, write_text
 from autoseg.datasets import read_case
 from autoseg.fingerprint import measure_case, summarize
-from autoseg.preparation.cases import WORKER_BYTES, run_cases
 from autoseg.preparation.raw import without_cases
 
 log = logging.getLogger(__name__)

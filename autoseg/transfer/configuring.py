@@ -19,7 +19,7 @@ from autoseg.networks import fit_settings, network_traits
 from autoseg.planning import reduce_memory
 from autoseg.planning.pricing import Cost, price_configuration
 from autoseg.planning.training import weigh_heads
-from autoseg.transfer.kernels import match_channels
+from autoseg.transfer.adapting import match_channels
 from autoseg.transfer.sources import TransferSource
 
 WARMUP_SHARE = 0.05

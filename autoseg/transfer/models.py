@@ -8,20 +8,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import torch
+from torch import nn
 
 from autoseg.core.errors import ModelError, UsageError
 from autoseg.core.records import Plan
 from autoseg.core.store import check_name
+from autoseg.core.text import join_names
 from autoseg.model import planned_network
-from autoseg.transfer.checkpoint import Checkpoint, check_trainer, read_checkpoint
 from autoseg.transfer.documents import read_configuration, read_json, read_plans
-from autoseg.transfer.model_files import FOLD_FILE, ModelFiles
+from autoseg.transfer.model_files import FOLD_FILE, Checkpoint, ModelFiles, check_trainer, read_checkpoint
 from autoseg.transfer.translation import own_name, translate_plan
-from autoseg.transfer.weights import fit_weights
 
 log = logging.getLogger(__name__)
 
 FINAL = "checkpoint_final.pth"
+# nnU-Net's networks hold some modules under several names: the encoder also inside the decoder, and each layer of a
+# block both alone and in the list that is called. Networks here hold each once.
+_ALIASES = (
+    ("decoder.encoder.", "encoder."),
+    (".conv.", ".all_modules.0."),
+    (".norm.", ".all_modules.1."),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,3 +193,47 @@ def _check_belongs(checkpoint: Checkpoint, model: FoundModel) -> None:
             f"{checkpoint.where} is of configuration {checkpoint.configuration}, but its folder is that of "
             f"{model.configuration}; move it to its own folder"
         )
+
+
+def fit_weights(weights: Mapping[str, torch.Tensor], network: nn.Module, where: str) -> dict[str, torch.Tensor]:
+    """The weights under the names of autoseg's network.
+
+    Args:
+        weights: parameter name -> tensor of any float type.
+        network: planned for them.
+        where: the file they came from, for messages.
+
+    Returns:
+        Parameter name -> tensor, float32, exactly those that the network has.
+
+    Raises:
+        ModelError: a tensor is missing, left over, of another shape, or not finite.
+    """
+    current = network.state_dict()
+    left_over = sorted(set(weights) - set(current))
+    foreign = [name for name in left_over if not _is_alias(name, weights)]
+    missing = sorted(set(current) - set(weights))
+    for problem, names in (("lacks", missing), ("has, beyond the network in its plans,", foreign)):
+        if names:
+            raise ModelError(
+                f"{where} {problem} {len(names)} tensors ({join_names(names, limit=1)}), so its trainer "
+                f"changed the network of its plans; it cannot be imported"
+            )
+    for name, tensor in current.items():
+        values = weights[name]
+        if values.shape != tensor.shape:
+            raise ModelError(
+                f"{where} has {name} of shape {tuple(values.shape)}, but its plans and labels make it "
+                f"{tuple(tensor.shape)}; copy the whole model again"
+            )
+        if not bool(torch.isfinite(values).all()):
+            raise ModelError(f"{where} has values in {name} that are NaN or infinite; use another model")
+    return {name: weights[name].to(torch.float32) for name in current}
+
+
+def _is_alias(name: str, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the tensor is another name of one that the network has."""
+    canonical = name
+    for theirs, ours in _ALIASES:
+        canonical = canonical.replace(theirs, ours)
+    return canonical != name and canonical in weights and torch.equal(weights[canonical], weights[name])

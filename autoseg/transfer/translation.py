@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from autoseg.core.choices import NNUNET_CONFIGURATIONS
 from autoseg.core.errors import ModelError, PlanError
 from autoseg.core.records import Plan, parse_record
 from autoseg.datasets.folders import read_names
@@ -14,10 +15,9 @@ from autoseg.datasets.nnunet import read_labels
 from autoseg.planning.mirroring import Mirroring
 from autoseg.planning.sampling import FORCED_SHARE, plan_augmentation
 from autoseg.planning.training import weigh_heads
-from autoseg.transfer.checkpoint import Checkpoint
 from autoseg.transfer.documents import NETWORKS, ForeignConfiguration, ForeignPlans, Resampling
+from autoseg.transfer.model_files import Checkpoint
 
-NAMES = {"3d_fullres": "3d", "3d_cascade_fullres": "3d_cascade"}
 SCHEMES = {
     "ZScoreNormalization": "zscore",
     "CTNormalization": "ct",
@@ -36,7 +36,7 @@ NEVER_SEPARATE = 1e9  # a ratio of spacings that no scan has
 
 def own_name(configuration: str) -> str:
     """autoseg's name of a configuration of nnU-Net."""
-    return NAMES.get(configuration, configuration)
+    return NNUNET_CONFIGURATIONS.get(configuration, configuration)
 
 
 def translate_plan(

@@ -41,11 +41,8 @@ class Task:
     def estimate(self, batch: int) -> MemoryEstimate:
         return estimate_training_memory(
             self.settings,
-            dimensions=self.dimensions,
-            input_channels=CHANNELS,
+            (batch, CHANNELS, *self.patch),
             output_channels=CLASSES,
-            patch=self.patch,
-            batch=batch,
             optimiser="sgd",
             half=self.half,
         )

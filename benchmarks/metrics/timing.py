@@ -16,12 +16,14 @@ from statistics import median
 import numpy as np
 from scipy import ndimage
 
-from autoseg.evaluation import DEFAULT_METRICS, PRESETS, score_case
+from autoseg.core.records import Dataset
+from autoseg.evaluation import DEFAULT_METRICS, PRESETS, Convention, score_case
 from autoseg.metrics import METRICS, compare
 
 SHAPE = (155, 240, 240)
 SPACING = (1.0, 1.0, 1.0)
 LESIONS = 50
+DATASET = Dataset(name="Timing", kind="nnunet", channels=("T1",), labels={"background": 0, "lesion": 1})
 
 
 def main() -> None:
@@ -90,10 +92,8 @@ def time_set(prediction: np.ndarray, reference: np.ndarray, metrics: tuple[str, 
             prediction.view(np.uint8),
             reference.view(np.uint8),
             spacing=SPACING,
-            labels={"background": 0, "lesion": 1},
-            regions={},
-            ignore_label=None,
-            metrics=metrics,
+            dataset=DATASET,
+            convention=Convention(metrics=metrics),
         )
         seconds.append(time.perf_counter() - started)
     return median(seconds)

@@ -5,9 +5,8 @@ import re
 import pytest
 
 from autoseg.cli import COMMANDS, evaluate, plan, predict, train
-from autoseg.cli.nnunet_words import ANSWERS, CONFIGURATIONS
+from autoseg.cli.nnunet_words import ANSWERS
 from autoseg.options.declaring import declared_fields, option_of
-from autoseg.transfer.translation import NAMES
 
 
 @pytest.fixture
@@ -73,10 +72,6 @@ def test_every_option_named_in_an_answer_exists(answer):
         flag for command in COMMANDS.values() for action in command.parser()._actions for flag in action.option_strings
     }
     assert set(re.findall(r"--[a-z-]+", answer)) <= known
-
-
-def test_names_of_configurations_are_those_of_imported_models():
-    assert CONFIGURATIONS == NAMES
 
 
 def test_a_configuration_of_nnunet_is_answered_with_ours(refuse, planned):

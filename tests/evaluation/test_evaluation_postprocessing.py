@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from autoseg.core.records import Outputs, PostProcessing
-from autoseg.evaluation import score_case
+from autoseg.core.records import Dataset, Outputs, PostProcessing
+from autoseg.evaluation import Convention, score_case
+from autoseg.evaluation.cases import name_targets
 from autoseg.evaluation.postprocessing import (
     SETTINGS,
     SMALLEST_ML,
@@ -136,7 +137,8 @@ def smooth(voxels):
 def test_the_search_scores_what_the_finished_mask_scores(outputs, labels, regions, ignore, metric):
     rng = np.random.default_rng(5)
     case = make_case(rng, outputs, ignore_label=ignore)
-    targets = regions or {name: (value,) for name, value in labels.items() if value not in (0, ignore)}
+    dataset = Dataset(name="Tiny", kind="nnunet", channels=("T1",), labels=labels, regions=regions, ignore_label=ignore)
+    targets = name_targets(dataset)
     tables = score_settings(case, outputs, targets, metric=metric, empty_score="one")
     assert len({round(float(score), 6) for score in tables[next(iter(targets))]}) > 1  # settings differ
     for label in targets:
@@ -147,11 +149,8 @@ def test_the_search_scores_what_the_finished_mask_scores(outputs, labels, region
                 mask,
                 case.reference,
                 spacing=case.spacing,
-                labels=labels,
-                regions=regions,
-                ignore_label=ignore,
-                metrics=(metric,),
-                empty_score="one",
+                dataset=dataset,
+                convention=Convention(metrics=(metric,), empty_score="one"),
             )
             assert tables[label][number] == pytest.approx(scores.scores[label][metric]), SETTINGS[number]
 

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.image import imread
 
 from autoseg.cli import predict, report
-from autoseg.core.records import CaseScores
+from autoseg.core.records import CaseLesions, CaseScores
 from autoseg.evaluation import summarize
-from autoseg.pipeline.predict import write_tables
 from autoseg.pipeline.report import choose_cases
+from autoseg.prediction.records import read_case_records
 from autoseg.preparation import read_plan
 from autoseg.reporting import ShownScores, list_targets
 
@@ -239,6 +239,6 @@ def test_lesions_of_another_model_are_left_out(base):
     masks = base / "masks"
     record = masks / "predictions" / "case1.nii.gz.lesions.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"model": "another"}))
-    write_tables(masks, [masks / "case0.nii.gz"], ())
+    lesions = read_case_records(CaseLesions, masks, [masks / "case0.nii.gz"], ())
 
-    assert [row["case"] for row in read_table(masks / "lesions_per_case.csv")] == ["case0", "case2"]
+    assert [case.case for case in lesions] == ["case0", "case2"]

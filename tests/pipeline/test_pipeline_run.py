@@ -10,18 +10,18 @@ import pytest
 from autoseg.cli import run as run_command
 from autoseg.core.errors import StorageError, TrainingError
 from autoseg.core.images import read_voxels
+from autoseg.core.parallel import run_cases
 from autoseg.core.records import BestModel, Experiment, Outputs, PostProcessing
 from autoseg.core.store import Store, read_record, write_record
 from autoseg.evaluation.calibration import temper
 from autoseg.evaluation.postprocessing import finish_mask
-from autoseg.experiment import best_model
-from autoseg.experiment.best_model import write_best
+from autoseg.experiment import finish
 from autoseg.experiment.executor import Executor
+from autoseg.experiment.finish import write_best
 from autoseg.experiment.records import ExperimentPaths, TrainingResult
 from autoseg.options import RunOptions
 from autoseg.pipeline import run as command_module
 from autoseg.pipeline.run import run as run_experiment
-from autoseg.preparation.cases import run_cases
 
 SHORT = ("--epochs", "1", "--steps-per-epoch", "2")
 OPTIONS = RunOptions(dataset="Tiny", folds=("0", "1"), device="cpu", epochs=1, steps_per_epoch=2)
@@ -368,7 +368,7 @@ def test_a_full_disk_leaves_the_former_best(paths, monkeypatch):
     def refuse(path, record):
         raise StorageError(f"{path} could not be written: the disk is full")
 
-    monkeypatch.setattr(best_model, "write_record", refuse)
+    monkeypatch.setattr(finish, "write_record", refuse)
     with pytest.raises(StorageError):
         write_best(paths, "Tiny", ("3d", "2d"), ("0", "1"), postprocessing={}, temperature=1.0)
     assert (paths.best / "best.json").read_bytes() == before

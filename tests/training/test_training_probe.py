@@ -41,14 +41,10 @@ def test_a_real_step_takes_what_was_predicted(configuration, accumulation, check
     configuration = configuration.model_copy(update={"network": network, "training": training})
     predicted = estimate_training_memory(
         network,
-        dimensions=3,
-        input_channels=2,
+        (2 // accumulation, 2, *configuration.patch_size),
         output_channels=3,
-        patch=configuration.patch_size,
-        batch=2 // accumulation,
         optimiser="sgd",
         half=False,
-        loss=build_loss(configuration.loss),
         accumulated=accumulation > 1,
     )
     assert probe(configuration) == pytest.approx(predicted.total - predicted.workspace, rel=0.1)

@@ -138,6 +138,11 @@ class CaseDoubt(Record):
     networks: NonNegativeInt
     doubt: Doubt
 
+    @property
+    def case(self) -> str:
+        """Id of the case."""
+        return self.doubt.case
+
 
 class Doubts(Record):
     """``doubts.json`` beside the masks of new scans.
