@@ -81,7 +81,6 @@ MANY_ARGUMENTS = {
     "batches/augmentation/kernel_warp.py:_warp_rest": "a compiled kernel",
     "batches/augmentation/kernels.py:blend_corners": "a compiled kernel: three axes with two neighbours and a weight",
     "batches/loading.py:__init__": "all that a batch depends on, and where it is made",
-    "datasets/writing.py:import_dataset": "the options of the command, which datasets does not know, and the place",
     "planning/plan.py:make_plan": "all that a plan depends on",
     "planning/fitting.py:__init__": "all that a search for the largest patch depends on",
 }

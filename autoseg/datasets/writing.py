@@ -23,21 +23,13 @@ from autoseg.core.text import join_names
 from autoseg.datasets.dataset_log import log_assumed
 from autoseg.datasets.reading import read_case
 from autoseg.datasets.registry import find_dataset, open_dataset
+from autoseg.options import ImportOptions
 
 log = logging.getLogger(__name__)
 
 
 def import_dataset(
-    source: Path,
-    target: Path,
-    name: str,
-    *,
-    kind: str | None = None,
-    copy: bool = False,
-    resample_channels: bool = False,
-    skip_bad: bool = False,
-    workers: int | None = None,
-    progress: Progress = no_progress,
+    options: ImportOptions, target: Path, *, workers: int | None = None, progress: Progress = no_progress
 ) -> Dataset:
     """Check every case of a dataset and lay it out as autoseg reads it; the source is only read.
 
@@ -45,13 +37,8 @@ def import_dataset(
     all is done; what an interrupted import left behind is removed by the next.
 
     Args:
-        source: the dataset as unpacked.
+        options: of the command: the source as unpacked, the dataset's name, its layout, and how to treat its files.
         target: the folder to make, ``autoseg_raw/<name>``.
-        name: the dataset's name.
-        kind: the layout, or None to recognise it.
-        copy: copy files instead of linking to them.
-        resample_channels: bring channels on other grids onto the first channel's grid.
-        skip_bad: leave out cases that cannot be read instead of refusing the dataset.
         workers: processes; None for as many as cores and memory allow.
         progress: called after each case.
 
@@ -64,17 +51,18 @@ def import_dataset(
         CasesError: cases cannot be read; all of them are named, and nothing was written.
         StorageError: the disk refused a write.
     """
+    source, name = options.source, options.dataset
     check_name(name, "dataset")
     if target.exists() or target.is_symlink():
         raise UsageError(f"{target} already exists; use it, remove it, or import under another name")
-    dataset = find_dataset(source, name, kind=kind)
-    dataset = dataset.model_copy(update={"resample_channels": resample_channels})
+    dataset = find_dataset(source, name, kind=options.kind)
+    dataset = dataset.model_copy(update={"resample_channels": options.resample_channels})
     log.info("%s has layout %s: %d cases, %d left out", source, dataset.kind, len(dataset.cases), len(dataset.left_out))
     log_assumed(dataset)
     with growing_dataset(target) as folder:
         ending = _choose_ending(dataset)
-        failures = _write_cases(dataset, folder, ending, copy=copy, workers=workers, progress=progress)
-        if failures and (not skip_bad or len(failures) == len(dataset.cases)):
+        failures = _write_cases(dataset, folder, ending, copy=options.copy, workers=workers, progress=progress)
+        if failures and (not options.skip_bad or len(failures) == len(dataset.cases)):
             raise CasesError(
                 failures,
                 of=len(dataset.cases),

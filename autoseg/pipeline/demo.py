@@ -15,7 +15,15 @@ from autoseg.core.store import Store, write_bytes
 from autoseg.datasets import find_dataset, import_dataset, make_isles15, read_case
 from autoseg.evaluation import render_table
 from autoseg.folds.training import train
-from autoseg.options import DemoOptions, EvaluateOptions, PlanOptions, PredictOptions, ReportOptions, TrainOptions
+from autoseg.options import (
+    DemoOptions,
+    EvaluateOptions,
+    ImportOptions,
+    PlanOptions,
+    PredictOptions,
+    ReportOptions,
+    TrainOptions,
+)
 from autoseg.pipeline.evaluate import evaluate
 from autoseg.pipeline.plan import plan, show_plan
 from autoseg.pipeline.predict import predict
@@ -80,7 +88,8 @@ def _make_data(store: Store, progress: Progress) -> None:
         if name == NAME:
             making.replace(target)
         else:
-            import_dataset(making, target, name, kind="isles15", copy=True, progress=progress)
+            copies = ImportOptions(source=making, dataset=name, kind="isles15", copy=True)
+            import_dataset(copies, target, progress=progress)
             shutil.rmtree(making)
 
 

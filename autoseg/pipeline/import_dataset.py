@@ -16,16 +16,7 @@ log = logging.getLogger(__name__)
 def import_raw(store: Store, options: ImportOptions, *, progress: Progress = no_progress) -> Dataset:
     """Check every case of a dataset and write it under ``autoseg_raw/<name>``; the source is never changed."""
     name = options.dataset
-    dataset = import_dataset(
-        options.source,
-        store.raw(name),
-        name,
-        kind=options.kind,
-        copy=options.copy,
-        resample_channels=options.resample_channels,
-        skip_bad=options.skip_bad,
-        progress=progress,
-    )
+    dataset = import_dataset(options, store.raw(name), progress=progress)
     log_left_out(dataset)
     log.info("%s: %d cases, channels %s", store.raw(name), len(dataset.cases), ", ".join(dataset.channels))
     log.info("next: autoseg_plan -d %s", name)

@@ -26,7 +26,7 @@ from autoseg.datasets import find_scans, import_dataset, read_image
 from autoseg.datasets.synthetic import make_isles15
 from autoseg.folds.training import train
 from autoseg.model import Model, load_model
-from autoseg.options import PlanOptions, TrainOptions
+from autoseg.options import ImportOptions, PlanOptions, TrainOptions
 from autoseg.pipeline.plan import plan as plan_dataset
 from autoseg.prediction import case_rows, mask_restorer, prepare_scan
 from autoseg.prediction.ensembles import Ensemble
@@ -87,7 +87,8 @@ def make_scans(store: Store, count: int, model: Model) -> tuple[Case, ...]:
     if not scans.exists():
         making = store.root / "making"
         make_isles15(making, cases=count, seed=2, shape=FINE)
-        import_dataset(making, store.raw(NEW), NEW, kind="isles15", copy=True)
+        options = ImportOptions(source=making, dataset=NEW, kind="isles15", copy=True)
+        import_dataset(options, store.raw(NEW))
     return find_scans(scans, model.plan.channels)[0][:count]
 
 

@@ -6,7 +6,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from autoseg.core.images import write_voxels
+from autoseg.core.parallel import no_progress
 from autoseg.core.records import Grid
+from autoseg.datasets import import_dataset
+from autoseg.options import ImportOptions
 
 SHAPE = (10, 20, 30)
 BOX = (slice(2, 4), slice(5, 8), slice(10, 14))  # 24 voxels
@@ -29,6 +32,12 @@ def write(path, voxels, spacing=(1.0, 1.0, 1.0)):
     path.parent.mkdir(parents=True, exist_ok=True)
     write_voxels(path, voxels, Grid(shape=voxels.shape, spacing=spacing))
     return path
+
+
+def import_folder(source, target, *, workers=1, progress=no_progress, **options):
+    """Import a folder, in this process, as the dataset that the target is named after."""
+    options = ImportOptions(**{"source": source, "dataset": target.name} | options)
+    return import_dataset(options, target, workers=workers, progress=progress)
 
 
 def write_vsd(case, kind, number, voxels, *, prefix="VSD.Brain.XX.O", ending=".mha"):

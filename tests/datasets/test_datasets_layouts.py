@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from autoseg.core.errors import DataError, UsageError
-from autoseg.datasets import IMPORTERS, find_dataset, import_dataset, open_dataset, read_case
+from autoseg.datasets import IMPORTERS, find_dataset, open_dataset, read_case
 from autoseg.options.datasets import KINDS
 
 DATA = Path(os.environ.get("AUTOSEG_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -44,7 +44,7 @@ def test_every_case_reads_and_survives_the_import(name, miniature, tmp_path):
     source = miniature(name)
     before = {path: path.stat().st_mtime_ns for path in sorted(source.rglob("*"))}
     found = open_dataset(source, "x")
-    imported = import_dataset(source, tmp_path / "raw" / "x", "x", workers=1)
+    imported = layouts.import_folder(source, tmp_path / "raw" / "x")
     for field in ("channels", "regions", "ignore_label", "left_out"):
         assert getattr(imported, field) == getattr(found, field)
     assert list(imported.labels.values()) == list(found.labels.values())
@@ -220,7 +220,7 @@ def test_brats_makes_4_to_3_and_names_regions(year, cases, miniature):
 
 
 def test_brats_regions_are_painted_with_oedema_core_and_enhancing(miniature, tmp_path):
-    import_dataset(miniature("brats_2019"), tmp_path / "raw" / "x", "x", workers=1)
+    layouts.import_folder(miniature("brats_2019"), tmp_path / "raw" / "x")
     content = json.loads((tmp_path / "raw" / "x" / "dataset.json").read_text())
     assert content["regions_class_order"] == [2, 1, 3]
 
@@ -280,7 +280,7 @@ def test_lgg_slices_become_volumes_in_the_order_of_their_numbers(miniature):
 
 
 def test_lgg_import_names_cases_in_which_flair_stands_for_another_sequence(miniature, tmp_path, caplog):
-    import_dataset(miniature("lgg"), tmp_path / "raw" / "x", "x", workers=1)
+    layouts.import_folder(miniature("lgg"), tmp_path / "raw" / "x")
     assert "pre-contrast and FLAIR hold the same voxels in one case: TCGA_DU_5849_19950405" in caplog.text
 
 

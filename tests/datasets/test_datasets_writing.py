@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from layouts import import_folder
 
 from autoseg.core.errors import CasesError, UsageError
 from autoseg.core.images import read_voxels
-from autoseg.datasets import import_dataset, open_dataset, read_case
+from autoseg.datasets import open_dataset, read_case
 
 
 def _state(folder):
@@ -36,7 +37,7 @@ def test_round_trip_keeps_every_case_and_the_source(kind, copy, target, make_nnu
     source = {"nnunet": make_nnunet, "msd": make_msd, "isles15": make_siss, "isles22": make_isles22}[kind]()
     before = _state(source)
     found = open_dataset(source, "brain").model_copy(update={"resample_channels": True})
-    imported = import_dataset(source, target, "brain", copy=copy, resample_channels=True, workers=1)
+    imported = import_folder(source, target, copy=copy, resample_channels=True)
     assert imported == open_dataset(target, "brain")
     assert imported.kind == "nnunet"
     for field in ("channels", "labels", "regions", "ignore_label", "licence", "left_out"):
@@ -52,7 +53,7 @@ def test_round_trip_keeps_every_case_and_the_source(kind, copy, target, make_nnu
 
 
 def test_usable_files_become_links_and_others_are_converted(target, make_isles22):
-    import_dataset(make_isles22(), target, "brain", resample_channels=True, workers=1)
+    import_folder(make_isles22(), target, resample_channels=True)
     stem = target / "imagesTr" / "sub-strokecase0001_ses-0001"
     links = [stem.with_name(f"{stem.name}_{i:04d}.nii.gz").is_symlink() for i in range(3)]
     assert links == [True, True, False]
@@ -60,19 +61,19 @@ def test_usable_files_become_links_and_others_are_converted(target, make_isles22
 
 
 def test_copies_are_no_links(target, make_nnunet):
-    import_dataset(make_nnunet(), target, "brain", copy=True, workers=1)
+    import_folder(make_nnunet(), target, copy=True)
     assert not any(path.is_symlink() for path in target.rglob("*"))
 
 
 def test_links_reach_the_source_from_a_relative_path(target, make_nnunet, monkeypatch):
     source = make_nnunet()
     monkeypatch.chdir(source.parent)
-    dataset = import_dataset(source.relative_to(source.parent), target, "brain", workers=1)
+    dataset = import_folder(source.relative_to(source.parent), target)
     assert dataset.cases[0].channels[0].path.resolve() == source / "imagesTr" / "a_0000.nii.gz"
 
 
 def test_dataset_json_is_nnunets_and_says_where_it_came_from_without_a_path(target, make_isles22, tmp_path):
-    import_dataset(make_isles22(), target, "brain", resample_channels=True, workers=1)
+    import_folder(make_isles22(), target, resample_channels=True)
     text = (target / "dataset.json").read_text()
     content = json.loads(text)
     assert content["channel_names"] == {"0": "DWI", "1": "ADC", "2": "FLAIR"}
@@ -87,7 +88,7 @@ def test_regions_ignore_groups_and_sites_survive(target, make_nnunet):
     labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
     keys = {"groups": {"a": "p1", "b": "p1"}, "sites": {"a": "Bern"}, "licence": "CC0"}
     source = make_nnunet(labels=labels, regions_class_order=[1, 2], **keys)
-    imported = import_dataset(source, target, "brain", workers=1)
+    imported = import_folder(source, target)
     assert json.loads((target / "dataset.json").read_text())["labels"] == labels
     assert json.loads((target / "dataset.json").read_text())["regions_class_order"] == [1, 2]
     assert imported.regions == {"whole": (1, 2), "core": (2,)}
@@ -100,7 +101,7 @@ def test_mixed_endings_become_one(target, tmp_path, make_siss):
     path = next(source.rglob("*MR_T2.70010.nii"))
     (path.parent / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
-    dataset = import_dataset(source, target, "brain", workers=1)
+    dataset = import_folder(source, target)
     files = [file.path for file in dataset.cases[0].channels]
     assert all(file.name.endswith(".nii.gz") for file in files)
     assert [file.is_symlink() for file in files] == [False, False, False, True]
@@ -111,7 +112,7 @@ def test_all_bad_cases_are_reported_together_and_nothing_is_written(target, make
     (source / "imagesTr" / "a_0000.nii.gz").write_bytes(b"")
     write_nifti(source / "labelsTr" / "c.nii.gz", blob(9))
     with pytest.raises(CasesError, match="2 of 3 cases failed while importing; nothing was written") as caught:
-        import_dataset(source, target, "brain", workers=1)
+        import_folder(source, target)
     assert list(caught.value.failures) == ["a", "c"]
     assert "unexpected values 9" in caught.value.failures["c"]
     assert _everything(target.parent) == []
@@ -120,7 +121,7 @@ def test_all_bad_cases_are_reported_together_and_nothing_is_written(target, make
 def test_bad_cases_are_left_out_when_asked(target, make_nnunet, tmp_path):
     source = make_nnunet()
     (source / "imagesTr" / "b_0000.nii.gz").write_bytes(b"")
-    imported = import_dataset(source, target, "brain", skip_bad=True, workers=1)
+    imported = import_folder(source, target, skip_bad=True)
     assert [case.id for case in imported.cases] == ["a", "c"]
     assert imported.left_out == {"b": "imagesTr/b_0000.nii.gz is empty (0 bytes); copy it again"}
 
@@ -129,7 +130,7 @@ def test_a_dataset_of_bad_cases_alone_is_refused_even_then(target, make_nnunet):
     source = make_nnunet(cases=("a",))
     (source / "imagesTr" / "a_0000.nii.gz").write_bytes(b"")
     with pytest.raises(CasesError):
-        import_dataset(source, target, "brain", skip_bad=True, workers=1)
+        import_folder(source, target, skip_bad=True)
     assert not target.exists()
 
 
@@ -139,7 +140,7 @@ def test_a_disk_without_links_is_no_bad_case_and_says_copy(target, make_nnunet, 
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
     with pytest.raises(CasesError, match=r"could not be written: Operation not permitted; .* import with --copy"):
-        import_dataset(make_nnunet(), target, "brain", skip_bad=True, workers=1)
+        import_folder(make_nnunet(), target, skip_bad=True)
     assert _everything(target.parent) == []
 
 
@@ -147,14 +148,14 @@ def test_an_existing_target_is_refused(target, make_nnunet):
     source = make_nnunet()
     target.mkdir(parents=True)
     with pytest.raises(UsageError, match="already exists; use it, remove it, or import under another"):
-        import_dataset(source, target, "brain", workers=1)
+        import_folder(source, target)
 
 
 def test_what_an_interrupted_import_left_is_cleared(target, make_nnunet):
     rest = target.with_name(".brain.importing")
     rest.mkdir(parents=True)
     (rest / "half.nii.gz").write_bytes(b"x")
-    import_dataset(make_nnunet(), target, "brain", workers=1)
+    import_folder(make_nnunet(), target)
     assert _everything(target.parent) == ["brain"]
     assert not (target / "half.nii.gz").exists()
 
@@ -164,26 +165,26 @@ def test_an_interrupt_leaves_nothing(target, make_nnunet):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_dataset(make_nnunet(), target, "brain", workers=1, progress=interrupt)
+        import_folder(make_nnunet(), target, progress=interrupt)
     assert _everything(target.parent) == []
 
 
 def test_progress_counts_cases_and_workers_agree(target, make_nnunet):
     seen = []
-    import_dataset(make_nnunet(), target, "brain", workers=2, progress=lambda *step: seen.append(step))
+    import_folder(make_nnunet(), target, workers=2, progress=lambda *step: seen.append(step))
     assert sorted(seen) == sorted(zip((1, 2, 3), (3, 3, 3), [name for _, _, name in seen], strict=True))
     assert sorted(name for _, _, name in seen) == ["a", "b", "c"]
 
 
 def test_a_name_that_is_no_folder_is_refused(tmp_path, make_nnunet):
     with pytest.raises(UsageError, match=r"'\.\./brain' is not a valid dataset name"):
-        import_dataset(make_nnunet(), tmp_path / "brain", "../brain")
+        import_folder(make_nnunet(), tmp_path / "brain", dataset="../brain")
 
 
 def test_a_label_that_is_read_as_other_numbers_is_converted(target, make_nnunet, write_nifti, blob):
     source = make_nnunet()
     write_nifti(source / "labelsTr" / "a.nii.gz", blob(255))
-    import_dataset(source, target, "brain", workers=1)
+    import_folder(source, target)
     labels = target / "labelsTr"
     assert [(labels / f"{case}.nii.gz").is_symlink() for case in "abc"] == [False, True, True]
     assert read_voxels(labels / "a.nii.gz")[0].max() == 1
@@ -195,5 +196,5 @@ def test_channels_with_the_same_voxels_are_told(target, make_nnunet, caplog):
         (source / "imagesTr" / f"{case}_0001.nii.gz").write_bytes(
             (source / "imagesTr" / f"{case}_0000.nii.gz").read_bytes()
         )
-    import_dataset(source, target, "brain", workers=1)
+    import_folder(source, target)
     assert "FLAIR and T1 hold the same voxels in 2 cases: a, b" in caplog.text
