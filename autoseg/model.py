@@ -151,7 +151,11 @@ def changed_folds(source: Path, target: Path) -> tuple[str, ...]:
     """Names of the folds of both model folders whose weights differ."""
     shared = [fold for fold in trained_folds(source) if fold in trained_folds(target)]
     pairs = {fold: (fold_folder(source, fold) / WEIGHTS, fold_folder(target, fold) / WEIGHTS) for fold in shared}
-    return tuple(fold for fold, (one, other) in pairs.items() if sha256(one) != sha256(other))
+    return tuple(
+        fold
+        for fold, (source_weights, target_weights) in pairs.items()
+        if sha256(source_weights) != sha256(target_weights)
+    )
 
 
 def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) -> Model:
@@ -168,8 +172,8 @@ def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) 
     plan = load_plan(folder)
     name = folder.name
     if name not in plan.configurations:
-        known = ", ".join(plan.configurations)
-        raise ModelError(f"{folder} is named '{name}', but its plan holds {known}; give the folder its own name back")
+        names = ", ".join(plan.configurations)
+        raise ModelError(f"{folder} is named '{name}', but its plan holds {names}; give the folder its own name back")
     configuration = plan.configurations[name]
     trained = trained_folds(folder)
     chosen = tuple(trained if folds is None else folds)
@@ -180,8 +184,8 @@ def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) 
         )
     missing = [fold for fold in chosen if fold not in trained]
     if missing:
-        known = ", ".join(trained) or "none"
-        raise ModelError(f"{folder} has no trained fold {', '.join(missing)}; choose from: {known}")
+        names = ", ".join(trained) or "none"
+        raise ModelError(f"{folder} has no trained fold {', '.join(missing)}; choose from: {names}")
     return Model(
         name=f"{folder.parent.name}/{name}",
         plan=plan,
@@ -204,9 +208,9 @@ def _load_source(folder: Path, plan: Plan, name: str, device: torch.device) -> M
     return model
 
 
-def have_same_channels(one: Plan, other: Plan) -> bool:
+def have_same_channels(first: Plan, second: Plan) -> bool:
     """Whether two plans have the same channels and outputs."""
-    return (one.channels, one.outputs, one.regions) == (other.channels, other.outputs, other.regions)
+    return (first.channels, first.outputs, first.regions) == (second.channels, second.outputs, second.regions)
 
 
 def _load_network(folder: Path, fold: str, plan: Plan, name: str, device: torch.device) -> nn.Module:

@@ -37,11 +37,11 @@ def build(kind: type[AnyOptions], arguments: Mapping[str, Any]) -> AnyOptions:
     Raises:
         UsageError: a value is not one that its option takes, or two options exclude each other.
     """
-    given = {}
+    values = {}
     for field in declared_fields(kind):
         for name in names_of(field) & set(arguments):
-            given[field.name] = arguments[name]
-    return kind(**given)
+            values[field.name] = arguments[name]
+    return kind(**values)
 
 
 def documented(kind: type[Options]) -> Callable[[Function], Function]:

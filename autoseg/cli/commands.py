@@ -72,9 +72,9 @@ def _plan(store: Store, options: records.PlanOptions, terminal: Terminal) -> Non
     from autoseg.pipeline.plan import plan, show_plan
     from autoseg.planning import explain_plan
 
-    made = plan(store, options, progress=terminal.progress)
-    page = explain_plan(made.plan, made.fingerprint, made.folds) + "\n" if options.explain else ""
-    terminal.show(page + show_plan(store, made.plan, dry_run=options.dry_run))
+    result = plan(store, options, progress=terminal.progress)
+    page = explain_plan(result.plan, result.fingerprint, result.folds) + "\n" if options.explain else ""
+    terminal.show(page + show_plan(store, result.plan, dry_run=options.dry_run))
 
 
 plan = Command(

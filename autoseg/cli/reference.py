@@ -25,7 +25,7 @@ def refresh(page: str) -> str:
     }
     for name, part in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-        page = re.sub(pattern, lambda found, part=part: found[1] + part + "\n" + found[2], page, flags=re.S)  # type: ignore[misc]
+        page = re.sub(pattern, lambda match, part=part: match[1] + part + "\n" + match[2], page, flags=re.S)  # type: ignore[misc]
     return page
 
 

@@ -24,9 +24,9 @@ def bounding_box(mask: np.ndarray) -> Box:
     """
     box = []
     for axis in range(mask.ndim):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        found = np.flatnonzero(mask.any(axis=others))
-        box.append((int(found[0]), int(found[-1]) + 1) if found.size else (0, mask.shape[axis]))
+        other_axes = tuple(a for a in range(mask.ndim) if a != axis)
+        occupied = np.flatnonzero(mask.any(axis=other_axes))
+        box.append((int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else (0, mask.shape[axis]))
     return tuple(box)
 
 

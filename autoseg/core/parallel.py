@@ -48,16 +48,16 @@ def count_workers(items: int, bytes_per_worker: int, *, cores: int | None = None
     return max(1, min(items, usable, fitting))
 
 
-def free_memory_bytes(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+def free_memory_bytes(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
     """Memory that can still be taken: what the machine has free, or less where a container or a job is limited.
 
     Args:
         groups: where Linux shows its control groups (version 2).
-        own: the file that names the group of this process.
+        membership: the file that names the group of this process.
     """
     free = int(psutil.virtual_memory().available)
     with contextlib.suppress(OSError, ValueError):
-        line = next((line for line in own.read_text().splitlines() if line.startswith("0::/")), "0::/")
+        line = next((line for line in membership.read_text().splitlines() if line.startswith("0::/")), "0::/")
         group = groups / line.removeprefix("0::/")
         for level in (group, *group.parents):  # a limit of any level holds
             if level.is_relative_to(groups):

@@ -13,14 +13,14 @@ from autoseg.core.errors import UsageError
 T = TypeVar("T")
 
 
-def unknown_name(noun: str, name: str, known: Iterable[str], *, of: str = "") -> str:
+def unknown_name(noun: str, name: str, names: Iterable[str], *, of: str = "") -> str:
     """Message for a name that is in no table: the most similar names, and all names to choose from.
 
     Args:
         noun: kind of thing named ("network", "option").
         of: what the thing belongs to ("loss 'focal'").
     """
-    choices = list(known)
+    choices = list(names)
     similar = " or ".join(f"'{match}'" for match in difflib.get_close_matches(name, choices, n=3))
     hint = f" (did you mean {similar}?)" if similar else ""
     owner = f" of {of}" if of else ""

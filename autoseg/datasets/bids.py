@@ -34,8 +34,8 @@ def find_subject(case: str) -> str | None:
     Args:
         case: its id: ``sub-<label>``, more entities ``_<key>-<value>``, and at the end a suffix such as ``_dwi``.
     """
-    found = _NAME.fullmatch(case)
-    return None if found is None else found["subject"]
+    match = _NAME.fullmatch(case)
+    return None if match is None else match["subject"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class _Name:
 def recognises(folder: Path) -> bool:
     """Scans of subjects, and lesion masks below ``derivatives``, in none of the BIDS datasets known by name."""
     return bool(find_roots(folder, _is_root, depth=1)) and not any(
-        known.IMPORTER.recognises(folder) for known in (atlas, isles22)
+        layout.IMPORTER.recognises(folder) for layout in (atlas, isles22)
     )
 
 
@@ -173,9 +173,9 @@ def _read_label_names(folder: Path, labels: Sequence[Path]) -> dict[int, str]:
     tables = [path.with_name(f"{strip_ending(path)}.tsv") for path in labels[:1]]
     tables += [above / "dseg.tsv" for path in labels[:1] for above in path.parents if above.is_relative_to(folder)]
     for table in tables:
-        found = {int(value): name for value, name in _read_table(table, "index", "name").items() if value.isdecimal()}
-        if found:
-            return {value: found[value] for value in sorted(found) if value != 0}
+        names = {int(value): name for value, name in _read_table(table, "index", "name").items() if value.isdecimal()}
+        if names:
+            return {value: names[value] for value in sorted(names) if value != 0}
     return {1: "lesion"}
 
 

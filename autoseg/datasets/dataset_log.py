@@ -23,10 +23,10 @@ def log_assumed(dataset: Dataset) -> None:
 def log_left_out(dataset: Dataset) -> None:
     """Log the cases left out and the reasons; many for one reason in one line."""
     cases: dict[str, list[str]] = {}
-    for case, why in dataset.left_out.items():
-        cases.setdefault(why, []).append(case)
-    for why, names in cases.items():
+    for case, reason in dataset.left_out.items():
+        cases.setdefault(reason, []).append(case)
+    for reason, names in cases.items():
         if len(names) == 1:
-            log.warning("left out %s: %s", names[0], why)
+            log.warning("left out %s: %s", names[0], reason)
         else:
-            log.warning("left out %d cases, each %s: %s", len(names), why, join_names(names))
+            log.warning("left out %d cases, each %s: %s", len(names), reason, join_names(names))

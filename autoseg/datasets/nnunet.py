@@ -173,16 +173,21 @@ def _paired_files(folder: Path, ending: str, channels: tuple[str, ...]) -> Files
             problems.append(f"imagesTr/{file.name} has a channel number that channel_names lacks")
         else:
             images.setdefault(match[1], {})[int(match[2])] = file
-    for case, found in images.items():
+    for case, channel_files in images.items():
         problems += [
-            f"imagesTr/{case}_{i:04d}{ending} ({name}) is missing" for i, name in enumerate(channels) if i not in found
+            f"imagesTr/{case}_{i:04d}{ending} ({name}) is missing"
+            for i, name in enumerate(channels)
+            if i not in channel_files
         ]
         if case not in labels:
             problems.append(f"imagesTr/{case}_0000{ending} has no label labelsTr/{case}{ending}")
     problems += [f"labelsTr/{labels[case].name} has no image" for case in labels if case not in images]
     if problems:
         raise DataError(f"{folder}: images and labels do not pair up: {join_names(problems)}")
-    return {case: (tuple(found[i] for i in sorted(found)), (labels[case],)) for case, found in images.items()}
+    return {
+        case: (tuple(channel_files[i] for i in sorted(channel_files)), (labels[case],))
+        for case, channel_files in images.items()
+    }
 
 
 IMPORTER = Importer(

@@ -96,7 +96,7 @@ def _with_spacing(grid: Grid, spacing: tuple[float, float, float] | None) -> Gri
 def _read_channel(case_id: str, file: ChannelFile, files: Sequence[ChannelFile]) -> tuple[np.ndarray, Grid]:
     try:
         if file.volume is not None:
-            volumes, expected = read_grid(file.path)[1] or 1, sum(other.path == file.path for other in files)
+            volumes, expected = read_grid(file.path)[1] or 1, sum(sibling.path == file.path for sibling in files)
             if volumes != expected:
                 raise DataError(
                     f"{file.path} has {volumes} volumes along its fourth axis; expected {expected} channels"
@@ -151,21 +151,21 @@ def _read_classes(dataset: Dataset, case: Case, path: Path, voxels: np.ndarray) 
                 f"({join_names((f'{value:g}' for value in fractions), limit=5)}); "
                 f"it is not a label, or was resampled linearly"
             )
-    known = dataset.label_values or {value: value for value in _values(dataset)}
-    found = np.unique(rounded[rounded != 0])
-    if known.keys() == {0, 1} and found.tolist() == [WHITE]:  # an image editor's mask: black and white
-        known = {WHITE: known[1]}
-    unknown = [f"{value:g}" for value in found if value not in known]
+    classes_of = dataset.label_values or {value: value for value in _values(dataset)}
+    present = np.unique(rounded[rounded != 0])
+    if classes_of.keys() == {0, 1} and present.tolist() == [WHITE]:  # an image editor's mask: black and white
+        classes_of = {WHITE: classes_of[1]}
+    unknown = [f"{value:g}" for value in present if value not in classes_of]
     if unknown:
         names = ", ".join(f"{value} {name}" for name, value in dataset.labels.items())
         ignored = f", {dataset.ignore_label} ignore" if dataset.ignore_label is not None else ""
-        known_values = f"{join_names(sorted(known))} on disk" if dataset.label_values else names + ignored
+        known_values = f"{join_names(sorted(classes_of))} on disk" if dataset.label_values else names + ignored
         raise DataError(
             f"case {case.id}: label {path} holds the unexpected values {join_names(unknown)}; expected {known_values}"
         )
     classes = np.zeros(voxels.shape, np.int16)
-    for value in found:
-        classes[rounded == value] = known[int(value)]
+    for value in present:
+        classes[rounded == value] = classes_of[int(value)]
     return classes
 
 

@@ -87,8 +87,8 @@ def _recognise(folder: Path) -> str:
             if (folder / "dataset.json").is_file():  # it describes what is beside it
                 break
     if not kinds:
-        known = "".join(f"\n  {kind}: {IMPORTERS[kind].looks_for}" for kind in IMPORTERS)
-        raise DataError(f"{folder} has no layout that autoseg knows; expected one of{known}")
+        layouts = "".join(f"\n  {kind}: {IMPORTERS[kind].looks_for}" for kind in IMPORTERS)
+        raise DataError(f"{folder} has no layout that autoseg knows; expected one of{layouts}")
     if len(kinds) > 1:
         raise UsageError(
             f"{folder} holds datasets of several layouts ({', '.join(kinds)}); give the folder of one, or name "
@@ -102,7 +102,7 @@ def _check_dataset(dataset: Dataset, folder: Path) -> Dataset:
     if not dataset.channels:
         raise DataError(f"{folder} holds labels without scans; unpack the scans too")
     if not dataset.cases:
-        left_out = join_names((f"{case} ({why})" for case, why in dataset.left_out.items()), limit=3)
+        left_out = join_names((f"{case} ({reason})" for case, reason in dataset.left_out.items()), limit=3)
         raise DataError(f"{folder} holds no complete case" + (f"; left out: {left_out}" if left_out else ""))
     for noun, names in (("case", [case.id for case in dataset.cases]), ("channel", dataset.channels)):
         twice = [name for name, count in Counter(names).items() if count > 1]
@@ -113,9 +113,9 @@ def _check_dataset(dataset: Dataset, folder: Path) -> Dataset:
         raise DataError(f"{folder} has cases whose ids cannot name a file: {join_names(unsafe)}; rename them")
     values = sorted([*dataset.labels.values(), *([] if dataset.ignore_label is None else [dataset.ignore_label])])
     if values != list(range(len(values))) or dataset.labels.get("background") != 0 or len(dataset.labels) < 2:
-        found = ", ".join(f"{name} {value}" for name, value in dataset.labels.items())
+        labels = ", ".join(f"{name} {value}" for name, value in dataset.labels.items())
         raise DataError(
             f"{folder}: label values must be background 0, then 1, 2, ... without a gap"
-            f"{' (ignore last)' if dataset.ignore_label is not None else ''}, not: {found}"
+            f"{' (ignore last)' if dataset.ignore_label is not None else ''}, not: {labels}"
         )
     return dataset

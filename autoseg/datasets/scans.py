@@ -77,19 +77,23 @@ def _from_files(files: Sequence[Path], channels: Sequence[str]) -> Found:
                 failures[case] = f"case {case}: {error}"
     if len(channels) == 1:
         numbered = dict(_count_plainly(numbered))
-    for case, found in numbered.items():
-        twice = [path.name for paths in found.values() if len(paths) > 1 for path in paths]
-        missing = [f"{case}_{i:04d} ({name})" for i, name in enumerate(channels) if i not in found]
-        extra = [path.name for number, paths in found.items() if number >= len(channels) for path in paths]
+    for case, channel_files in numbered.items():
+        twice = [path.name for paths in channel_files.values() if len(paths) > 1 for path in paths]
+        missing = [f"{case}_{i:04d} ({name})" for i, name in enumerate(channels) if i not in channel_files]
+        extra = [path.name for number, paths in channel_files.items() if number >= len(channels) for path in paths]
         if missing:
-            failures[case] = f"case {case}: {join_names(missing)} is missing beside {next(iter(found.values()))[0]}"
+            failures[case] = (
+                f"case {case}: {join_names(missing)} is missing beside {next(iter(channel_files.values()))[0]}"
+            )
         elif extra:
             expected = f"{len(channels)} channel{'s' if len(channels) > 1 else ''} ({join_names(channels)})"
             failures[case] = f"case {case}: {join_names(extra)} is one channel too many; the model has {expected}"
         elif twice:
             failures[case] = f"case {case}: several files for one channel: {join_names(twice)}; keep one"
         else:
-            cases.append(Case(id=case, channels=tuple(ChannelFile(path=found[i][0]) for i in range(len(channels)))))
+            cases.append(
+                Case(id=case, channels=tuple(ChannelFile(path=channel_files[i][0]) for i in range(len(channels))))
+            )
     for case in [case.id for case in cases if case.id in failures]:
         failures[case] = f"case {case}: both numbered files and one without number; keep one kind"
     return tuple(sorted((c for c in cases if c.id not in failures), key=lambda c: c.id)), failures
@@ -97,11 +101,11 @@ def _from_files(files: Sequence[Path], channels: Sequence[str]) -> Found:
 
 def _count_plainly(numbered: dict[str, dict[int, list[Path]]]) -> Iterator[tuple[str, dict[int, list[Path]]]]:
     """With one channel, ``scan_0012`` beside no ``scan_0000`` is a case of that name, not channel 12."""
-    for case, found in numbered.items():
-        if 0 in found:
-            yield case, found
+    for case, channel_files in numbered.items():
+        if 0 in channel_files:
+            yield case, channel_files
         else:
-            yield from ((strip_ending(paths[0]), {0: paths}) for paths in found.values())
+            yield from ((strip_ending(paths[0]), {0: paths}) for paths in channel_files.values())
 
 
 def _volumes(path: Path, channels: Sequence[str]) -> tuple[ChannelFile, ...]:
@@ -137,11 +141,11 @@ def _match_channels(folder: Path, files: Sequence[Path], channels: Sequence[str]
     candidates: dict[str, list[Path]] = {channel: [] for channel in channels}
     for path in files:
         stem = _words(strip_ending(path))
-        held = [channel for channel in channels if _holds(stem, words[channel])]
-        if label_words & set(stem) or not held:
+        matching = [channel for channel in channels if _holds(stem, words[channel])]
+        if label_words & set(stem) or not matching:
             continue
-        longest = max(len(words[channel]) for channel in held)  # T2_FLAIR is the channel "T2 FLAIR", not "T2"
-        for channel in held:
+        longest = max(len(words[channel]) for channel in matching)  # T2_FLAIR is the channel "T2 FLAIR", not "T2"
+        for channel in matching:
             if len(words[channel]) == longest:
                 candidates[channel].append(path)
     missing = [channel for channel, paths in candidates.items() if not paths]
@@ -149,7 +153,7 @@ def _match_channels(folder: Path, files: Sequence[Path], channels: Sequence[str]
     if missing:
         raise DataError(f"case {folder.name}: no file name in {folder} contains {join_names(missing)} (files: {names})")
     for channel, paths in candidates.items():
-        shared = [other for other in channels if other != channel and paths[0] in candidates[other]]
+        shared = [rival for rival in channels if rival != channel and paths[0] in candidates[rival]]
         if len(paths) > 1 or shared:
             candidates_named = join_names(path.relative_to(folder) for path in paths)
             raise DataError(
@@ -166,5 +170,5 @@ def _words(text: str) -> tuple[str, ...]:
     return words[1:] if len(words) > 1 and words[0] == "mr" else words
 
 
-def _holds(words: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
-    return any(words[i : i + len(wanted)] == wanted for i in range(len(words) - len(wanted) + 1))
+def _holds(words: tuple[str, ...], phrase: tuple[str, ...]) -> bool:
+    return any(words[i : i + len(phrase)] == phrase for i in range(len(words) - len(phrase) + 1))

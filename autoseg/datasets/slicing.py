@@ -60,9 +60,11 @@ def slice_dataset(
     if target.exists() or target.is_symlink():
         raise UsageError(f"{target} already exists; remove it, or choose another name with --into")
     labelled = [case for case in dataset.cases if case.labels]
-    bare = dataset.model_copy(update={"cases": (), "left_out": {}})
+    without_cases = dataset.model_copy(update={"cases": (), "left_out": {}})
     with growing_dataset(target) as folder:
-        tasks = [(case.id, _Task(dataset=bare, case=case, folder=folder, options=options)) for case in labelled]
+        tasks = [
+            (case.id, _Task(dataset=without_cases, case=case, folder=folder, options=options)) for case in labelled
+        ]
         cut = _collect(map_cases(_cut_case, tasks, workers=min(workers, len(tasks) or 1)), len(tasks), progress)
         cases = tuple(
             _describe_slice(dataset, case, slice_id, options) for case in labelled for slice_id in cut[case.id]
@@ -70,9 +72,9 @@ def slice_dataset(
         if not cases:
             raise UsageError(f"no slice of {dataset.name} is left; select all slices or a smaller margin")
         kind = f"slices of {dataset.name}, patients {'' if options.keep_patients else 'not '}kept together"
-        made = dataset.model_copy(update={"name": name, "kind": kind, "cases": cases, "left_out": {}})
-        write_text(folder / "dataset.json", json.dumps(describe_dataset(made, ENDING), indent=2) + "\n")
-    return made
+        sliced = dataset.model_copy(update={"name": name, "kind": kind, "cases": cases, "left_out": {}})
+        write_text(folder / "dataset.json", json.dumps(describe_dataset(sliced, ENDING), indent=2) + "\n")
+    return sliced
 
 
 def find_slice_axis(grid: Grid) -> int:
@@ -94,17 +96,17 @@ def choose_slices(image: Image, label: Label, axis: int, options: SliceOptions) 
 
 
 def _collect(outcomes: Iterable[Outcome[list[str]]], total: int, progress: Progress) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    slice_ids: dict[str, list[str]] = {}
     failures: dict[str, str] = {}
     for done, outcome in enumerate(outcomes, start=1):
         if outcome.failure is not None:
             failures[outcome.name] = outcome.failure
         else:
-            found[outcome.name] = outcome.value or []
+            slice_ids[outcome.name] = outcome.value or []
         progress(done, total, outcome.name)
     if failures:
         raise CasesError(failures, of=total, doing="slicing", others="nothing was written")
-    return found
+    return slice_ids
 
 
 def _cut_case(task: _Task) -> list[str]:

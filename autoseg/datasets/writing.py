@@ -70,10 +70,10 @@ def import_dataset(
                 others="nothing was written (repair these, or skip them with --skip-bad)",
             )
         left_out = {
-            case: why.removeprefix(f"case {case}: ").replace(f"{source}/", "") for case, why in failures.items()
+            case: reason.removeprefix(f"case {case}: ").replace(f"{source}/", "") for case, reason in failures.items()
         }
-        kept = tuple(case for case in dataset.cases if case.id not in failures)
-        dataset = dataset.model_copy(update={"cases": kept, "left_out": {**dataset.left_out, **left_out}})
+        imported = tuple(case for case in dataset.cases if case.id not in failures)
+        dataset = dataset.model_copy(update={"cases": imported, "left_out": {**dataset.left_out, **left_out}})
         write_text(
             folder / "dataset.json", json.dumps(describe_dataset(dataset, ending), indent=2, ensure_ascii=False) + "\n"
         )
@@ -131,9 +131,10 @@ def _write_cases(
     Raises:
         CasesError: a case failed for another reason than its data.
     """
-    bare = dataset.model_copy(update={"cases": (), "left_out": {}})  # what a worker needs of the dataset
+    without_cases = dataset.model_copy(update={"cases": (), "left_out": {}})  # what a worker needs of the dataset
     tasks = [
-        (case.id, _Task(dataset=bare, case=case, folder=folder, ending=ending, copy=copy)) for case in dataset.cases
+        (case.id, _Task(dataset=without_cases, case=case, folder=folder, ending=ending, copy=copy))
+        for case in dataset.cases
     ]
     workers = workers or count_workers(len(tasks), _bytes_per_case(dataset))
     failures: dict[str, str] = {}

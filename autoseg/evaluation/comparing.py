@@ -46,15 +46,17 @@ class ComparableScores:
     @property
     def patients(self) -> list[str]:
         """Of each case in the order of ``cases``, as any of the folders says it."""
-        known = {case: scores.group for held in self.folders.values() for case, scores in held.items() if scores.group}
-        return [known.get(case, case) for case in self.cases]
+        patients = {
+            case: scores.group for scored in self.folders.values() for case, scores in scored.items() if scores.group
+        }
+        return [patients.get(case, case) for case in self.cases]
 
     def values(self, name: str, label: str, metric: str) -> list[float | None]:
         """One folder's scores, one per case in the order of ``cases``; label ``mean``: over the labels of each."""
-        found = (self.folders[name][case] for case in self.cases)
+        cases = (self.folders[name][case] for case in self.cases)
         if label == MEAN and MEAN not in self.labels:
-            return [mean_over_labels(case, self.labels, metric) for case in found]
-        return [case.scores.get(label, {}).get(metric) for case in found]
+            return [mean_over_labels(case, self.labels, metric) for case in cases]
+        return [case.scores.get(label, {}).get(metric) for case in cases]
 
 
 def align_scores(
@@ -71,15 +73,15 @@ def align_scores(
         UsageError: a metric that a folder does not hold.
         DataError: other labels, metrics, conventions or cases.
     """
-    for (first, ours), (second, theirs) in pairwise(folders.items()):
-        _check_meaning(first, ours, second, theirs, metrics)
+    for (first, scores_first), (second, scores_second) in pairwise(folders.items()):
+        _check_meaning(first, scores_first, second, scores_second, metrics)
     reference = next(iter(folders.values()))
-    held = {name: {case.case: case for case in scores.cases} for name, scores in folders.items()}
-    shared = set.intersection(*(set(cases) for cases in held.values()))
-    left_out = tuple(sorted({case for cases in held.values() for case in cases} - shared))
+    scores_by_case = {name: {case.case: case for case in scores.cases} for name, scores in folders.items()}
+    shared = set.intersection(*(set(cases) for cases in scores_by_case.values()))
+    left_out = tuple(sorted({case for cases in scores_by_case.values() for case in cases} - shared))
     if left_out and not common_cases:
-        lacking = next(name for name, cases in held.items() if set(left_out) - set(cases))
-        absent = [case for case in left_out if case not in held[lacking]]
+        lacking = next(name for name, cases in scores_by_case.items() if set(left_out) - set(cases))
+        absent = [case for case in left_out if case not in scores_by_case[lacking]]
         raise DataError(
             f"{lacking} does not hold {len(absent)} of the cases that another folder holds "
             f"({join_names(absent, limit=5)}); score these too, or compare the {len(shared)} cases "
@@ -88,7 +90,7 @@ def align_scores(
     if not shared:
         raise DataError(f"no case is held by all of {', '.join(folders)}; compare folders of the same cases")
     return ComparableScores(
-        folders={name: {case: cases[case] for case in shared} for name, cases in held.items()},
+        folders={name: {case: cases[case] for case in shared} for name, cases in scores_by_case.items()},
         labels=_list_labels(reference),
         conventions={name: reference.conventions[name] for name in metrics or reference.conventions},
         left_out=left_out,
@@ -116,11 +118,11 @@ def compare_pairs(comparable: ComparableScores) -> tuple[PairedScores, ...]:
 
 
 def _compare(comparable: ComparableScores, first: str, second: str, label: str, metric: str) -> PairedScores:
-    ours, theirs = (comparable.values(name, label, metric) for name in (first, second))
+    values_first, values_second = (comparable.values(name, label, metric) for name in (first, second))
     both = [
-        (one, other, patient)
-        for one, other, patient in zip(ours, theirs, comparable.patients, strict=True)
-        if one is not None and other is not None
+        (value_first, value_second, patient)
+        for value_first, value_second, patient in zip(values_first, values_second, comparable.patients, strict=True)
+        if value_first is not None and value_second is not None
     ]
     table = np.array([row[:2] for row in both], float).reshape(-1, 2)
     patients = [row[2] for row in both]
@@ -135,7 +137,7 @@ def _compare(comparable: ComparableScores, first: str, second: str, label: str, 
         label=label,
         metric=metric,
         count=len(table),
-        undefined=len(ours) - len(table),
+        undefined=len(values_first) - len(table),
         mean_first=float(table[:, 0].mean()) if some else None,
         mean_second=float(table[:, 1].mean()) if some else None,
         difference=float(differences.mean()) if some else None,
@@ -170,7 +172,7 @@ def rank_folders(comparable: ComparableScores) -> tuple[Rank, ...]:
     means = by_case.mean(axis=0)
     places = _rank(np.round(means, SAME), method="min")
     ranked = [row for row in range(len(metrics)) if not np.isnan(ranks[:, :, row]).all()]
-    found = [
+    ranking = [
         Rank(
             name=name,
             place=int(places[number]),
@@ -180,15 +182,15 @@ def rank_folders(comparable: ComparableScores) -> tuple[Rank, ...]:
         )
         for number, name in enumerate(names)
     ]
-    return tuple(sorted(found, key=lambda rank: rank.place))
+    return tuple(sorted(ranking, key=lambda rank: rank.place))
 
 
 def _rank_cases(comparable: ComparableScores, label: str, metric: str) -> np.ndarray:
     """(cases, folders) float64, rank of each folder in each case; NaN in a case that none defines."""
     sign = -1.0 if METRICS[metric].higher_is_better else 1.0
     cost = []
-    for name, held in comparable.folders.items():
-        missing = [held[case].missing for case in comparable.cases]
+    for name, scored in comparable.folders.items():
+        missing = [scored[case].missing for case in comparable.cases]
         values = [np.nan if value is None else sign * value for value in comparable.values(name, label, metric)]
         cost.append(np.where(missing | np.isnan(values), np.inf, values))
     table = np.stack(cost, axis=1)
@@ -213,10 +215,10 @@ def _check_meaning(first: str, ours: Scores, second: str, theirs: Scores, metric
     for metric in metrics or [*ours.conventions, *theirs.conventions]:
         lacking = [name for name, scores in ((first, ours), (second, theirs)) if metric not in scores.conventions]
         if lacking:
-            known = [name for name in ours.conventions if name in theirs.conventions]
+            shared = [name for name in ours.conventions if name in theirs.conventions]
             raise UsageError(
                 f"{lacking[0]} holds no {metric}; score it again with that metric, or compare those that both hold: "
-                f"--metrics {' '.join(known)}"
+                f"--metrics {' '.join(shared)}"
             )
         if ours.conventions[metric] != theirs.conventions[metric]:
             raise DataError(

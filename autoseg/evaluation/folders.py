@@ -80,18 +80,18 @@ def list_masks(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give the folder that holds the masks")
-    found: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not path.is_file() or file_ending(path) is None:
             continue
-        if strip_ending(path) in found:
+        if strip_ending(path) in masks:
             raise DataError(
                 f"{folder} has two files of case {strip_ending(path)}: {path.name} and another; keep one of them"
             )
-        found[strip_ending(path)] = path
-    if not found:
+        masks[strip_ending(path)] = path
+    if not masks:
         raise UsageError(f"{folder} has no image (.nii.gz, .nii, .mha, .nrrd); give the folder that holds the masks")
-    return found
+    return masks
 
 
 def _resolve_metrics(metrics: Sequence[str]) -> tuple[str, ...]:

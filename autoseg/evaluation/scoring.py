@@ -92,8 +92,10 @@ def score_masks(
             failures[outcome.name] = outcome.failure or "no score"
         progress(done, len(tasks), "scoring")
     if failures:
-        left = "nothing was written" if cache is None else "the others are stored, and no scores.json was written"
-        raise CasesError(failures, of=len(tasks), doing="scoring", others=left)
+        consequence = (
+            "nothing was written" if cache is None else "the others are stored, and no scores.json was written"
+        )
+        raise CasesError(failures, of=len(tasks), doing="scoring", others=consequence)
     scores = summarize(
         [scored[case] for case in sorted(scored)],
         convention.metrics,

@@ -84,9 +84,9 @@ def choose_candidate(
     means = table.mean(axis=1)
     sign = 1.0 if higher_is_better else -1.0
     best = min(range(len(names)), key=lambda i: (-sign * means[i], len(members[names[i]]), i))
-    others = [i for i in range(len(names)) if i != best]
-    corrected = holm([signed_rank_p(table[i] - table[best], patients) for i in others])
-    p_values = dict(zip(others, corrected, strict=True))
+    rivals = [i for i in range(len(names)) if i != best]
+    corrected = holm([signed_rank_p(table[i] - table[best], patients) for i in rivals])
+    p_values = dict(zip(rivals, corrected, strict=True))
     intervals = [bootstrap_interval(row, patients) or (None, None) for row in table]
     scores = {
         name: CandidateScore(
@@ -110,10 +110,10 @@ def _explain_choice(winner: str, scores: Mapping[str, CandidateScore], metric: s
         f"{winner} has the {'highest' if sign > 0 else 'lowest'} mean {metric}, {best.target:.4f}{interval}, "
         f"over {cases} held-out cases"
     )
-    others = [name for name in scores if name != winner]
-    if not others:
+    rivals = [name for name in scores if name != winner]
+    if not rivals:
         return f"{sentence}; it is the only candidate."
-    runner_up = max(others, key=lambda name: sign * scores[name].target)
+    runner_up = max(rivals, key=lambda name: sign * scores[name].target)
     second = scores[runner_up]
     assert second.difference is not None and second.p_value is not None  # only the winner has none
     verdict = "significant" if second.p_value < 0.05 else "not significant"

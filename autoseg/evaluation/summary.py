@@ -100,8 +100,8 @@ def stratify(cases: Sequence[CaseScores], metrics: Sequence[str]) -> dict[str, d
 
 def mean_over_labels(case: CaseScores, labels: Sequence[str], metric: str) -> float | None:
     """The mean over those labels for which the case defines the metric, or None."""
-    found = [value for label in labels if (value := _score(case, label, metric)) is not None]
-    return float(np.mean(found)) if found else None
+    values = [value for label in labels if (value := _score(case, label, metric)) is not None]
+    return float(np.mean(values)) if values else None
 
 
 def _score(case: CaseScores, label: str, metric: str) -> float | None:

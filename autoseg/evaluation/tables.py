@@ -41,9 +41,9 @@ def render_csv(scores: Scores) -> str:
     header = ("case", "label", "reference_volume_ml", "prediction_volume_ml", "missing", *scores.conventions)
     rows = []
     for case in scores.cases:
-        for label, found in case.scores.items():
+        for label, metric_values in case.scores.items():
             volumes = case.reference_volume_ml.get(label), case.prediction_volume_ml.get(label)
-            values = (found.get(name) for name in scores.conventions)
+            values = (metric_values.get(name) for name in scores.conventions)
             rows.append((case.case, label, *volumes, int(case.missing), *values))
     return write_rows(header, rows)
 
@@ -55,10 +55,10 @@ def render_summary_csv(scores: Scores) -> str:
     rows = []
     for label, metrics in scores.summary.items():
         for stratum, group in {ALL: metrics, **scores.strata.get(label, {})}.items():
-            for name, found in group.items():
-                values = (getattr(found, field) for field in fields)
-                bounds = found.interval or (None, None)
-                rows.append((label, stratum, name, found.count, found.undefined, *values, *bounds))
+            for name, statistics in group.items():
+                values = (getattr(statistics, field) for field in fields)
+                bounds = statistics.interval or (None, None)
+                rows.append((label, stratum, name, statistics.count, statistics.undefined, *values, *bounds))
     return write_rows(header, rows)
 
 

@@ -103,7 +103,7 @@ class ComparisonContext:
             if self.should_stop():
                 raise Stopped
 
-        tasks = [(held.case.id, task_of(held)) for held in (self.cases if cases is None else cases)]
+        tasks = [(held_out.case.id, task_of(held_out)) for held_out in (self.cases if cases is None else cases)]
         if tasks:
             self.run_cases(function, tasks, self._count_workers(len(tasks)), keep, doing, self.progress)
         return values
@@ -111,9 +111,9 @@ class ComparisonContext:
     def _count_workers(self, tasks: int) -> int:
         """Processes that cores, memory and the number of cases allow."""
         largest = 0
-        for held in self.cases:
+        for held_out in self.cases:
             try:
-                largest = max(largest, math.prod(read_grid(held.case.labels[0])[0].shape))
+                largest = max(largest, math.prod(read_grid(held_out.case.labels[0])[0].shape))
             except DataError:
                 continue  # reported when the case is read
         channels = len(self.plan.outputs.values) * (len(self.configurations) + 3) * 4 + 16
@@ -125,13 +125,13 @@ def list_held_out(
 ) -> tuple[HeldOutCase, ...]:
     """Every case that one of the folds holds out, with each configuration's out-of-fold predictions."""
     cases = {case.id: case for case in dataset.cases}
-    bare = without_cases(dataset)
-    held_out = []
+    without = without_cases(dataset)
+    listed = []
     for fold in fold_names:
         folders = {name: fold_folder(results / name, fold) for name in configurations}
         for case in folds.folds[int(fold)].validation:
-            held = HeldOutCase(
-                dataset=bare,
+            held_out = HeldOutCase(
+                dataset=without,
                 case=cases[case],
                 fold=fold,
                 outputs=plan.outputs,
@@ -139,8 +139,8 @@ def list_held_out(
                 probabilities={name: probabilities_path(folder, case) for name, folder in folders.items()},
                 advice="delete it and run the same command again to rebuild it",
             )
-            held_out.append(held)
-    return tuple(held_out)
+            listed.append(held_out)
+    return tuple(listed)
 
 
 def compare(
@@ -156,7 +156,7 @@ def compare(
         Stopped: asked to stop between two cases.
     """
     studies = _score_candidates(context, candidates)
-    ordered = [held.case for held in context.cases]
+    ordered = [held_out.case for held_out in context.cases]
     scores = {
         name: summarize(
             [studies[case.id].scores[name].model_copy(update={"group": case.group}) for case in ordered],
@@ -191,11 +191,11 @@ def compare(
 
 def _score_candidates(context: ComparisonContext, candidates: Mapping[str, Members]) -> dict[str, CaseStudy]:
     """Case -> scores of every candidate, from disk where nothing has changed."""
-    keys = {held.case.id: _study_key(context, held, candidates) for held in context.cases}
+    keys = {held_out.case.id: _study_key(context, held_out, candidates) for held_out in context.cases}
     studies = {
         case: study for case, key in keys.items() if (study := _read_study(context.paths.study(case), key)) is not None
     }
-    todo = [held for held in context.cases if held.case.id not in studies]
+    todo = [held_out for held_out in context.cases if held_out.case.id not in studies]
     if studies and todo:
         log.info("%d of %d cases are already scored", len(studies), len(context.cases))
 
@@ -205,7 +205,7 @@ def _score_candidates(context: ComparisonContext, candidates: Mapping[str, Membe
 
     context.map_cases(
         compare_candidates,
-        lambda held: (held, candidates, context.convention),
+        lambda held_out: (held_out, candidates, context.convention),
         doing=f"scoring {len(candidates)} candidates",
         cases=todo,
         store=store,
@@ -213,12 +213,12 @@ def _score_candidates(context: ComparisonContext, candidates: Mapping[str, Membe
     return studies
 
 
-def _study_key(context: ComparisonContext, held: HeldOutCase, candidates: Mapping[str, Members]) -> str:
+def _study_key(context: ComparisonContext, held_out: HeldOutCase, candidates: Mapping[str, Members]) -> str:
     """A hash of everything that the scores of a case depend on."""
-    files = [*held.masks.values(), *held.probabilities.values()]
+    files = [*held_out.masks.values(), *held_out.probabilities.values()]
     stats = [(path.name, (s := path.stat()).st_size, s.st_mtime_ns) for path in files]
     settings = (sorted(candidates.items()), context.convention.metrics, EMPTY_SCORE)
-    return hash_settings(case_key(context.dataset, held.case), stats, *settings)
+    return hash_settings(case_key(context.dataset, held_out.case), stats, *settings)
 
 
 def _read_study(path: Path, key: str) -> CaseStudy | None:

@@ -171,40 +171,42 @@ def finish(context: ComparisonContext, members: Members, before: Scores) -> Fini
 
 def _calibrate(context: ComparisonContext, members: Members) -> Calibration:
     count = max(1, min(VOXELS_PER_CASE, VOXELS // len(context.cases)))
-    seeds = {held.case.id: context.plan.seed + number for number, held in enumerate(context.cases)}
+    seeds = {held_out.case.id: context.plan.seed + number for number, held_out in enumerate(context.cases)}
     samples = context.map_cases(
         sample_case,
-        lambda held: (held, members, count, seeds[held.case.id]),
+        lambda held_out: (held_out, members, count, seeds[held_out.case.id]),
         doing="sampling voxels for calibration",
     )
-    ordered = [samples[held.case.id] for held in context.cases]
+    ordered = [samples[held_out.case.id] for held_out in context.cases]
     return calibrate(
         np.concatenate([probabilities for probabilities, _ in ordered]),
         np.concatenate([truth for _, truth in ordered]),
-        np.repeat([held.fold for held in context.cases], [len(truth) for _, truth in ordered]),
+        np.repeat([held_out.fold for held_out in context.cases], [len(truth) for _, truth in ordered]),
         overlap=context.plan.outputs.overlap,
     )
 
 
-def _temperature(calibration: Calibration, held: HeldOutCase) -> float:
+def _temperature(calibration: Calibration, held_out: HeldOutCase) -> float:
     """Fitted without the case's fold, if there are others."""
-    return calibration.fold_temperatures.get(held.fold, calibration.temperature)
+    return calibration.fold_temperatures.get(held_out.fold, calibration.temperature)
 
 
 def _search(
     context: ComparisonContext, members: Members, calibration: Calibration
 ) -> tuple[Settings, dict[str, Settings]]:
     """The settings chosen on all cases, and fold -> those chosen on the other folds."""
-    folds = [held.fold for held in context.cases]
+    folds = [held_out.fold for held_out in context.cases]
     if len(set(folds)) < 2:
         log.info("post-processing is not searched: with one fold, its gain on other cases cannot be measured")
         return {}, {fold: {} for fold in folds}
     tables = context.map_cases(
         search_case,
-        lambda held: (held, members, _temperature(calibration, held), context.target, EMPTY_SCORE),
+        lambda held_out: (held_out, members, _temperature(calibration, held_out), context.target, EMPTY_SCORE),
         doing="searching post-processing",
     )
-    stacked = {label: np.stack([tables[held.case.id][label] for held in context.cases]) for label in context.labels}
+    stacked = {
+        label: np.stack([tables[held_out.case.id][label] for held_out in context.cases]) for label in context.labels
+    }
     return choose_settings(stacked, folds, higher_is_better=METRICS[context.target].higher_is_better)
 
 
@@ -214,22 +216,22 @@ def _finish_masks(
     """Write the masks; their scores and doubts, each case with the settings that were chosen without its fold."""
     shutil.rmtree(context.paths.held_out, ignore_errors=True)
 
-    def task_of(held: HeldOutCase) -> tuple[HeldOutCase, FinishingSettings]:
+    def task_of(held_out: HeldOutCase) -> tuple[HeldOutCase, FinishingSettings]:
         settings = FinishingSettings(
             members=members,
             configurations=context.configurations,
-            temperature=_temperature(calibration, held),
-            settings=of_fold[held.fold],
+            temperature=_temperature(calibration, held_out),
+            settings=of_fold[held_out.fold],
             convention=context.convention,
             target=context.target,
-            output=context.paths.held_out / f"{held.case.id}.nii.gz",
+            output=context.paths.held_out / f"{held_out.case.id}.nii.gz",
         )
-        return held, settings
+        return held_out, settings
 
     finished: dict[str, tuple[CaseScores, Doubt]] = context.map_cases(
         finish_case, task_of, doing="post-processing masks"
     )
-    ordered = [finished[held.case.id] for held in context.cases]
+    ordered = [finished[held_out.case.id] for held_out in context.cases]
     scores = summarize([scores for scores, _ in ordered], context.convention.metrics, empty_score=EMPTY_SCORE)
     return scores, [doubt for _, doubt in ordered]
 

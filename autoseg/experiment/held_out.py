@@ -75,13 +75,13 @@ def compare_candidates(
     Args:
         task: the case; candidate -> members; the convention of the scores.
     """
-    held, candidates, convention = task
-    label = held.label()
-    region = CaseRegion(held, label, sorted({name for members in candidates.values() for name in members}))
+    held_out, candidates, convention = task
+    label = held_out.label()
+    region = CaseRegion(held_out, label, sorted({name for members in candidates.values() for name in members}))
     scores = {}
     for name, members in candidates.items():
-        mask = held.mask(members[0], label) if len(members) == 1 else region.place(region.plain_mask(members))
-        scores[name] = _score(held, label, mask, convention)
+        mask = held_out.mask(members[0], label) if len(members) == 1 else region.place(region.plain_mask(members))
+        scores[name] = _score(held_out, label, mask, convention)
     return scores
 
 
@@ -91,9 +91,9 @@ def sample_case(task: tuple[HeldOutCase, Members, int, int]) -> tuple[np.ndarray
     Args:
         task: the case, members of the winner, the largest number of voxels, and the seed.
     """
-    held, members, count, seed = task
-    region = CaseRegion(held, held.label(), members, margin=MARGIN)
-    ignored = held.dataset.ignore_label
+    held_out, members, count, seed = task
+    region = CaseRegion(held_out, held_out.label(), members, margin=MARGIN)
+    ignored = held_out.dataset.ignore_label
     return draw_voxels(
         region.mean(members),
         region.truth,
@@ -109,19 +109,19 @@ def search_case(task: tuple[HeldOutCase, Members, float, str, EmptyScore]) -> di
     Args:
         task: the case, members of the winner, their temperature, the target metric, the score of two empty masks.
     """
-    held, members, temperature, metric, empty_score = task
-    label = held.label()
-    region = CaseRegion(held, label, members)
-    ignored = held.dataset.ignore_label
+    held_out, members, temperature, metric, empty_score = task
+    label = held_out.label()
+    region = CaseRegion(held_out, label, members)
+    ignored = held_out.dataset.ignore_label
     case = SearchCase(
-        probabilities=temper(region.mean(members), temperature, overlap=held.outputs.overlap),
+        probabilities=temper(region.mean(members), temperature, overlap=held_out.outputs.overlap),
         reference=region.reference,
         spacing=label.grid.spacing,
         ignore_label=ignored,
         voxels=label.voxels.size - (0 if ignored is None else int(np.count_nonzero(label.voxels == ignored))),
     )
-    targets = name_targets(held.dataset)
-    return score_settings(case, held.outputs, targets, metric=metric, empty_score=empty_score)
+    targets = name_targets(held_out.dataset)
+    return score_settings(case, held_out.outputs, targets, metric=metric, empty_score=empty_score)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,23 +149,23 @@ class FinishingSettings:
 
 def finish_case(task: tuple[HeldOutCase, FinishingSettings]) -> tuple[CaseScores, Doubt]:
     """Write the winner's post-processed mask of the case, score it, and measure its doubt."""
-    held, finishing = task
-    label = held.label()
+    held_out, finishing = task
+    label = held_out.label()
     members = finishing.members
-    region = CaseRegion(held, label, sorted({*members, *finishing.configurations}))
-    probabilities = temper(region.mean(members), finishing.temperature, overlap=held.outputs.overlap)
+    region = CaseRegion(held_out, label, sorted({*members, *finishing.configurations}))
+    probabilities = temper(region.mean(members), finishing.temperature, overlap=held_out.outputs.overlap)
     if finishing.settings or len(members) > 1:
         volume_ml = label.grid.voxel_volume_ml
-        inside = finish_mask(probabilities, held.outputs, finishing.settings, voxel_volume_ml=volume_ml)
+        inside = finish_mask(probabilities, held_out.outputs, finishing.settings, voxel_volume_ml=volume_ml)
         mask = region.place(inside)
     else:
-        mask = held.mask(members[0], label)
+        mask = held_out.mask(members[0], label)
         inside = mask[box_slices(region.box)]
-    write_voxels(finishing.output, mask, label.grid, like=held.case.channels[0].path)
-    scores = _score(held, label, mask, finishing.convention)
+    write_voxels(finishing.output, mask, label.grid, like=held_out.case.channels[0].path)
+    scores = _score(held_out, label, mask, finishing.convention)
     doubt = doubt_case(
-        held.case.id,
-        probabilities.max(axis=0) if held.outputs.overlap else 1 - probabilities[0],
+        held_out.case.id,
+        probabilities.max(axis=0) if held_out.outputs.overlap else 1 - probabilities[0],
         inside > 0,
         [region.plain_mask((name,)) > 0 for name in finishing.configurations],
         grid=label.grid,
@@ -178,9 +178,9 @@ def finish_case(task: tuple[HeldOutCase, FinishingSettings]) -> tuple[CaseScores
 class CaseRegion:
     """Probabilities of some configurations within one box that also holds the reference."""
 
-    def __init__(self, held: HeldOutCase, label: Label, configurations: Sequence[str], *, margin: int = 0) -> None:
-        self.held, self.label = held, label
-        self.probabilities = {name: _read_probabilities(held, label, name) for name in configurations}
+    def __init__(self, held_out: HeldOutCase, label: Label, configurations: Sequence[str], *, margin: int = 0) -> None:
+        self.held_out, self.label = held_out, label
+        self.probabilities = {name: _read_probabilities(held_out, label, name) for name in configurations}
         marked = label.voxels != 0
         boxes = [stored.box for stored in self.probabilities.values()]
         if marked.any():
@@ -195,7 +195,7 @@ class CaseRegion:
     @cached_property
     def truth(self) -> np.ndarray:
         """(K,z,y,x) bool within the box, the classes or regions of each voxel."""
-        outputs, regions = self.held.outputs, self.held.dataset.regions
+        outputs, regions = self.held_out.outputs, self.held_out.dataset.regions
         members = list(regions.values()) if outputs.overlap else [(value,) for value in outputs.values]
         return np.stack([np.isin(self.reference, values) for values in members])
 
@@ -210,7 +210,7 @@ class CaseRegion:
     def plain_mask(self, members: Members) -> np.ndarray:
         """(z,y,x) integer within the box, without post-processing."""
         volume_ml = self.label.grid.voxel_volume_ml
-        return finish_mask(self.mean(members), self.held.outputs, {}, voxel_volume_ml=volume_ml)
+        return finish_mask(self.mean(members), self.held_out.outputs, {}, voxel_volume_ml=volume_ml)
 
     def place(self, inside: np.ndarray) -> np.ndarray:
         """(z,y,x) within the box -> (Z,Y,X) on the scan's grid, background outside."""
@@ -219,26 +219,26 @@ class CaseRegion:
         return mask
 
 
-def _read_probabilities(held: HeldOutCase, label: Label, configuration: str) -> ClassProbabilities:
-    path = held.probabilities[configuration]
-    stored = read_probabilities(path, advice=held.advice)
-    if stored.outputs.values != held.outputs.values:
-        raise ModelError(f"{path} holds other labels ({stored.outputs.values}) than the plan; {held.advice}")
+def _read_probabilities(held_out: HeldOutCase, label: Label, configuration: str) -> ClassProbabilities:
+    path = held_out.probabilities[configuration]
+    stored = read_probabilities(path, advice=held_out.advice)
+    if stored.outputs.values != held_out.outputs.values:
+        raise ModelError(f"{path} holds other labels ({stored.outputs.values}) than the plan; {held_out.advice}")
     if stored.shape != label.voxels.shape:
         raise DataError(
-            f"case {held.case.id}: {path} has the shape {stored.shape} and the label {label.voxels.shape}; "
-            f"{held.advice}"
+            f"case {held_out.case.id}: {path} has the shape {stored.shape} and the label {label.voxels.shape}; "
+            f"{held_out.advice}"
         )
     return stored
 
 
-def _score(held: HeldOutCase, label: Label, mask: np.ndarray, convention: Convention) -> CaseScores:
+def _score(held_out: HeldOutCase, label: Label, mask: np.ndarray, convention: Convention) -> CaseScores:
     scores = score_case(
-        held.case.id,
+        held_out.case.id,
         mask,
         label.voxels,
         spacing=label.grid.spacing,
-        dataset=held.dataset,
+        dataset=held_out.dataset,
         convention=convention,
     )
-    return scores.model_copy(update={"group": held.case.group})
+    return scores.model_copy(update={"group": held_out.case.group})

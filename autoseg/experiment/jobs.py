@@ -161,8 +161,8 @@ def share_budget(
         if status.facts is not None and not status.is_trained and status.facts.time_budget_s is not None:
             started += max(0.0, status.facts.time_budget_s - status.facts.elapsed_s)
     rounds = math.ceil(len(new) / parallel_slots)  # one after the other in the busiest slot
-    rest = budget_s * (1 - COMPARISON_SHARE) - spent_s - (started + overhead) / parallel_slots
-    return max(rest / rounds, MIN_FOLD_SHARE * budget_s / len(statuses))
+    rest_s = budget_s * (1 - COMPARISON_SHARE) - spent_s - (started + overhead) / parallel_slots
+    return max(rest_s / rounds, MIN_FOLD_SHARE * budget_s / len(statuses))
 
 
 def estimate_training(
@@ -189,16 +189,19 @@ def estimate_training(
         steps = (epochs or training.epochs) * (steps_per_epoch or training.steps_per_epoch)
         of_configuration = [status for job, status in statuses.items() if job.configuration == name]
         untrained = [status for status in of_configuration if not status.is_trained]
-        rest = sum(max(0, steps - (status.facts.steps if status.facts else 0)) for status in untrained)
-        if not rest:
+        remaining_steps = sum(max(0, steps - (status.facts.steps if status.facts else 0)) for status in untrained)
+        if not remaining_steps:
             continue
         started = [status.facts for status in of_configuration if status.facts is not None and status.facts.steps > 0]
         if started:
             step_s = sum(facts.elapsed_s for facts in started) / sum(facts.steps for facts in started)
-            estimates[name] = (step_s * rest, "from folds that have started")
+            estimates[name] = (step_s * remaining_steps, "from folds that have started")
             continue
         try:
-            estimates[name] = (time_step(plan, name, device, ALONE) * rest, f"from {TIMED_STEPS} timed steps")
+            estimates[name] = (
+                time_step(plan, name, device, ALONE) * remaining_steps,
+                f"from {TIMED_STEPS} timed steps",
+            )
         except (AutosegError, RuntimeError) as error:
             log.warning("cannot estimate the time of %s (%s)", name, str(error).splitlines()[0])
     return estimates

@@ -30,16 +30,16 @@ def measure_lesions(
         crop: (start, stop) per axis of the grid that centres are fractions of.
         labels: class name -> value, without background.
     """
-    wanted = np.isin(reference, list(labels.values()))
-    if not wanted.any():
+    lesion_mask = np.isin(reference, list(labels.values()))
+    if not lesion_mask.any():
         return ()
-    box = bounding_box(wanted)
-    inside = np.ascontiguousarray(np.where(wanted, reference, 0)[box_slices(box)].astype(np.uint16))
+    box = bounding_box(lesion_mask)
+    inside = np.ascontiguousarray(np.where(lesion_mask, reference, 0)[box_slices(box)].astype(np.uint16))
     components, count = cc3d.connected_components(inside, connectivity=26, return_N=True)
     measured = cc3d.statistics(components)
     value_of = np.zeros(count + 1, np.int64)
-    taken = components > 0
-    value_of[components[taken]] = inside[taken]
+    in_lesion = components > 0
+    value_of[components[in_lesion]] = inside[in_lesion]
     start = np.array([c for c, _ in crop])
     size = np.array([stop - start for start, stop in crop])
     # + 0.5: a voxel's centre lies half a voxel behind its index.
@@ -101,8 +101,8 @@ def _summarize_positions(lesions: Sequence[LesionFacts]) -> LesionPositions | No
     )
 
 
-def _share(volumes: np.ndarray, taken: np.ndarray) -> float:
-    return _round(volumes[taken].sum() / volumes.sum())
+def _share(volumes: np.ndarray, selected: np.ndarray) -> float:
+    return _round(volumes[selected].sum() / volumes.sum())
 
 
 def _axes(values: np.ndarray) -> tuple[float, float, float]:

@@ -41,7 +41,7 @@ def measure_case(
         for channel, inside in zip(voxels, nonzero, strict=True)
     )
     counted = {} if reference is None else {n: int(np.count_nonzero(reference == v)) for n, v in classes.items()}
-    found = () if reference is None else measure_lesions(reference, spacing=spacing, crop=crop, labels=classes)
+    lesions = () if reference is None else measure_lesions(reference, spacing=spacing, crop=crop, labels=classes)
     return CaseFacts(
         case=case.id,
         group=case.group,
@@ -52,5 +52,5 @@ def measure_case(
         channels=channels,
         transpose=transpose,
         label_voxels=counted,
-        lesions=found,
+        lesions=lesions,
     )

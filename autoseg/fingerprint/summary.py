@@ -53,13 +53,13 @@ def summarize_labels(cases: Sequence[CaseFacts]) -> dict[str, LabelSummary]:
     summaries = {}
     for name in labelled[0].label_voxels if labelled else ():
         voxels = [case.label_voxels[name] for case in labelled]
-        found = [lesion for case in labelled for lesion in case.lesions if lesion.label == name]
+        lesions = [lesion for case in labelled for lesion in case.lesions if lesion.label == name]
         summaries[name] = LabelSummary(
             cases=sum(n > 0 for n in voxels),
             case_share=_round(sum(n > 0 for n in voxels) / len(labelled)),
             voxel_share=_round(sum(voxels) / every),
-            lesions=len(found),
-            total_ml=_round(sum(lesion.volume_ml for lesion in found)),
+            lesions=len(lesions),
+            total_ml=_round(sum(lesion.volume_ml for lesion in lesions)),
         )
     return summaries
 

@@ -143,7 +143,9 @@ def _apply(function: Callable[..., Any], context: LossContext, values: Mapping[s
 @cache
 def _keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(function, eval_str=True).parameters
-    return {name: each for name, each in parameters.items() if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {
+        name: parameter for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
 
 
 def _check_value(annotation: Any, value: Any) -> Any:

@@ -82,9 +82,9 @@ def dilate(mask: np.ndarray, iterations: int) -> np.ndarray:
 def _widen(mask: np.ndarray, axis: int) -> np.ndarray:
     """Dilate by the two neighbours along an axis."""
     wide = mask.copy()
-    along, kept = np.moveaxis(mask, axis, 0), np.moveaxis(wide, axis, 0)
-    kept[1:] |= along[:-1]
-    kept[:-1] |= along[1:]
+    along, result = np.moveaxis(mask, axis, 0), np.moveaxis(wide, axis, 0)
+    result[1:] |= along[:-1]
+    result[:-1] |= along[1:]
     return wide
 
 
@@ -120,8 +120,8 @@ def _unite(boxes: list[tuple[slice, ...]]) -> tuple[slice, ...]:
 
 def _lesionwise_dice(name: str, rule: LesionRule, where: str) -> Metric:
     def compute(comparison: Comparison) -> float | None:
-        found = score_lesions(comparison, rule)
-        return sum(found.dice) / found.count if found.count else 1.0
+        scores = score_lesions(comparison, rule)
+        return sum(scores.dice) / scores.count if scores.count else 1.0
 
     return Metric(
         name=name,
@@ -136,8 +136,8 @@ def _lesionwise_dice(name: str, rule: LesionRule, where: str) -> Metric:
 
 def _lesionwise_hd95(name: str, rule: LesionRule, where: str) -> Metric:
     def compute(comparison: Comparison) -> float | None:
-        found = score_lesions(comparison, rule)
-        return (sum(found.hd95_mm) + PENALTY_MM * found.false_positives) / found.count if found.count else 0.0
+        scores = score_lesions(comparison, rule)
+        return (sum(scores.hd95_mm) + PENALTY_MM * scores.false_positives) / scores.count if scores.count else 0.0
 
     return Metric(
         name=name,

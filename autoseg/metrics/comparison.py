@@ -182,19 +182,19 @@ def find_surface(mask: np.ndarray, axes: Sequence[int] | None = None) -> np.ndar
     """
     inner = mask.copy()
     for axis in range(mask.ndim) if axes is None else axes:
-        along, kept = np.moveaxis(mask, axis, 0), np.moveaxis(inner, axis, 0)
-        kept[1:] &= along[:-1]
-        kept[:-1] &= along[1:]
+        along, result = np.moveaxis(mask, axis, 0), np.moveaxis(inner, axis, 0)
+        result[1:] &= along[:-1]
+        result[:-1] &= along[1:]
     return mask & ~inner
 
 
-def _distances(surface: np.ndarray, other: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+def _distances(surface: np.ndarray, target: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     """(n,) float64, mm from each True voxel of one surface to the nearest of the other.
 
     One exact distance transform, so the cost is bounded by the box however rough the surfaces are.
 
     Source: Felzenszwalb and Huttenlocher, doi:10.4086/toc.2012.v008a019.
     """
-    if not surface.any() or not other.any():
+    if not surface.any() or not target.any():
         return np.full(np.count_nonzero(surface), np.inf)
-    return edt.edt(~other, anisotropy=spacing, parallel=1)[surface].astype(np.float64)
+    return edt.edt(~target, anisotropy=spacing, parallel=1)[surface].astype(np.float64)

@@ -59,13 +59,17 @@ class LesionPair:
         reference, predicted, shared = self.overlaps.T
         union = self.reference_sizes[reference - 1] + self.predicted_sizes[predicted - 1] - shared
         iou = shared / union
-        taken: tuple[set[int], set[int]] = (set(), set())
+        matched_lesions: tuple[set[int], set[int]] = (set(), set())
         matched = []
         for row in np.argsort(-iou, kind="stable"):
-            ours, theirs = int(reference[row]), int(predicted[row])
-            if iou[row] >= least_iou and ours not in taken[0] and theirs not in taken[1]:
-                taken[0].add(ours)
-                taken[1].add(theirs)
+            reference_lesion, predicted_lesion = int(reference[row]), int(predicted[row])
+            if (
+                iou[row] >= least_iou
+                and reference_lesion not in matched_lesions[0]
+                and predicted_lesion not in matched_lesions[1]
+            ):
+                matched_lesions[0].add(reference_lesion)
+                matched_lesions[1].add(predicted_lesion)
                 matched.append(float(iou[row]))
         return np.array(matched)
 
@@ -102,7 +106,7 @@ def count_overlaps(first: np.ndarray, second: np.ndarray, shared: np.ndarray) ->
         second: (Z,Y,X) integer, the same.
         shared: (Z,Y,X) bool.
     """
-    ours, theirs = first[shared].astype(np.int64), second[shared].astype(np.int64)
-    base = int(theirs.max(initial=0)) + 1
-    codes, counts = np.unique(ours * base + theirs, return_counts=True)
+    first_numbers, second_numbers = first[shared].astype(np.int64), second[shared].astype(np.int64)
+    base = int(second_numbers.max(initial=0)) + 1
+    codes, counts = np.unique(first_numbers * base + second_numbers, return_counts=True)
     return np.stack([codes // base, codes % base, counts], axis=1)

@@ -188,19 +188,19 @@ def _compose(
 ) -> MemoryEstimate:
     """The peak: in the backward pass, or when the optimiser updates the weights."""
     weights = sum(weight.nbytes for weight in network.parameters() if weight.requires_grad)
-    held = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    parameters = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
     meter = step.meter
     # On a GPU the optimiser works on all weights at once and makes one temporary of their size.
     if step.left + weights > meter.peak_with_workspace:
         gradients = sum(weight.grad.nbytes for weight in network.parameters() if weight.grad is not None)
-        activations, workspace = step.left + weights - held - gradients, 0
+        activations, workspace = step.left + weights - parameters - gradients, 0
     else:
         gradients = gradients_at_peak
-        activations, workspace = meter.peak - held - gradients, meter.peak_with_workspace - meter.peak
+        activations, workspace = meter.peak - parameters - gradients, meter.peak_with_workspace - meter.peak
     return MemoryEstimate(
-        parameters=held,
+        parameters=parameters,
         gradients=gradients,
-        optimiser_state=_STATES[optimiser] * weights + held * averaged,
+        optimiser_state=_STATES[optimiser] * weights + parameters * averaged,
         activations_peak=activations,
         workspace=workspace,
         prediction_peak=prediction_peak,

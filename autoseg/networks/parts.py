@@ -63,11 +63,11 @@ def find_parts(
     return NetworkParts(of=parts, inputs=inputs, outputs=outputs)
 
 
-def _changed(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+def _changed(shapes: Mapping[str, tuple[int, ...]], changed_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """Tensor name -> the first axis along which its shape differs."""
     grown = {}
-    for name, shape in one.items():
-        axes = [axis for axis, (n, m) in enumerate(zip(shape, other[name], strict=True)) if n != m]
+    for name, shape in shapes.items():
+        axes = [axis for axis, (n, m) in enumerate(zip(shape, changed_shapes[name], strict=True)) if n != m]
         if axes:
             grown[name] = axes[0]
     return grown

@@ -180,11 +180,11 @@ def _check_fixed(settings: NetworkSettings, traits: NetworkTraits, name: str) ->
 
 
 def _check_sizes(settings: NetworkSettings, name: str, dimensions: int) -> None:
-    for what, sizes in (("kernels", settings.kernels), ("strides", settings.strides)):
+    for field, sizes in (("kernels", settings.kernels), ("strides", settings.strides)):
         wrong = next((size for size in sizes if len(size) != dimensions), None)
         if wrong is not None:
             raise PlanError(
-                f"{name} has {what} {wrong}, but its input has {dimensions} spatial axes; give one per axis"
+                f"{name} has {field} {wrong}, but its input has {dimensions} spatial axes; give one per axis"
             )
     if math.prod(settings.strides[0]) != 1:
         raise PlanError(f"{name} has strides {settings.strides[0]} in its first stage; they must all be 1")
@@ -194,11 +194,11 @@ def _check_sizes(settings: NetworkSettings, name: str, dimensions: int) -> None:
 
 
 def _check_options(settings: NetworkSettings, traits: NetworkTraits, name: str, dimensions: int) -> None:
-    known = [CHECKPOINTING] * traits.supports_checkpointing + [*traits.options]
-    known += ["patch_size"] * traits.needs_patch_size
-    unknown = sorted(set(settings.options) - set(known))
+    options = [CHECKPOINTING] * traits.supports_checkpointing + [*traits.options]
+    options += ["patch_size"] * traits.needs_patch_size
+    unknown = sorted(set(settings.options) - set(options))
     if unknown:
-        raise PlanError(f"{unknown_name('option', unknown[0], known, of=name)}; edit network.options")
+        raise PlanError(f"{unknown_name('option', unknown[0], options, of=name)}; edit network.options")
     if not traits.needs_patch_size:
         return
     patch = settings.options.get("patch_size")

@@ -55,7 +55,7 @@ class Option:
         values = (value,) if isinstance(value, str | Path) or not isinstance(value, Sequence) else value
         if isinstance(self.count, int) and len(values) != self.count:
             raise UsageError(f"expected {self.count} values, got {len(values)}")
-        return tuple(self.convert_one(each) for each in values)
+        return tuple(self.convert_one(item) for item in values)
 
     def convert_one(self, value: Any) -> Any:
         """One of the values.
@@ -97,28 +97,28 @@ class Options:
             if option_of(field).exclusive:
                 groups.setdefault(option_of(field).exclusive, []).append(field)
         for members in groups.values():
-            given = [_name(field) for field in members if is_given(self, field)]
-            if len(given) > 1:
-                raise UsageError(f"{given[0]} and {given[1]} exclude each other; leave one of them out")
-            if not given and option_of(members[0]).one_required:
+            given_options = [_name(field) for field in members if is_given(self, field)]
+            if len(given_options) > 1:
+                raise UsageError(f"{given_options[0]} and {given_options[1]} exclude each other; leave one of them out")
+            if not given_options and option_of(members[0]).one_required:
                 raise UsageError(f"give one of {', '.join(map(_name, members))}")
 
 
 def declared_fields(kind: type[Options]) -> list[Field[Any]]:
     """Fields in the order of ``--help``: the command's own before shared ones; arguments by position, then required."""
-    own = inspect.get_annotations(kind)
+    annotations = inspect.get_annotations(kind)
 
     def place(field: Field[Any]) -> tuple[bool, bool, bool]:
         named = bool(option_of(field).flags)
-        return field.name not in own, named, named and not is_required(field)
+        return field.name not in annotations, named, named and not is_required(field)
 
     return sorted(fields(kind), key=place)
 
 
 def option_of(field: Field[Any]) -> Option:
     """The option that a field declares."""
-    found: Option = field.metadata["option"]
-    return found
+    declared: Option = field.metadata["option"]
+    return declared
 
 
 def is_required(field: Field[Any]) -> bool:
@@ -162,7 +162,7 @@ def command_line(options: Options) -> list[str]:
 
 def _render(value: Any, declared: Option) -> list[str]:
     if declared.count != 1:
-        return [str(each) for each in value]
+        return [str(item) for item in value]
     if declared.metavar == "TIME":
         return [f"{value:g}s"]
     return ["/".join(map(str, value)) if isinstance(value, tuple) else str(value)]

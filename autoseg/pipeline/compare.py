@@ -89,7 +89,7 @@ def _score_all(
     if options.common_cases:
         dataset, _ = resolve_targets(store, next(iter(scoring.values())))
         masks = [list_masks(folder) for folder in named.values()]
-        common = tuple(case.id for case in dataset.cases if case.labels and all(case.id in held for held in masks))
+        common = tuple(case.id for case in dataset.cases if case.labels and all(case.id in ids for ids in masks))
         if not common:
             raise UsageError("no case has a label and a mask in every folder; check that their names agree")
         scoring = {name: replace(evaluation, cases=common) for name, evaluation in scoring.items()}

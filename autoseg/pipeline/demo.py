@@ -101,7 +101,7 @@ def _draw(store: Store, masks: Path, scores: Scores) -> bytes:
     case = next(case for case in dataset.cases if case.id == chosen)
     image, label = read_case(dataset, case)
     mask, _ = read_voxels(masks / f"{chosen}.nii.gz")
-    found = next(row for row in scores.cases if row.case == chosen)
+    row = next(row for row in scores.cases if row.case == chosen)
     transpose, flips = nearest_axes(image.grid.direction)  # the head is upright in the picture
     return draw_case(
         turn(image.voxels, transpose, flips),
@@ -110,5 +110,5 @@ def _draw(store: Store, masks: Path, scores: Scores) -> bytes:
         spacing=[image.grid.spacing[axis] for axis in transpose],
         channels=dataset.channels,
         title=f"{chosen} (synthetic)",
-        scores=found.scores["lesion"],
+        scores=row.scores["lesion"],
     )

@@ -83,8 +83,8 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _replace_model(making: Path, made: Path, target: Path) -> None:
+def _replace_model(making: Path, new: Path, target: Path) -> None:
     """Rename a complete model to its name; a previous one is removed with the hidden folder."""
     if target.exists():
         target.rename(making / f".{target.name}.replaced")
-    made.rename(target)
+    new.rename(target)

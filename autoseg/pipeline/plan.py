@@ -154,8 +154,8 @@ def resolve_target(store: Store, options: PlanOptions) -> PlanTarget:
 
 def _extend(existing: Sequence[str], added: Sequence[str]) -> tuple[str, ...]:
     """The existing names and the added ones, each once; ``none`` drops the existing ones."""
-    kept = () if "none" in added else existing
-    return tuple(dict.fromkeys([*kept, *(name for name in added if name != "none")]))
+    previous = () if "none" in added else existing
+    return tuple(dict.fromkeys([*previous, *(name for name in added if name != "none")]))
 
 
 def _resolve_preset(existing: PlanTarget | None, options: PlanOptions, gpu_gb: float | None) -> PlanTarget:
@@ -226,10 +226,10 @@ def _resolve_plan(
 
             new, initial_weights = add_transfers(store, new, options)
         return resolve_edits(path, new, edited, dataset.name), initial_weights
-    kept = read_record(Plan, path, advice=advice(dataset.name))
-    check_plan(kept, dataset, path)
+    existing = read_record(Plan, path, advice=advice(dataset.name))
+    check_plan(existing, dataset, path)
     log.info("%s is used unchanged", path)
-    return PendingFile(path=path, record=kept, action="keep"), ()
+    return PendingFile(path=path, record=existing, action="keep"), ()
 
 
 def _make_plan(fingerprint: Fingerprint, target: PlanTarget, progress: Progress) -> Plan:

@@ -67,7 +67,7 @@ def report(store: Store, options: ReportOptions, *, progress: Progress = no_prog
         raise UsageError(f"no fold of '{configuration}' is trained in {home}; choose from: {', '.join(names)}")
     notes: Notes = {}
     experiment = _read_optional(Experiment, places.outcome)
-    summaries = {name: found for name in names if (found := _join_scores(trainings, name, notes)) is not None}
+    summaries = {name: joined for name in names if (joined := _join_scores(trainings, name, notes)) is not None}
     target = TARGET if experiment is None else experiment.target_metric
     shown, masks = None, places.held_out
     if experiment is not None and configuration is None:
@@ -109,27 +109,33 @@ def _read_trainings(home: Path, dataset: str) -> list[Training]:
     Raises:
         UsageError: there is none.
     """
-    found = []
+    trainings = []
     for name in subfolders(home):
         for fold in subfolders(home / name):
-            here = home / name / fold
-            if fold.startswith("fold_") and (here / FACTS).exists():
-                facts = read_facts(here, advice=f"train the fold again: autoseg_train -d {dataset} -c {name} --restart")
-                scores = _read_optional(Scores, here / SCORES)
-                found.append(Training(configuration=name, facts=facts, history=tuple(_read_rows(here)), scores=scores))
-    if not found:
+            folder = home / name / fold
+            if fold.startswith("fold_") and (folder / FACTS).exists():
+                facts = read_facts(
+                    folder, advice=f"train the fold again: autoseg_train -d {dataset} -c {name} --restart"
+                )
+                scores = _read_optional(Scores, folder / SCORES)
+                trainings.append(
+                    Training(configuration=name, facts=facts, history=tuple(_read_rows(folder)), scores=scores)
+                )
+    if not trainings:
         raise UsageError(
             f"nothing to report: {home} holds no training (no {FACTS} in any fold's folder); train a fold "
             f"with: autoseg_train -d {dataset} -c 3d -f 0"
         )
-    return found
+    return trainings
 
 
-def _read_rows(here: Path) -> list[Mapping[str, float | None]]:
+def _read_rows(folder: Path) -> list[Mapping[str, float | None]]:
     try:
-        return list(read_history(here))
+        return list(read_history(folder))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"{here / 'history.jsonl'} is damaged ({error}); delete it, or train the fold again") from error
+        raise PlanError(
+            f"{folder / 'history.jsonl'} is damaged ({error}); delete it, or train the fold again"
+        ) from error
 
 
 def _read_optional(kind: type[R], path: Path) -> R | None:
@@ -144,9 +150,9 @@ def _read_optional(kind: type[R], path: Path) -> R | None:
 def _read_plan(home: Path, main: str, names: Sequence[str], notes: Notes) -> Plan:
     """The plan of the configuration that is shown; a note names those with another plan."""
     plan = load_plan(home / main)
-    others = [n for n in names if n != main and hash_settings(load_plan(home / n)) != hash_settings(plan)]
-    if others:
-        notes["plan"] = (f"This is the plan of {main}; {', '.join(others)} was trained with another plan.",)
+    differing = [n for n in names if n != main and hash_settings(load_plan(home / n)) != hash_settings(plan)]
+    if differing:
+        notes["plan"] = (f"This is the plan of {main}; {', '.join(differing)} was trained with another plan.",)
     return plan
 
 
@@ -167,17 +173,16 @@ def _compare_folds(trainings: Sequence[Training], folds: Folds | None, notes: No
 
 def _join_scores(trainings: Sequence[Training], name: str, notes: Notes) -> Scores | None:
     """Scores of all cases that some fold of a configuration held out, summarised together."""
-    own = [t for t in trainings if t.configuration == name and t.scores is not None]
-    scored = [t.scores for t in own if t.scores is not None]
+    scored = [(t.facts.fold, t.scores) for t in trainings if t.configuration == name and t.scores is not None]
     if not scored:
         return None
-    first = scored[0]
-    same = [scores for scores in scored if scores.conventions == first.conventions]
-    if len(same) < len(scored):
-        others = [t.facts.fold for t in own if t.scores is not None and t.scores.conventions != first.conventions]
+    first_fold, first = scored[0]
+    same = [scores for _, scores in scored if scores.conventions == first.conventions]
+    excluded = [fold for fold, scores in scored if scores.conventions != first.conventions]
+    if excluded:
         notes["scores"] = (
             *notes.get("scores", ()),
-            f"{name}: fold {', '.join(others)} was scored with other conventions than fold {own[0].facts.fold} and is "
+            f"{name}: fold {', '.join(excluded)} was scored with other conventions than fold {first_fold} and is "
             f"excluded; run its training again with this version of autoseg to score it again.",
         )
     if len(same) == 1:
@@ -191,7 +196,7 @@ def _read_candidates(places: ExperimentPaths, experiment: Experiment | None) -> 
     """Scores of every candidate on held-out cases."""
     names = () if experiment is None else tuple(experiment.candidates)
     paths = {name: places.candidate(name) / SCORES for name in names}
-    return {name: found for name, path in paths.items() if (found := _read_optional(Scores, path)) is not None}
+    return {name: scores for name, path in paths.items() if (scores := _read_optional(Scores, path)) is not None}
 
 
 def _choose_shown(
@@ -204,7 +209,7 @@ def _choose_shown(
         notes["cases"] = (f"No fold of {configuration} has scores of held-out cases.",)
         return None
     sign = 1.0 if METRICS[target].higher_is_better else -1.0
-    name = configuration or max(summaries, key=lambda each: (_mean(summaries[each], target) or 0.0) * sign)
+    name = configuration or max(summaries, key=lambda name: (_mean(summaries[name], target) or 0.0) * sign)
     folds = {
         case.case: t.facts.fold
         for t in trainings
@@ -230,8 +235,8 @@ def _fit_target(target: str, scores: Scores) -> str:
 
 def _mean(scores: Scores, metric: str) -> float | None:
     label = "mean" if "mean" in scores.summary else next(iter(scores.summary))
-    found = scores.summary[label].get(metric)
-    return None if found is None else found.mean
+    statistics = scores.summary[label].get(metric)
+    return None if statistics is None else statistics.mean
 
 
 def _take_pictures(
@@ -266,7 +271,7 @@ def choose_cases(shown: ShownScores) -> list[tuple[str, CaseScores]]:
     sign = 1.0 if METRICS[shown.target].higher_is_better else -1.0
     ranked = sorted(
         ((sign * value, case.case, case) for case in shown.scores.cases if (value := _target(shown, case)) is not None),
-        key=lambda found: found[:2],
+        key=lambda row: row[:2],
     )
     if not ranked:
         return []

@@ -73,8 +73,8 @@ def run(
     finally:
         experiment.save(experiment.state)
     if options.discard_probabilities:
-        for held in context.cases:
-            for path in held.probabilities.values():
+        for held_out in context.cases:
+            for path in held_out.probabilities.values():
                 path.unlink(missing_ok=True)
     try:
         report(store, ReportOptions(dataset=options.dataset), progress=progress)

@@ -22,9 +22,9 @@ def slice_raw(store: Store, options: SliceOptions, *, progress: Progress = no_pr
     """
     dataset = open_raw(store, options.dataset)
     into, fitting = options.into, options.workers or count_workers(len(dataset.cases), bytes_per_case(dataset))
-    made = slice_dataset(dataset, store.raw(into), into, options, workers=fitting, progress=progress)
+    sliced = slice_dataset(dataset, store.raw(into), into, options, workers=fitting, progress=progress)
     volumes = sum(bool(case.labels) for case in dataset.cases)
-    log.info("%s: %d slices of %d cases", store.raw(into), len(made.cases), volumes)
+    log.info("%s: %d slices of %d cases", store.raw(into), len(sliced.cases), volumes)
     if not options.keep_patients:
         log.warning(
             "slices of one patient are on both sides of every fold; scores on %s reproduce a protocol and do not hold "
@@ -32,4 +32,4 @@ def slice_raw(store: Store, options: SliceOptions, *, progress: Progress = no_pr
             into,
         )
     log.info("next: autoseg_plan -d %s", into)
-    return len(made.cases)
+    return len(sliced.cases)

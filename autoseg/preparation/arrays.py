@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 # Bytes per voxel, and per voxel and channel: of the scan as it is read, and of the resampled one. Measured peaks, plus
 # a quarter.
 BYTES_READ = (10, 10)
-BYTES_MADE = (4, 6)
+BYTES_RESAMPLED = (4, 6)
 
 
 def arrays_folder(preprocessed: Path, settings: PreprocessingSettings) -> Path:
@@ -50,12 +50,12 @@ def prepare_arrays(
     Raises:
         CasesError: some cases failed; the arrays of the others are kept.
     """
-    wanted = {arrays_folder(folder, c.preprocessing): c.preprocessing for c in plan.configurations.values()}
+    targets = {arrays_folder(folder, c.preprocessing): c.preprocessing for c in plan.configurations.values()}
     for stale in folder.glob("arrays_*"):
-        if stale not in wanted:
+        if stale not in targets:
             shutil.rmtree(stale)
     bare = without_cases(dataset)
-    for target, settings in wanted.items():
+    for target, settings in targets.items():
         todo = [case for case in dataset.cases if not is_prepared(target, case.id, keys[case.id])]
         if not todo:
             continue
@@ -90,10 +90,9 @@ def prepare_scans(
 
 def bytes_per_case(case: CaseFacts, settings: PreprocessingSettings) -> int:
     """Memory to preprocess one case: what it is read into, and what it is resampled to."""
-    resampled = find_prepared_shape(case, settings)
-    channels = len(settings.channels)
-    read, made = (each * channels + base for base, each in (BYTES_READ, BYTES_MADE))
-    return WORKER_BYTES + math.prod(case.shape) * read + math.prod(resampled) * made
+    shape, channels = find_prepared_shape(case, settings), len(settings.channels)
+    read, resampled = (per_channel * channels + base for base, per_channel in (BYTES_READ, BYTES_RESAMPLED))
+    return WORKER_BYTES + math.prod(case.shape) * read + math.prod(shape) * resampled
 
 
 def _prepare(task: tuple[Dataset, Case, PreprocessingSettings, Path, str]) -> None:

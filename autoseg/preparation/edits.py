@@ -93,11 +93,11 @@ def check_plan(plan: Plan, dataset: Dataset, path: Path) -> None:
             cannot be; the message names the key.
     """
     for key in ("channels", "labels", "regions", "ignore_label"):
-        planned, found = getattr(plan, key), getattr(dataset, key)
-        if planned != found:
+        planned, actual = getattr(plan, key), getattr(dataset, key)
+        if planned != actual:
             raise PlanError(
-                f"{path}: '{key}' is {planned!r}, but the dataset has {found!r}; change dataset.json if that is wrong, "
-                f"or plan again with: autoseg_plan -d {dataset.name} --replace"
+                f"{path}: '{key}' is {planned!r}, but the dataset has {actual!r}; change dataset.json if that is "
+                f"wrong, or plan again with: autoseg_plan -d {dataset.name} --replace"
             )
     for name in plan.configurations:
         check_configuration(plan, name, path)

@@ -50,20 +50,20 @@ def measure_dataset(
         CasesError: some cases are bad; the facts of the others are kept.
     """
     path = folder / "facts.jsonl"
-    known = _read_facts(path, keys)
+    facts_of = _read_facts(path, keys)
     bad: dict[str, str] = {}
-    todo = [case for case in dataset.cases if case.id not in known]
+    todo = [case for case in dataset.cases if case.id not in facts_of]
     if todo:
         workers = workers or count_workers(len(todo), bytes_per_case(dataset))
         log.info("measuring %d of %d cases with %d workers", len(todo), len(dataset.cases), workers)
         if write:
-            write_text(path, "".join(_fact_line(keys[case], facts) for case, facts in known.items()))
+            write_text(path, "".join(_fact_line(keys[case], facts) for case, facts in facts_of.items()))
 
         def keep(case: str, facts: CaseFacts | str) -> None:
             if isinstance(facts, str):
                 bad[case] = facts.removeprefix(f"case {case}: ")
                 return
-            known[case] = facts
+            facts_of[case] = facts
             if write:
                 with path.open("a") as file:
                     file.write(_fact_line(keys[case], facts))
@@ -74,9 +74,9 @@ def measure_dataset(
         run_cases(measure, tasks, workers, keep, "measuring", progress, others=OTHERS)
         if len(bad) == len(dataset.cases):
             raise CasesError(bad, of=len(bad), doing="measuring")
-    kept = {case: key for case, key in keys.items() if case not in bad}
-    dataset_key = hash_settings(without_cases(dataset), *sorted(kept.items()))
-    fingerprint = summarize(dataset, dataset_key, [known[case] for case in kept])
+    measured = {case: key for case, key in keys.items() if case not in bad}
+    dataset_key = hash_settings(without_cases(dataset), *sorted(measured.items()))
+    fingerprint = summarize(dataset, dataset_key, [facts_of[case] for case in measured])
     if write:
         write_record(folder / "fingerprint.json", fingerprint)
     return fingerprint, dict(sorted(bad.items()))
@@ -102,7 +102,7 @@ def _fact_line(key: str, facts: CaseFacts) -> str:
 
 def _read_facts(path: Path, keys: Mapping[str, str]) -> dict[str, CaseFacts]:
     """Facts measured before, of files that have not changed; a line cut off by a kill is measured again."""
-    known: dict[str, CaseFacts] = {}
+    facts_of: dict[str, CaseFacts] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
             row = json.loads(line)
@@ -110,8 +110,8 @@ def _read_facts(path: Path, keys: Mapping[str, str]) -> dict[str, CaseFacts]:
         except (ValueError, KeyError, TypeError):
             continue
         if keys.get(facts.case) == row["key"]:
-            known[facts.case] = facts
-    return known
+            facts_of[facts.case] = facts
+    return facts_of
 
 
 def bytes_per_case(dataset: Dataset) -> int:

@@ -45,9 +45,11 @@ def open_raw(store: Store, name: str, *, retry_skipped: bool = False) -> Dataset
             "%s lies there as distributed (%s, %d cases); no import needed", name, dataset.kind, len(dataset.cases)
         )
     log_assumed(dataset)
-    noted = store.preprocessed(name) / LEFT_OUT
-    if not retry_skipped and noted.exists():
-        dataset = leave_out(dataset, read_left_out(noted, {case.id: case_key(dataset, case) for case in dataset.cases}))
+    record_path = store.preprocessed(name) / LEFT_OUT
+    if not retry_skipped and record_path.exists():
+        dataset = leave_out(
+            dataset, read_left_out(record_path, {case.id: case_key(dataset, case) for case in dataset.cases})
+        )
     log_left_out(dataset)
     return dataset
 
@@ -86,27 +88,27 @@ def read_plan(store: Store, name: str) -> Plan:
     """
     path = store.preprocessed(name) / "plan.json"
     if not path.exists() and not store.raw(name).exists():
-        known = ", ".join(store.datasets()) or "none"
-        raise UsageError(f"unknown dataset '{name}' in {store.raw(name).parent}; choose from: {known}")
+        datasets = ", ".join(store.datasets()) or "none"
+        raise UsageError(f"unknown dataset '{name}' in {store.raw(name).parent}; choose from: {datasets}")
     return read_record(Plan, path, advice=f"make it with: autoseg_plan -d {name}")
 
 
-def leave_out(dataset: Dataset, why: Mapping[str, str]) -> Dataset:
+def leave_out(dataset: Dataset, reasons: Mapping[str, str]) -> Dataset:
     """The dataset without some of its cases."""
-    kept = tuple(case for case in dataset.cases if case.id not in why)
-    return dataset.model_copy(update={"cases": kept, "left_out": {**dataset.left_out, **why}})
+    cases = tuple(case for case in dataset.cases if case.id not in reasons)
+    return dataset.model_copy(update={"cases": cases, "left_out": {**dataset.left_out, **reasons}})
 
 
-def write_left_out(path: Path, why: Mapping[str, str], keys: Mapping[str, str]) -> None:
+def write_left_out(path: Path, reasons: Mapping[str, str], keys: Mapping[str, str]) -> None:
     """Record the skipped cases; no file if there are none.
 
     Args:
         path: ``left_out.json`` of a preprocessed dataset.
-        why: case id -> what is wrong with it.
+        reasons: case id -> what is wrong with it.
         keys: case id -> hash of its files.
     """
-    if why:
-        write_record(path, LeftOut(why=dict(why), keys={case: keys[case] for case in why}))
+    if reasons:
+        write_record(path, LeftOut(why=dict(reasons), keys={case: keys[case] for case in reasons}))
     else:
         path.unlink(missing_ok=True)
 
@@ -119,5 +121,5 @@ def read_left_out(path: Path, keys: Mapping[str, str]) -> dict[str, str]:
     """
     if not path.exists():
         return {}
-    noted = read_record(LeftOut, path, advice="delete it and run autoseg_plan --skip-bad again")
-    return {case: why for case, why in noted.why.items() if case in keys and keys[case] == noted.keys.get(case)}
+    record = read_record(LeftOut, path, advice="delete it and run autoseg_plan --skip-bad again")
+    return {case: reason for case, reason in record.why.items() if case in keys and keys[case] == record.keys.get(case)}

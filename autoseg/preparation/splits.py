@@ -66,7 +66,7 @@ def import_folds(path: Path, cases: Collection[str]) -> Folds:
 def resolve_folds(
     path: Path,
     fingerprint: Fingerprint,
-    wanted: FoldOptions,
+    options: FoldOptions,
     imported: Folds | None,
     edited: Edited,
     *,
@@ -76,7 +76,7 @@ def resolve_folds(
 
     Args:
         path: ``folds.json``.
-        imported: what ``wanted.file`` holds.
+        imported: content of ``options.file``.
         edited: what to do when ``folds.json`` was edited by hand.
         seed: shuffles folds that are made.
 
@@ -85,16 +85,16 @@ def resolve_folds(
         DataError: the dataset allows no such folds.
     """
     name = fingerprint.dataset
-    if wanted.is_given and edited == "keep" and is_edited(path):
+    if options.is_given and edited == "keep" and is_edited(path):
         raise PlanError(
             f"{path} was edited by hand, and --keep uses it unchanged; leave out the option that makes other folds, or "
             f"move the file away"
         )
-    before = None if wanted.is_given else _folds_before(path)
+    before = None if options.is_given else _folds_before(path)
     if before is not None and before.made_by.rule == "file":
         pending = _keep_imported(path, before, edited, name)
     else:
-        rule = _rule(wanted, before)
+        rule = _rule(options, before)
         fresh = imported or make_folds(
             fingerprint, count=rule.count, seed=seed, leave_one_site_out=rule.rule == "leave_one_site_out"
         )
@@ -128,11 +128,11 @@ def _folds_before(path: Path) -> Folds | None:
         return None
 
 
-def _rule(wanted: FoldOptions, before: Folds | None) -> FoldRule:
-    if wanted.leave_one_site_out:
+def _rule(options: FoldOptions, before: Folds | None) -> FoldRule:
+    if options.leave_one_site_out:
         return FoldRule(rule="leave_one_site_out")
-    if wanted.count is not None or before is None:
-        return FoldRule(count=wanted.count)
+    if options.count is not None or before is None:
+        return FoldRule(count=options.count)
     return before.made_by
 
 
@@ -151,9 +151,9 @@ def _log_split(folds: Folds, fingerprint: Fingerprint, labelled: Sequence[str]) 
     groups = labelled_groups(fingerprint)
     patients = f" of {len(groups)} patients" if len(groups) < len(labelled) else ""
     log.info("folds: %d, %s; %d cases%s", len(folds.folds), describe_rule(folds), len(labelled), patients)
-    wanted = folds.made_by.count
-    if wanted is not None and wanted > len(folds.folds):
-        log.warning("%d folds were requested, but only %d patients can be held out", wanted, len(groups))
+    requested = folds.made_by.count
+    if requested is not None and requested > len(folds.folds):
+        log.warning("%d folds were requested, but only %d patients can be held out", requested, len(groups))
     used = {case for fold in folds.folds for case in (*fold.train, *fold.validation)}
     missing = [case for case in labelled if case not in used]
     if missing:

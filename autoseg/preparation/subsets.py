@@ -64,15 +64,15 @@ def take_subset(store: Store, plan: Plan, name: str, fold_name: str, fold: Fold,
     again = f"make it with: autoseg_subset -d {plan.dataset} -n {size}"
     subsets = read_record(Subsets, path, advice=again)
     if size not in subsets.sizes:
-        known = ", ".join(map(str, subsets.sizes))
-        raise UsageError(f"no subset of {size} cases of {plan.dataset}, only of {known}; {again}")
+        sizes = ", ".join(map(str, subsets.sizes))
+        raise UsageError(f"no subset of {size} cases of {plan.dataset}, only of {sizes}; {again}")
     chosen = subsets.folds.get(fold_name, ())[:size]
     strange = sorted(set(chosen) - set(fold.train))
     if strange or len(chosen) < size:
         what = f"{strange[0]} is not a training case of fold {fold_name}" if strange else f"it lacks fold {fold_name}"
         raise PlanError(f"{path} was made of other folds than there are now ({what}); {again}")
-    own = subset_name(name, size)
-    configurations = {**plan.configurations, own: plan.configurations[name]}
-    memory = {**plan.memory, **({own: plan.memory[name]} if name in plan.memory else {})}
+    subset_configuration = subset_name(name, size)
+    configurations = {**plan.configurations, subset_configuration: plan.configurations[name]}
+    memory = {**plan.memory, **({subset_configuration: plan.memory[name]} if name in plan.memory else {})}
     renamed = plan.model_copy(update={"configurations": configurations, "memory": memory})
     return renamed, Fold(train=tuple(sorted(chosen)), validation=fold.validation)

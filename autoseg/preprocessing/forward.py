@@ -79,7 +79,8 @@ def _separate_axis(placement: Placement, settings: PreprocessingSettings) -> int
 def target_spacings(spacing: tuple[float, ...], settings: PreprocessingSettings) -> tuple[tuple[float, ...], ...]:
     """The scan's spacing and the one it is brought to, both in preprocessed axis order."""
     return spacing, tuple(
-        own if target is None else target for own, target in zip(spacing, settings.spacing, strict=True)
+        scan_spacing if target is None else target
+        for scan_spacing, target in zip(spacing, settings.spacing, strict=True)
     )
 
 

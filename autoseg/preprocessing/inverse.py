@@ -88,8 +88,8 @@ class LogitRestorer:
         """Paint target rows from the source rows that they read."""
         span = slice(int(self.begin[rows.start]), int(self.end[rows.stop - 1]))
         source = self.rows[:, span.start - self.first : span.stop - self.first]
-        first, *others = self.matrices
-        matrices = (None if first is None else np.ascontiguousarray(first[rows, span]), *others)
+        first, *in_plane = self.matrices
+        matrices = (None if first is None else np.ascontiguousarray(first[rows, span]), *in_plane)
         shape = (rows.stop - rows.start, *self.mask.shape[1:])
         interesting: np.ndarray = np.any(source > 0, axis=0) if self.overlap else running_argmax(source)[0] > 0
         if interesting.any():
@@ -106,8 +106,10 @@ class LogitRestorer:
             np.stack([apply_matrices(channel, matrices) for channel in source]), self.overlap
         )
         turned = turn(self.probabilities, self.placement.transpose, self.placement.flips)
-        (start, _), *others = self.placement.crop
-        turned[(slice(None), slice(start + rows.start, start + rows.stop), *box_slices(tuple(others)))] = probabilities
+        (start, _), *in_plane = self.placement.crop
+        turned[(slice(None), slice(start + rows.start, start + rows.stop), *box_slices(tuple(in_plane)))] = (
+            probabilities
+        )
 
 
 def _probabilities(logits: np.ndarray, overlap: bool) -> np.ndarray:
@@ -121,8 +123,8 @@ def _probabilities(logits: np.ndarray, overlap: bool) -> np.ndarray:
 
 
 def _separate_axis(placement: Placement, settings: PreprocessingSettings) -> int | None:
-    own, target = target_spacings(placement.cropped_spacing, settings)
-    return coarse_axis((target, own), settings.coarse_axis_ratio)
+    scan_spacing, target = target_spacings(placement.cropped_spacing, settings)
+    return coarse_axis((target, scan_spacing), settings.coarse_axis_ratio)
 
 
 def _read_spans(matrix: np.ndarray | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -149,5 +151,5 @@ def _place(voxels: np.ndarray, placement: Placement) -> Label:
     turned_shape = tuple(placement.grid.shape[axis] for axis in placement.transpose)
     full = np.zeros(turned_shape, voxels.dtype)
     full[box_slices(placement.crop)] = voxels
-    own = np.ascontiguousarray(turn_back(full, placement.transpose, placement.flips))
-    return Label(voxels=own, grid=placement.grid)
+    voxels_on_scan = np.ascontiguousarray(turn_back(full, placement.transpose, placement.flips))
+    return Label(voxels=voxels_on_scan, grid=placement.grid)

@@ -161,8 +161,8 @@ def _ranges(channel: np.ndarray, matrix: np.ndarray | None, separate_axis: int |
         channel: (Z,Y,X) float32.
         matrix: of the axis resampled separately, or None where it stays.
     """
-    others = tuple(axis for axis in range(channel.ndim) if axis != separate_axis)
-    low, high = channel.min(axis=others, keepdims=True), channel.max(axis=others, keepdims=True)
+    other_axes = tuple(axis for axis in range(channel.ndim) if axis != separate_axis)
+    low, high = channel.min(axis=other_axes, keepdims=True), channel.max(axis=other_axes, keepdims=True)
     if separate_axis is None or matrix is None:
         return low, high
     slices = matrix.argmax(axis=1)  # the only voxel that a row of nearest neighbours reads
@@ -225,11 +225,11 @@ def _slab_matrices(matrices: Sequence[np.ndarray | None], rows: slice) -> tuple[
         matrices: one per axis, None for identity.
         rows: of the target, along the first axis.
     """
-    first, *others = matrices
+    first, *remaining = matrices
     if first is None:
-        return rows, (None, *others)
+        return rows, (None, *remaining)
     span = read_span(first[rows])
-    return span, (np.ascontiguousarray(first[rows, span]), *others)
+    return span, (np.ascontiguousarray(first[rows, span]), *remaining)
 
 
 def touched_box(

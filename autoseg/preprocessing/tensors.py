@@ -72,8 +72,8 @@ def _multiply(voxels: Tensor, matrices: Sequence[Tensor | None], axes: Sequence[
 
 def _clip(source: Tensor, matrix: np.ndarray | None, separate_axis: int | None, out: Tensor) -> None:
     """Into the range of the whole channel, or of each slice where one axis is resampled separately; in place."""
-    others = [axis for axis in range(source.ndim) if axis != separate_axis]
-    low, high = source.amin(others, keepdim=True), source.amax(others, keepdim=True)
+    other_axes = [axis for axis in range(source.ndim) if axis != separate_axis]
+    low, high = source.amin(other_axes, keepdim=True), source.amax(other_axes, keepdim=True)
     if separate_axis is not None and matrix is not None:
         slices = torch.from_numpy(matrix.argmax(axis=1)).to(source.device)
         low, high = low.index_select(separate_axis, slices), high.index_select(separate_axis, slices)

@@ -229,18 +229,22 @@ def _draw_legend(figure: Figure, slices: Slices, colours: Mapping[int, str]) -> 
 
 def _write_scores(scores: Values | Mapping[str, Values]) -> list[str]:
     """One line per label."""
-    lines = [f"{label}:  {_write_values(found)}" for label, found in scores.items() if isinstance(found, Mapping)]
+    lines = [
+        f"{label}:  {_write_values(metric_values)}"
+        for label, metric_values in scores.items()
+        if isinstance(metric_values, Mapping)
+    ]
     single = {name: value for name, value in scores.items() if not isinstance(value, Mapping)}
     return [*lines, _write_values(single)] if single else lines
 
 
 def _write_values(values: Values) -> str:
     """Each metric with its value and unit."""
-    found = []
+    parts = []
     for name, value in values.items():
         unit = METRICS[name].unit if name in METRICS else ""
-        found.append(f"{name} undefined" if value is None else f"{name} {value:.2f} {unit}".rstrip())
-    return "   ".join(found)
+        parts.append(f"{name} undefined" if value is None else f"{name} {value:.2f} {unit}".rstrip())
+    return "   ".join(parts)
 
 
 def _colour_labels(prediction: np.ndarray, reference: np.ndarray | None) -> dict[int, str]:

@@ -47,21 +47,21 @@ def list_lesions(
         grid: of both.
         targets: label or region -> its channel and mask values, as ``list_targets`` returns them.
     """
-    found = {}
+    labels = {}
     for name, (channel, values) in targets.items():
         inside = np.isin(mask, values)
         if not inside.any():
-            found[name] = LabelLesions(volume_ml=0.0, mean_probability=None, lesions=())
+            labels[name] = LabelLesions(volume_ml=0.0, mean_probability=None, lesions=())
             continue
         box = bounding_box(inside)
         cut = box_slices(box)
         lesions = _measure(inside[cut], probabilities[channel][cut], grid, [start for start, _ in box])
         voxels = sum(lesion.voxels for lesion in lesions)
         mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / voxels
-        found[name] = LabelLesions(
+        labels[name] = LabelLesions(
             volume_ml=_round(voxels * grid.voxel_volume_ml), mean_probability=_round(mean), lesions=tuple(lesions)
         )
-    return found
+    return labels
 
 
 def _measure(inside: np.ndarray, probability: np.ndarray, grid: Grid, corner: Sequence[int]) -> list[PredictedLesion]:
@@ -87,10 +87,10 @@ def render_case_table(cases: Sequence[CaseLesions]) -> str:
     """One row per case and label as CSV, also without any lesion."""
     rows = []
     for case in cases:
-        for label, found in case.labels.items():
-            largest = max((lesion.volume_ml for lesion in found.lesions), default=0.0)
-            mean = found.mean_probability
-            rows.append((case.case, label, len(found.lesions), found.volume_ml, largest, mean))
+        for label, lesions in case.labels.items():
+            largest = max((lesion.volume_ml for lesion in lesions.lesions), default=0.0)
+            mean = lesions.mean_probability
+            rows.append((case.case, label, len(lesions.lesions), lesions.volume_ml, largest, mean))
     return _render(CASE_COLUMNS, rows)
 
 
@@ -99,8 +99,8 @@ def render_lesion_table(cases: Sequence[CaseLesions]) -> str:
     rows = [
         (case.case, label, number, lesion.volume_ml, lesion.voxels, *lesion.centre, lesion.mean_probability)
         for case in cases
-        for label, found in case.labels.items()
-        for number, lesion in enumerate(found.lesions, start=1)
+        for label, lesions in case.labels.items()
+        for number, lesion in enumerate(lesions.lesions, start=1)
     ]
     return _render(LESION_COLUMNS, rows)
 
@@ -108,8 +108,8 @@ def render_lesion_table(cases: Sequence[CaseLesions]) -> str:
 def describe_lesions(labels: Mapping[str, LabelLesions]) -> list[str]:
     """One line per label: number of lesions and total volume."""
     return [
-        f"{name}:  {len(found.lesions)} lesion{'s'[: len(found.lesions) != 1]}, {found.volume_ml:.3g} ml"
-        for name, found in labels.items()
+        f"{name}:  {len(lesions.lesions)} lesion{'s'[: len(lesions.lesions) != 1]}, {lesions.volume_ml:.3g} ml"
+        for name, lesions in labels.items()
     ]
 
 

@@ -44,9 +44,9 @@ def render_path(paths: list[np.ndarray]) -> str:
     """The outlines as the data of one SVG path."""
     parts = []
     for path in paths:
-        (column, row), *others = path.tolist()
+        (column, row), *following = path.tolist()
         words = [f"M{column} {row}"]
-        for x, y in others:
+        for x, y in following:
             words.append(f"H{x}" if y == row else f"V{y}")
             row = y
         parts.append(f"{''.join(words)}Z")

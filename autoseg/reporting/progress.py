@@ -50,12 +50,12 @@ def _column(history: Sequence[Row], key: str) -> np.ndarray:
 def _draw_curve(panel: Axes, epochs: np.ndarray, values: np.ndarray, title: str, colour: str) -> None:
     """A line through the values that exist; points where they are few."""
     panel.set_title(title, loc="left", fontsize=10, weight="bold")
-    known = np.isfinite(values)
-    if not known.any():
+    is_finite = np.isfinite(values)
+    if not is_finite.any():
         _say_nothing(panel)
         return
-    marker = "o" if known.sum() <= 30 else ""
-    panel.plot(epochs[known], values[known], color=colour, linewidth=1.4, marker=marker, markersize=3)
+    marker = "o" if is_finite.sum() <= 30 else ""
+    panel.plot(epochs[is_finite], values[is_finite], color=colour, linewidth=1.4, marker=marker, markersize=3)
 
 
 def _mark_best(panel: Axes, epochs: np.ndarray, values: np.ndarray) -> None:
@@ -70,15 +70,15 @@ def _mark_best(panel: Axes, epochs: np.ndarray, values: np.ndarray) -> None:
 def _draw_times(panel: Axes, epochs: np.ndarray, history: Sequence[Row]) -> None:
     """Seconds of a step, split; what is neither data nor computation (validation, copies) comes on top."""
     steps = _column(history, "steps")
-    known = steps > 0
-    what = "step" if known.any() else "epoch"
-    panel.set_title(f"Time per {what} (s)", loc="left", fontsize=10, weight="bold")
+    has_steps = steps > 0
+    unit = "step" if has_steps.any() else "epoch"
+    panel.set_title(f"Time per {unit} (s)", loc="left", fontsize=10, weight="bold")
     parts = [np.nan_to_num(_column(history, key)) for key in ("data_s", "compute_s", "epoch_s")]
-    if known.any():
-        parts = [np.where(known, part, 0.0) / np.where(known, steps, 1.0) for part in parts]
-    data, compute, whole = parts
-    other = np.clip(whole - data - compute, 0.0, None)
-    if not (data + compute + other).any():
+    if has_steps.any():
+        parts = [np.where(has_steps, part, 0.0) / np.where(has_steps, steps, 1.0) for part in parts]
+    data, compute, total = parts
+    overhead = np.clip(total - data - compute, 0.0, None)
+    if not (data + compute + overhead).any():
         _say_nothing(panel)
         return
     edges = np.append(epochs - 0.5, epochs[-1] + 0.5)
@@ -86,7 +86,7 @@ def _draw_times(panel: Axes, epochs: np.ndarray, history: Sequence[Row]) -> None
     for seconds, name, colour in (
         (compute, "compute", SKY),
         (data, "waiting for data", ORANGE),
-        (other, "other", GREY),
+        (overhead, "other", GREY),
     ):
         panel.stairs(base + seconds, edges, baseline=base, fill=True, color=colour, label=name, linewidth=0)
         base = base + seconds

@@ -63,11 +63,11 @@ def cut_stack(
     """
     axis = choose_axis(spacing)
     lesions: np.ndarray = prediction > 0 if reference is None else (prediction > 0) | (reference > 0)
-    others = tuple(other for other in range(3) if other != axis)
+    in_plane = tuple(a for a in range(3) if a != axis)
     # What lies outside the head is constant, slice for slice.
-    head = (image.max(axis=tuple(o + 1 for o in others)) > image.min(axis=tuple(o + 1 for o in others))).any(axis=0)
+    head = (image.max(axis=tuple(o + 1 for o in in_plane)) > image.min(axis=tuple(o + 1 for o in in_plane))).any(axis=0)
     main = reference if reference is not None and reference.any() else prediction
-    chosen = choose_stack((main > 0).sum(axis=others), np.asarray(lesions.any(axis=others)), head, limit=limit)
+    chosen = choose_stack((main > 0).sum(axis=in_plane), np.asarray(lesions.any(axis=in_plane)), head, limit=limit)
     return _lay_out(image, reference, prediction, spacing, axis, chosen)
 
 
@@ -83,8 +83,8 @@ def choose_stack(areas: np.ndarray, lesions: np.ndarray, head: np.ndarray, *, li
     if len(with_lesion) >= limit:
         chosen = set(_spread(with_lesion, limit - 1)) | {int(np.argmax(areas))}
     else:
-        rest = np.flatnonzero(head & ~lesions)
-        chosen = set(with_lesion.tolist()) | set(_spread(rest, limit - len(with_lesion)))
+        without_lesion = np.flatnonzero(head & ~lesions)
+        chosen = set(with_lesion.tolist()) | set(_spread(without_lesion, limit - len(with_lesion)))
     return tuple(sorted(chosen)) or (len(areas) // 2,)
 
 
@@ -105,7 +105,7 @@ def _lay_out(
     chosen: Sequence[int],
 ) -> Slices:
     """The chosen slices upright, with one brightness for all, cropped to the head."""
-    pixel = tuple(mm for other, mm in enumerate(spacing) if other != axis)
+    pixel = tuple(mm for a, mm in enumerate(spacing) if a != axis)
     bright = np.stack([_window(channel) for channel in image])
 
     def lay(voxels: np.ndarray) -> np.ndarray:
@@ -147,7 +147,7 @@ def choose_slices(lesions: np.ndarray, thickness_mm: float, *, limit: int) -> tu
     for index in np.argsort(-areas, kind="stable").tolist():
         if len(chosen) == limit or areas[index] == 0:
             break
-        if all(abs(index - other) >= gap for other in chosen):
+        if all(abs(index - previous) >= gap for previous in chosen):
             chosen.append(index)
     return tuple(sorted(chosen, reverse=True)) or (len(areas) // 2,)
 

@@ -81,7 +81,7 @@ def fit_configuration(plan: Plan, base: str, source: TransferSource, *, cost: Co
     )
     fitted = Configuration.model_validate(fitted.model_dump())
     fitted, gigabytes = _fit_memory(fitted, plan, base, cost)
-    reasons = {key.partition(".")[2]: why for key, why in plan.reasons.items() if key.partition(".")[0] == base}
+    reasons = {key.partition(".")[2]: reason for key, reason in plan.reasons.items() if key.partition(".")[0] == base}
     reasons |= preprocessing_reasons | {
         "network": f"That of {name}, so that its weights fit ({network.name}, {len(network.features)} stages).",
         "patch_size": f"As {base}, in multiples of the network's strides {'x'.join(map(str, divisor))}.",

@@ -89,14 +89,14 @@ def find_models(source: ModelFiles, configurations: Sequence[str] = ()) -> tuple
     names = {name for model in models for name in (model.configuration, model.name)}
     for requested in configurations:
         if requested not in names:
-            known = ", ".join(sorted({model.configuration for model in models}))
-            raise UsageError(f"{source.name} has no configuration '{requested}'; choose from: {known}")
+            available = ", ".join(sorted({model.configuration for model in models}))
+            raise UsageError(f"{source.name} has no configuration '{requested}'; choose from: {available}")
     chosen = [m for m in models if not configurations or {m.configuration, m.name} & set(configurations)]
     for model in chosen:
-        same = [str(other.folder) for other in chosen if other.name == model.name]
-        if len(same) > 1:
+        same_name = [str(candidate.folder) for candidate in chosen if candidate.name == model.name]
+        if len(same_name) > 1:
             raise UsageError(
-                f"{source.name} holds {len(same)} models of {model.configuration} ({', '.join(same)}); "
+                f"{source.name} holds {len(same_name)} models of {model.configuration} ({', '.join(same_name)}); "
                 f"give the folder of one of them"
             )
         _warn_unfinished(model)
@@ -172,9 +172,9 @@ def _add_previous_stage(source: ModelFiles, model: FoundModel, models: Sequence[
     if stage is None:
         return model
     folder = f"{model.folder.name.rpartition('__')[0]}__{stage}"
-    for other in models:
-        if other.configuration == stage and other.folder == model.folder.with_name(folder):
-            return replace(model, previous_stage=other)
+    for candidate in models:
+        if candidate.configuration == stage and candidate.folder == model.folder.with_name(folder):
+            return replace(model, previous_stage=candidate)
     raise ModelError(
         f"{Path(source.name) / model.folder} is a cascade on {stage}, but {source.name} holds no {folder} beside "
         f"it; give the folder above both or a zip with both, or choose another configuration with -c"
@@ -234,6 +234,6 @@ def fit_weights(weights: Mapping[str, torch.Tensor], network: nn.Module, where: 
 def _is_alias(name: str, weights: Mapping[str, torch.Tensor]) -> bool:
     """Whether the tensor is another name of one that the network has."""
     canonical = name
-    for theirs, ours in _ALIASES:
-        canonical = canonical.replace(theirs, ours)
+    for their_name, our_name in _ALIASES:
+        canonical = canonical.replace(their_name, our_name)
     return canonical != name and canonical in weights and torch.equal(weights[canonical], weights[name])

@@ -63,8 +63,8 @@ def read_own_model(folder: Path, name: str) -> TransferSource:
         raise ModelError(f"{folder} has no trained weights (no fold_*/{WEIGHTS}); finish its training first")
     configuration = plan.configurations.get(home.name)
     if configuration is None:
-        known = ", ".join(plan.configurations)
-        raise ModelError(f"{home} is named '{home.name}', but its plan holds {known}; rename it back")
+        planned = ", ".join(plan.configurations)
+        raise ModelError(f"{home} is named '{home.name}', but its plan holds {planned}; rename it back")
     weights = read_weights(fold_folder(home, fold) / WEIGHTS)
     return _from_plan(plan, home.name, weights, name, predicts=not (home / PRETRAINING).exists())
 

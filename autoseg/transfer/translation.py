@@ -164,7 +164,7 @@ def _translate_preprocessing(
 ) -> dict[str, Any]:
     data, label = configuration.resampling_fn_data_kwargs, configuration.resampling_fn_seg_kwargs
     probability = configuration.resampling_fn_probabilities_kwargs
-    ratios = {_coarse_ratio(each) for each in (data, label, probability)}
+    ratios = {_coarse_ratio(arguments) for arguments in (data, label, probability)}
     if len(ratios) > 1 or (data.is_seg, label.is_seg, probability.is_seg) != (False, True, False):
         raise ModelError(
             f"{where / 'plans.json'} resamples images, labels and probabilities differently, "
@@ -225,10 +225,10 @@ def _translate_network(configuration: ForeignConfiguration, where: Path) -> dict
     architecture, stages = configuration.architecture, configuration.architecture.arch_kwargs
     kind = NETWORKS.get(architecture.network_class_name)
     if kind is None:
-        known = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in NETWORKS))
+        supported = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in NETWORKS))
         raise ModelError(
             f"{where / 'plans.json'} has the network {architecture.network_class_name}, which autoseg does not "
-            f"support; supported: {known}"
+            f"support; supported: {supported}"
         )
     axes = len(configuration.patch_size)
     if not (stages.conv_op.endswith(f"{axes}d") and stages.norm_op.endswith(f"{axes}d")):

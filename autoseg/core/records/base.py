@@ -93,10 +93,10 @@ def _check_schema(kind: type[Record], text: str | bytes, path: Path, advice: str
 def _describe(kind: type[Record], problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(kind, problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        keys = _known_keys(kind, problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), keys, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        return f"unknown key '{where}' ({hint}choose from: {', '.join(known)})"
+        return f"unknown key '{where}' ({hint}choose from: {', '.join(keys)})"
     if problem["type"] == "missing":
         return f"missing key '{where}'"
     if problem["type"] == "json_invalid":
@@ -104,8 +104,8 @@ def _describe(kind: type[Record], problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     sentence = f"{message[:1].lower()}{message[1:]}"
     # The message names what does not fit together; the whole object would only hide it.
-    found = "" if isinstance(problem["input"], dict) else f" (found {str(problem['input'])[:60]!r})"
-    return f"'{where}': {sentence}{found}" if where else f"{sentence}{found}"
+    value = "" if isinstance(problem["input"], dict) else f" (found {str(problem['input'])[:60]!r})"
+    return f"'{where}': {sentence}{value}" if where else f"{sentence}{value}"
 
 
 def _known_keys(kind: type[Record], location: tuple[Any, ...]) -> list[str]:
@@ -126,7 +126,7 @@ def _record_in(annotation: Any) -> type[Record] | None:
         return annotation if issubclass(annotation, Record) else None
     if get_origin(annotation) in (Union, types.UnionType, tuple, list, dict) or get_args(annotation):
         for argument in get_args(annotation):
-            found = _record_in(argument)
-            if found is not None:
-                return found
+            record = _record_in(argument)
+            if record is not None:
+                return record
     return None

@@ -35,10 +35,10 @@ class Outputs(Record):
             return cls(names=tuple(n for _, n in classes), values=tuple(v for v, _ in classes), overlap=False)
         values = []
         members = list(regions.values())
-        for number, (name, own) in enumerate(regions.items()):
-            later = {value for other in members[number + 1 :] for value in other}
-            left = [value for value in own if value not in later]
-            if not left:
-                raise ValueError(f"region '{name}' {tuple(own)} has no value that later regions do not hold")
-            values.append(left[0])
+        for number, (name, region_values) in enumerate(regions.items()):
+            later = {value for region in members[number + 1 :] for value in region}
+            exclusive = [value for value in region_values if value not in later]
+            if not exclusive:
+                raise ValueError(f"region '{name}' {tuple(region_values)} has no value that later regions do not hold")
+            values.append(exclusive[0])
         return cls(names=tuple(regions), values=tuple(values), overlap=True)

@@ -180,9 +180,9 @@ class Plan(Record):
         if self.recommended not in self.configurations:
             raise ValueError(f"recommended '{self.recommended}' is not among: {', '.join(self.configurations)}")
         for name, configuration in self.configurations.items():
-            found = len(configuration.preprocessing.channels)
-            if found != len(self.channels):
-                raise ValueError(f"'{name}' normalises {found} channels, but the dataset has {len(self.channels)}")
+            normalised = len(configuration.preprocessing.channels)
+            if normalised != len(self.channels):
+                raise ValueError(f"'{name}' normalises {normalised} channels, but the dataset has {len(self.channels)}")
             self._check_cascade(name, configuration.cascade_from)
         stray = sorted(set(self.memory) - set(self.configurations))
         if stray:
@@ -196,9 +196,11 @@ class Plan(Record):
         """Check that a cascade's first stage is another configuration and not a cascade."""
         if source is None:
             return
-        others = [other for other, c in self.configurations.items() if other != name and c.cascade_from is None]
-        if source not in others:
+        candidates = [
+            candidate for candidate, c in self.configurations.items() if candidate != name and c.cascade_from is None
+        ]
+        if source not in candidates:
             raise ValueError(
                 f"'{name}' has cascade_from '{source}', which must be another configuration, not a cascade "
-                f"itself: {', '.join(others) or 'there is none'}"
+                f"itself: {', '.join(candidates) or 'there is none'}"
             )

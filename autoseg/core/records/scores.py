@@ -84,12 +84,12 @@ class Scores(Record):
             (
                 label,
                 metric,
-                *(None if value is None else f"{value:.4g}" for value in (found.mean, found.median)),
-                None if found.interval is None else "{:.4g} to {:.4g}".format(*found.interval),
-                found.count,
+                *(None if value is None else f"{value:.4g}" for value in (statistics.mean, statistics.median)),
+                None if statistics.interval is None else "{:.4g} to {:.4g}".format(*statistics.interval),
+                statistics.count,
             )
             for label, metrics in self.summary.items()
-            for metric, found in metrics.items()
+            for metric, statistics in metrics.items()
         ]
         header = ("label", "metric", "mean", "median", "95 % interval", "cases")
         return render_html_table(header, rows, caption=f"Scores of {len(self.cases)} cases")

@@ -279,14 +279,14 @@ class AugmentationSettings(Record):
     def _check(self) -> Self:
         for name, limits in _LIMITS.items():
             low, high = getattr(self, name)
-            found = f"not [{low:g}, {high:g}]"
+            actual = f"not [{low:g}, {high:g}]"
             edge = f"at {limits.low:g} or above" if limits.closed else f"above {limits.low:g}"
             if low > high:
-                raise ValueError(f"{name} must be [smallest, largest], {found}")
+                raise ValueError(f"{name} must be [smallest, largest], {actual}")
             if low < limits.low or (low == limits.low and not limits.closed):
-                raise ValueError(f"{name} must begin {edge}, {found}")
+                raise ValueError(f"{name} must begin {edge}, {actual}")
             if high > limits.high:
-                raise ValueError(f"{name} must end at {limits.high:g} or below, {found}")
+                raise ValueError(f"{name} must end at {limits.high:g} or below, {actual}")
         return self
 
 

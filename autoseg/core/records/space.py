@@ -44,12 +44,12 @@ class Grid(Record):
         """Volume of one voxel in millilitres."""
         return math.prod(self.spacing) / 1000
 
-    def matches(self, other: Grid, *, tolerance_mm: float = 1e-2) -> bool:
+    def matches(self, grid: Grid, *, tolerance_mm: float = 1e-2) -> bool:
         """True when every voxel of both grids lies at the same place to within the tolerance."""
-        if self.shape != other.shape:
+        if self.shape != grid.shape:
             return False
         corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(self.shape) - 1)
-        return bool(np.abs(self.to_world(corners) - other.to_world(corners)).max() <= tolerance_mm)
+        return bool(np.abs(self.to_world(corners) - grid.to_world(corners)).max() <= tolerance_mm)
 
     def to_world(self, index: np.ndarray) -> np.ndarray:
         """(..., 3) float, voxel indices (z,y,x) -> (..., 3) float64, world (x,y,z) mm."""

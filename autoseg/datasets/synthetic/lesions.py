@@ -42,9 +42,9 @@ def draw_lesions(rng: np.random.Generator, brain: Brain, number: int) -> tuple[L
         if lesion is None:
             continue
         lesions.append(lesion)
-        taken = np.zeros_like(free)
-        taken[tuple(lesion.voxels.T)] = True
-        free &= ~binary_dilation(taken, np.ones((3, 3, 3), bool), iterations=2)
+        occupied = np.zeros_like(free)
+        occupied[tuple(lesion.voxels.T)] = True
+        free &= ~binary_dilation(occupied, np.ones((3, 3, 3), bool), iterations=2)
     return tuple(lesions)
 
 

@@ -132,12 +132,12 @@ def _summarize(content: ReportContent) -> list[str]:
         )
     elif shown is not None:
         label = "mean" if "mean" in shown.scores.summary else next(iter(shown.scores.summary))
-        found = shown.scores.summary[label].get(shown.target)
-        if found is not None:
-            bounds = found.interval
+        statistics = shown.scores.summary[label].get(shown.target)
+        if statistics is not None:
+            bounds = statistics.interval
             interval = "" if bounds is None else f" (95 % interval {format_range(*bounds, shown.target)})"
             lines.append(
-                f"{shown.name}: mean {shown.target} {format_value(found.mean, shown.target)}{interval} over "
+                f"{shown.name}: mean {shown.target} {format_value(statistics.mean, shown.target)}{interval} over "
                 f"{count(len(shown.scores.cases), 'held-out case')}."
             )
     return lines

@@ -166,14 +166,19 @@ def draw_intervals(intervals: Sequence[Interval], x_name: str, *, title: str) ->
         if interval.value is not None:
             axes.plot([interval.value], [row], "o", color=colour, markersize=size)
     axes.set_ylim(len(intervals) - 0.5, -0.5)
-    names = [each.name if len(each.name) <= MAX_NAME else f"{each.name[: MAX_NAME - 1]}…" for each in intervals]
+    names = [
+        interval.name if len(interval.name) <= MAX_NAME else f"{interval.name[: MAX_NAME - 1]}…"
+        for interval in intervals
+    ]
     axes.set_yticks(range(len(intervals)), names)
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color=LINE)
     axes.tick_params(axis="y", labelcolor=INK, labelsize=12)
     for number, label in enumerate(axes.get_yticklabels()):
         label.set_gid(f"name-{number}")
-    return _render(figure, title, tooltips={f"name-{number}": each.name for number, each in enumerate(intervals)})
+    return _render(
+        figure, title, tooltips={f"name-{number}": interval.name for number, interval in enumerate(intervals)}
+    )
 
 
 def _make_axes(x_name: str, y_name: str, *, height: float = HEIGHT) -> tuple[Figure, Axes]:

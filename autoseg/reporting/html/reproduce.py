@@ -12,8 +12,12 @@ from autoseg.reporting.html.content import ReportContent, Training
 
 def list_settings(content: ReportContent) -> list[tuple[str, str]]:
     """Everything that the trained models depend on, as (name, value)."""
-    plan, found, trainings = content.plan, content.fingerprint, content.trainings
-    dataset = plan.dataset if found is None else f"{plan.dataset}, {len(found.cases)} cases; key {found.dataset_key}"
+    plan, fingerprint, trainings = content.plan, content.fingerprint, content.trainings
+    dataset = (
+        plan.dataset
+        if fingerprint is None
+        else f"{plan.dataset}, {len(fingerprint.cases)} cases; key {fingerprint.dataset_key}"
+    )
     time = f"{format_seconds(sum(t.facts.elapsed_s for t in trainings))} of training"
     if content.experiment is not None:
         time += f"; {format_seconds(content.experiment.elapsed_s)} of autoseg_run in all"

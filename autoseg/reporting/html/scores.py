@@ -95,17 +95,17 @@ def _rows(scores: Scores) -> list[Row]:
         [
             label,
             with_unit(metric, metric),
-            format_value(found.mean, metric),
-            format_range(*interval_of(found), metric),
-            format_value(found.median, metric),
-            format_range(found.lower_quartile, found.upper_quartile, metric),
-            format_value(found.minimum, metric),
-            format_value(found.maximum, metric),
-            found.count,
-            found.undefined,
+            format_value(statistics.mean, metric),
+            format_range(*interval_of(statistics), metric),
+            format_value(statistics.median, metric),
+            format_range(statistics.lower_quartile, statistics.upper_quartile, metric),
+            format_value(statistics.minimum, metric),
+            format_value(statistics.maximum, metric),
+            statistics.count,
+            statistics.undefined,
         ]
         for label, metrics in scores.summary.items()
-        for metric, found in metrics.items()
+        for metric, statistics in metrics.items()
     ]
 
 
@@ -115,13 +115,13 @@ def _stratum_rows(shown: ShownScores) -> list[Row]:
         [
             label,
             size,
-            found.count,
-            format_value(found.mean, shown.target),
-            format_range(*interval_of(found), shown.target),
+            statistics.count,
+            format_value(statistics.mean, shown.target),
+            format_range(*interval_of(statistics), shown.target),
         ]
         for label, sizes in (shown.scores.strata or {}).items()
         for size, metrics in sizes.items()
-        if (found := metrics.get(shown.target)) is not None
+        if (statistics := metrics.get(shown.target)) is not None
     ]
 
 
@@ -130,8 +130,10 @@ def _draw_means(content: ReportContent, shown: ShownScores) -> Markup | None:
     intervals = []
     for name, scores in content.summaries.items():
         label = "mean" if "mean" in scores.summary else next(iter(scores.summary))
-        found = scores.summary[label].get(shown.target)
-        if found is not None:
-            low, high = interval_of(found)
-            intervals.append(Interval(name=name, value=found.mean, low=low, high=high, selected=name == shown.name))
+        statistics = scores.summary[label].get(shown.target)
+        if statistics is not None:
+            low, high = interval_of(statistics)
+            intervals.append(
+                Interval(name=name, value=statistics.mean, low=low, high=high, selected=name == shown.name)
+            )
     return draw_target_intervals(intervals, shown.target) if intervals else None

@@ -55,9 +55,9 @@ def draw_calibration(calibration: Calibration, title: str) -> Markup:
             name=name,
             number=number,
             points=tuple(
-                (each.confidence, each.frequency)
-                for each in bins
-                if each.confidence is not None and each.frequency is not None
+                (point.confidence, point.frequency)
+                for point in bins
+                if point.confidence is not None and point.frequency is not None
             ),
         )
         for name, number, bins in (("as predicted", 1, calibration.bins_before), (after, 0, calibration.bins_after))

@@ -27,9 +27,9 @@ class _MLflow:
         folder.mkdir(parents=True, exist_ok=True)
         # Its plain folders of files are no longer developed, and newer versions refuse them.
         self.client, self.metric = MlflowClient(tracking_uri=f"sqlite:///{(folder / 'mlflow.db').resolve()}"), Metric
-        known = self.client.get_experiment_by_name(EXPERIMENT)
+        existing = self.client.get_experiment_by_name(EXPERIMENT)
         where = (folder / "artifacts").resolve().as_uri()
-        experiment = known.experiment_id if known else self.client.create_experiment(EXPERIMENT, where)
+        experiment = existing.experiment_id if existing else self.client.create_experiment(EXPERIMENT, where)
         before = self.client.search_runs([experiment], max_results=1)
         if before:
             self.run = before[0].info.run_id
