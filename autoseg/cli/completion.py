@@ -46,7 +46,7 @@ ZSH = "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashc
 
 
 def render_completion(shell: str, commands: Iterable[Command]) -> str:
-    """The script that a shell reads at its start.
+    """The script that a shell runs at its start.
 
     Args:
         shell: ``bash``, ``zsh`` or ``fish``.

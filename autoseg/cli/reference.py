@@ -16,7 +16,7 @@ from autoseg.options.declaring import declared_fields, describe, option_of, take
 
 
 def refresh(page: str) -> str:
-    """The page with every generated part rewritten; the parts stand between ``<!-- NAME -->`` and ``<!-- end -->``."""
+    """The page with every generated part rewritten; each is between ``<!-- NAME -->`` and ``<!-- end -->``."""
     parts = {
         "contents": _render_contents(page),
         "commands": _render_commands(),

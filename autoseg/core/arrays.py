@@ -20,11 +20,11 @@ LARGEST_HALF = 65504.0
 
 
 class PreparedFacts(Record):
-    """Beside the arrays of one case.
+    """Record beside the arrays of one case.
 
     Attributes:
         source_key: hash of the files that the arrays were made from.
-        placement: how the voxels sit in the scan.
+        placement: of the voxels in the scan.
     """
 
     source_key: str
@@ -32,7 +32,7 @@ class PreparedFacts(Record):
 
 
 def store_image(image: np.ndarray, storage: Literal["float32", "float16"]) -> np.ndarray:
-    """An image as it is stored: rounded to half precision only where that loses next to nothing.
+    """An image as it is stored: in half precision where rounding loses almost nothing.
 
     Every value then moves by at most 1/2048 of itself or, below 6e-5, by 3e-8. A case stays float32 as a whole when a
     value lies beyond the range of float16, or when rounding moves the non-zero voxels of a channel by more than a

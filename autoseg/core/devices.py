@@ -87,7 +87,7 @@ def gpu_memory_gb() -> float | None:
 
 
 def use_cores(*, share: int = 1) -> int:
-    """Let torch use all cores of this process, or its part of them where ``share`` processes run in parallel.
+    """Let torch use all cores of this process, or its share of them where ``share`` processes run in parallel.
 
     Returns:
         The number of threads.

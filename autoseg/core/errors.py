@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 
 class AutosegError(Exception):
-    """Root of every error that a user, not a programmer, can put right."""
+    """Root of every error that a user, not a programmer, can correct."""
 
 
 class UsageError(AutosegError):
@@ -28,7 +28,7 @@ class UsageError(AutosegError):
 
 
 class DataError(AutosegError):
-    """A scan, a label or a dataset is not what it should be."""
+    """A scan, a label or a dataset is missing, damaged or inconsistent."""
 
 
 class CasesError(DataError):

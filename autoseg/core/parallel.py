@@ -49,7 +49,7 @@ def count_workers(items: int, bytes_per_worker: int, *, cores: int | None = None
 
 
 def free_memory_bytes(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
-    """Memory that can still be taken: what the machine has free, or less where a container or a job is limited.
+    """Memory that can still be allocated: free memory of the machine, or less where a container or a job has a limit.
 
     Args:
         groups: where Linux shows its control groups (version 2).
@@ -66,7 +66,7 @@ def free_memory_bytes(groups: Path = Path("/sys/fs/cgroup"), membership: Path = 
 
 
 def _left_in_group(group: Path, otherwise: int) -> int:
-    """Bytes below a control group's limit; files that are only cached there give way. ``otherwise`` without a limit."""
+    """Bytes below a control group's limit; cached files do not count. ``otherwise`` without a limit."""
     limit = group / "memory.max"
     text = limit.read_text().strip() if limit.exists() else "max"
     if text == "max":
@@ -118,7 +118,7 @@ def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
 
 
 class _Pool:
-    """Workers with one pipe each, so that a dead one is known by its closed pipe."""
+    """Workers with one pipe each, so that a dead one is recognised by its closed pipe."""
 
     def __init__(self, function: Callable[[Any], Any], workers: int) -> None:
         self.function = function

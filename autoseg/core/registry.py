@@ -28,7 +28,7 @@ def unknown_name(noun: str, name: str, names: Iterable[str], *, of: str = "") ->
 
 
 class Table(Generic[T]):
-    """Names and where each is implemented, imported only when asked for.
+    """Names and where each is implemented; an implementation is imported when it is used.
 
     Args:
         noun: what the table holds, for messages ("network").

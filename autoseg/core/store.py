@@ -93,7 +93,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     array = np.ascontiguousarray(array)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        # Not by numpy's own ``tofile``, whose error does not tell a full disk; and without another copy.
+        # Not by numpy's own ``tofile``, whose error does not name a full disk; and without another copy.
         file.write(array.reshape(-1).view(np.uint8).data)
 
 

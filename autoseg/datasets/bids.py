@@ -54,7 +54,7 @@ class _Name:
 
 
 def recognises(folder: Path) -> bool:
-    """Scans of subjects, and lesion masks below ``derivatives``, in none of the BIDS datasets known by name."""
+    """Scans of subjects, and lesion masks below ``derivatives``, not in a BIDS dataset with its own layout."""
     return bool(find_roots(folder, _is_root, depth=1)) and not any(
         layout.IMPORTER.recognises(folder) for layout in (atlas, isles22)
     )
@@ -116,7 +116,7 @@ def _scans(folder: Path) -> Iterator[Path]:
 
 
 def _labels(folder: Path) -> Iterator[Path]:
-    """Files below ``derivatives`` that are named as a label of something else than the brain."""
+    """Files below ``derivatives`` that are named as a label of something other than the brain."""
     for path in walk_images(folder / "derivatives"):
         stem = strip_ending(path)
         if find_subject(stem) and _read_name(path).suffix in LABEL_SUFFIXES and not OTHER_TISSUE.search(stem):
@@ -155,7 +155,7 @@ def _case_of_label(path: Path, cases: dict[str, list[Path]]) -> str | None:
 
 
 def _put_first(channels: Sequence[str], sessions: Sequence[Session]) -> tuple[str, ...]:
-    """Channels, one on the grid of the label first, as the first complete session has it."""
+    """Channels; the first is one on the grid of the label, as in the first complete session."""
     complete = [s for s in sessions if all(len(s.files.get(kind, ())) == 1 for kind in (*channels, "label"))]
     first: list[str] = []
     if complete:

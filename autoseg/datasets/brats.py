@@ -8,7 +8,7 @@ Source: doi:10.1109/TMI.2014.2377694 (regions), arXiv:1811.02629, arXiv:2107.023
 
 from autoseg.datasets.layout import Layout, make_importer
 
-# In each region stands first the value that it is painted with, and which no region after it holds.
+# The first value of each region is the one that it is painted with; no later region holds it.
 TUMOUR = {
     "labels": {"background": 0, "necrotic_core": 1, "oedema": 2, "enhancing_tumour": 3},
     "regions": {"whole_tumour": (2, 1, 3), "tumour_core": (1, 3), "enhancing_tumour": (3,)},

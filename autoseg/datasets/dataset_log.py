@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def log_assumed(dataset: Dataset) -> None:
-    """Log what the files do not state and was assumed."""
+    """Log the spacings that the files do not state and that were assumed."""
     for spacing in sorted({case.spacing for case in dataset.cases if case.spacing is not None}):
         log.warning(
             "the files of %s do not state their spacing; assuming %s mm (z,y,x), so volumes in ml are approximate",

@@ -94,7 +94,7 @@ class Layout:
         ]
 
     def recognises(self, files: Sequence[Found]) -> bool:
-        """Whether a scan has all that the layout is known by."""
+        """Whether a scan has every file that identifies the layout."""
         return any(set(self.known_by) <= set(session.files) for session in self.make_sessions(files))
 
 

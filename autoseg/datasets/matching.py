@@ -37,7 +37,7 @@ class Session:
 
 
 def sort_files(files: Iterable[Path], kind_of: Callable[[Path], str | None]) -> Files:
-    """Kind -> files of that kind; those without a kind are none of ours."""
+    """Kind -> files of that kind; files without a kind are ignored."""
     kinds: Files = {}
     for path in files:
         kind = kind_of(path)

@@ -27,7 +27,7 @@ Files = dict[str, tuple[tuple[Path, ...], tuple[Path, ...]]]
 
 
 def recognises(folder: Path) -> bool:
-    """Any ``dataset.json`` that is not the Decathlon's; a broken one is ours to report."""
+    """Any ``dataset.json`` that is not the Decathlon's; a damaged one is reported here."""
     path = folder / "dataset.json"
     if not path.is_file():
         return False

@@ -88,7 +88,7 @@ def _recognise(folder: Path) -> str:
                 break
     if not kinds:
         layouts = "".join(f"\n  {kind}: {IMPORTERS[kind].looks_for}" for kind in IMPORTERS)
-        raise DataError(f"{folder} has no layout that autoseg knows; expected one of{layouts}")
+        raise DataError(f"{folder} has none of the layouts that autoseg reads; expected one of{layouts}")
     if len(kinds) > 1:
         raise UsageError(
             f"{folder} holds datasets of several layouts ({', '.join(kinds)}); give the folder of one, or name "

@@ -1,4 +1,4 @@
-"""Scores per case, their summary over cases, what sets folders of scores apart, and all of it as text."""
+"""Scores per case, their summary over cases, comparisons of folders of scores, and all of it as text."""
 
 from autoseg.evaluation.cases import score_case
 from autoseg.evaluation.comparing import ComparableScores, align_scores, compare_pairs, rank_folders

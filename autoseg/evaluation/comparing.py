@@ -40,12 +40,12 @@ class ComparableScores:
 
     @property
     def cases(self) -> tuple[str, ...]:
-        """That all folders hold, sorted."""
+        """Ids of the cases of all folders, sorted."""
         return tuple(sorted(next(iter(self.folders.values()))))
 
     @property
     def patients(self) -> list[str]:
-        """Of each case in the order of ``cases``, as any of the folders says it."""
+        """Patient of each case, in the order of ``cases``, from any folder that states it."""
         patients = {
             case: scores.group for scored in self.folders.values() for case, scores in scored.items() if scores.group
         }
@@ -62,7 +62,7 @@ class ComparableScores:
 def align_scores(
     folders: Mapping[str, Scores], *, metrics: Sequence[str] | None = None, common_cases: bool = False
 ) -> ComparableScores:
-    """Make sure that numbers that stand side by side mean the same.
+    """Align scores by case, and refuse to compare scores with different meanings.
 
     Args:
         folders: name -> scores, at least two.
@@ -101,7 +101,7 @@ def compare_pairs(comparable: ComparableScores) -> tuple[PairedScores, ...]:
     """Every two folders, label and metric; Holm's correction runs over all of them.
 
     Raises:
-        UsageError: a metric that this installation does not know, so that its direction is not known either.
+        UsageError: a metric that is not installed, so its direction is unknown.
     """
     labels = [*comparable.labels, *([MEAN] if len(comparable.labels) > 1 else [])]
     pairs = [

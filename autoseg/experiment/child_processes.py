@@ -92,7 +92,7 @@ def run_training(
 
 
 def _acquire(descriptor: int, should_stop: Callable[[], bool]) -> bool:
-    """Wait until no other training of this fold runs; False when asked to stop meanwhile."""
+    """Wait until no other training of this fold runs; False if stopped meanwhile."""
     while not should_stop():
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,7 +104,7 @@ def _acquire(descriptor: int, should_stop: Callable[[], bool]) -> bool:
 
 
 def _wait(process: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> int:
-    """The exit code; asked to stop, the training gets time to finish its step and write a checkpoint."""
+    """The exit code; when stopped, the training gets time to finish its step and write a checkpoint."""
     deadline = float("inf")
     while process.poll() is None:
         now = time.monotonic()

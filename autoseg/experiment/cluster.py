@@ -308,7 +308,7 @@ def _submit(cluster: Cluster, name: str, function: Callable[..., Any], *argument
 
 
 def _completed(cluster: Cluster, futures: Iterable[Any], should_stop: Callable[[], bool]) -> Iterator[Any]:
-    """Futures in the order in which they end; asked to stop, it stops the workers and waits for them."""
+    """Futures in the order in which they end; on a stop request the workers are stopped and waited for."""
     from distributed import wait
 
     running = set(futures)

@@ -23,7 +23,7 @@ RESERVED = (BEST, EXPERIMENT)  # folders beside those of the configurations
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: completed steps are stored
-    """The experiment was asked to stop."""
+    """A stop request ended the experiment early."""
 
 
 @dataclass(frozen=True, order=True)
@@ -77,7 +77,7 @@ class TrainingResult:
     Attributes:
         job: the fold.
         failure: one sentence, where it failed.
-        stopped: it was asked to stop and can be resumed.
+        stopped: a stop request ended it; it can be resumed.
         overhead_s: seconds besides its training, in this run.
     """
 

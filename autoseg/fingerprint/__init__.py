@@ -1,4 +1,4 @@
-"""Measure a dataset: ``measure_case`` one case, ``summarize`` all of them, and what a plan asks of the measures."""
+"""Measure a dataset: ``measure_case`` measures one case, ``summarize`` all; medians of the measures for planning."""
 
 from autoseg.fingerprint.intensities import measure_intensities, pool_intensities
 from autoseg.fingerprint.lesions import SMALL_LESION_ML, measure_lesions, summarize_lesions

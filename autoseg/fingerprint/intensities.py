@@ -8,7 +8,7 @@ import numpy as np
 
 from autoseg.core.records import IntensityFacts
 
-# Where IntensityFacts knows a region's distribution: minimum, 0.5 %, quantiles, median, quantiles, 99.5 %, maximum.
+# Levels of a region's distribution in IntensityFacts: minimum, 0.5 %, quantiles, median, quantiles, 99.5 %, maximum.
 _LEVELS = np.array([0, 0.5, 2, 5, 10, 25, 50, 75, 90, 95, 98, 99.5, 100]) / 100
 _NAMED_LEVELS = (0, 1, 6, 11, 12)
 _QUANTILES = [i for i in range(len(_LEVELS)) if i not in _NAMED_LEVELS]

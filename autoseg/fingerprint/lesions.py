@@ -42,7 +42,7 @@ def measure_lesions(
     value_of[components[in_lesion]] = inside[in_lesion]
     start = np.array([c for c, _ in crop])
     size = np.array([stop - start for start, stop in crop])
-    # + 0.5: a voxel's centre lies half a voxel behind its index.
+    # + 0.5: a voxel's centre is half a voxel after its index.
     centres = (measured["centroids"] + np.array([b for b, _ in box]) - start + 0.5) / size
     names = {value: name for name, value in labels.items()}
     voxel_ml = math.prod(spacing) / 1000
@@ -111,5 +111,5 @@ def _axes(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def _round(value: float) -> float:
-    """Six digits, which is more than any of it means."""
+    """Six significant digits, more than any of the values has."""
     return float(f"{value:.6g}")

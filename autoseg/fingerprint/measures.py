@@ -1,4 +1,4 @@
-"""Everything about one case."""
+"""Measurements of one case."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def measure_case(
     Args:
         image: voxels (C,Z,Y,X) float32, scanner units.
         label: voxels (Z,Y,X) integer with the values of ``labels``, or None for a scan without reference.
-        case: whose facts these are.
+        case: the case that is measured.
         labels: class name -> value; 0 is background.
         ignore_label: value that is neither foreground nor a lesion.
     """

@@ -1,4 +1,4 @@
-"""All cases together."""
+"""Fingerprint of a dataset from the measurements of its cases."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from autoseg.fingerprint.lesions import summarize_lesions
 
 
 def summarize(dataset: Dataset, dataset_key: str, facts: Iterable[CaseFacts]) -> Fingerprint:
-    """Put the facts of all cases together, sorted by case.
+    """Summarise the measurements of all cases, sorted by case.
 
     Args:
-        dataset: what was measured.
+        dataset: the measured dataset.
         dataset_key: hash of its raw files.
         facts: per case, in any order.
     """

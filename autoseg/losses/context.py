@@ -208,7 +208,7 @@ class _SoftSums(torch.autograd.Function):
 
         Args:
             ctx: keeps what the backward pass needs.
-            first: channel to begin with.
+            first: number of the first channel.
             masks: channel -> its mask and the voxels that count, (B,*spatial) bool or float; None counts all.
         """
         ctx.masks, ctx.first, ctx.shape = masks, first, probabilities.shape

@@ -1,7 +1,7 @@
 """A loss as a weighted sum of terms, with the options that a plan may give it.
 
 A term is a function ``term(context, *, option=default, ...)`` of a ``LossContext``. Its keyword arguments are its
-options; their annotations say which values a plan may give them.
+options; their annotations state the values that a plan may set.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ class Loss:
         return {name: option for name, option in collected.items() if name not in self.without}
 
     def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The value of every option, each of the type and range that its annotation says.
+        """The value of every option, each of the type and range of its annotation.
 
         Args:
             name: of the loss, for messages.
-            options: as they stand in the plan's JSON.
+            options: as in the plan's JSON.
 
         Raises:
             PlanError: the loss has no such option, the option cannot have that value, or nothing is left to minimise.

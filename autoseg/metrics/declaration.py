@@ -25,7 +25,7 @@ class Metric:
             the caller chooses with ``empty_score``.
         worst: what a missing prediction scores; "diagonal" for a distance that is undefined where one mask is empty,
             which is then the grid's diagonal; "empty" if it has no worst value: the score of an empty mask.
-        needs_probability: it ranks voxels, so a mask alone is not enough to judge a network by.
+        needs_probability: it ranks voxels by probability, so a mask is not enough.
         convention: one line on which definition it follows.
         compute: comparison -> value, or None where undefined; never sees two empty masks.
     """

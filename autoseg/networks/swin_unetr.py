@@ -140,7 +140,7 @@ class StridedMerging(nn.Module):
         self, dim: int, norm_layer: Callable[[int], nn.Module], *, stride: Sequence[int], after: int, spatial_dims: int
     ) -> None:
         super().__init__()
-        del spatial_dims  # MONAI gives it, the stride says it
+        del spatial_dims  # given by MONAI, stated by the stride
         self.stride = tuple(stride)
         joined = math.prod(stride) * dim
         self.reduction = nn.Linear(joined, after, bias=False)
@@ -172,7 +172,7 @@ def _normalise(x: torch.Tensor) -> torch.Tensor:
 
 
 def _usual_features(features: tuple[int, ...]) -> tuple[int, ...]:
-    """MONAI's default of 24 where a plain U-Net begins with 32; the second stage is as wide as the first."""
+    """MONAI's default of 24 where a plain U-Net has 32 in its first stage; the second stage is as wide as the first."""
     first = features[0] * 3 // 4
     return (first, *(first * 2**i for i in range(len(features) - 1)))
 

@@ -19,7 +19,7 @@ from autoseg.networks.initial import Coverage
 Builder = Callable[[NetworkSettings, int, int, int], nn.Module]
 
 TOPOLOGY = frozenset({"features", "kernels", "strides", "encoder_blocks", "decoder_blocks"})
-CHECKPOINTING = "checkpointing"  # the option that every network with ``supports_checkpointing`` knows
+CHECKPOINTING = "checkpointing"  # option of every network with ``supports_checkpointing``
 NORM = "norm"  # the option of networks that leave the kind of their norms open
 BATCH_NORM = "batch"  # its value for those of batches
 WEIGHTS = "weights"  # the option that names initial weights, of networks that have a ``begin``
@@ -51,11 +51,11 @@ class NetworkTraits:
         least_stages: stages without which it is not itself.
         divisor: of some settings, what the input's voxels per axis must be multiples of.
         supports_deep_supervision: it can give logits at every decoder stage.
-        supports_checkpointing: it knows the option ``checkpointing``: activation checkpointing of its stages.
+        supports_checkpointing: it has the option ``checkpointing``: activation checkpointing of its stages.
         needs_patch_size: it is built for one patch, given as the option ``patch_size``.
         fixed_input_size: it takes no other input size than that patch; the prediction tile must be equal to it.
         options: names of its own options.
-        most_halvings: how often an axis may be halved at most; None knows no limit.
+        most_halvings: how often an axis may be halved at most; None sets no limit.
         usual_features: of the features that a plain U-Net would have per stage, those of this network as published.
         usual_strides: of the strides that a plain U-Net would have per stage, those of this network.
         usual_blocks: blocks per stage as published, of encoder and decoder, finest first; the last number repeats.

@@ -89,7 +89,7 @@ class Unetr(nn.Module):
         return logits
 
     def _transform(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
-        """(B,C,*patch) -> (B,tokens,width) after the last layer, and after the layer that each stage looks at."""
+        """(B,C,*patch) -> (B,tokens,width) after the last layer, and after the layer that each stage reads."""
         tokens = self.vit.patch_embedding(x)
         every = []
         for block in self.vit.blocks:
@@ -156,7 +156,7 @@ def _enlarge(dimensions: int, before: int, after: int, stride: tuple[int, ...]) 
 
 
 def _usual_features(features: tuple[int, ...]) -> tuple[int, ...]:
-    """As published where a plain U-Net begins with 32: 16, 32, 64, 128 and a transformer 768 wide."""
+    """As published where a plain U-Net has 32 in its first stage: 16, 32, 64, 128 and a transformer 768 wide."""
     return (*(features[0] // 2 * 2**i for i in range(len(features) - 1)), WIDENING * features[0])
 
 

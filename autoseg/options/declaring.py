@@ -20,7 +20,7 @@ class Option:
         flags: ``-d``, ``--dataset``; empty for a positional argument.
         help: one clause, without the default.
         more: further sentences, in Markdown, for the page of the commands.
-        default: the default in words, where the value alone does not tell it.
+        default: the default in words, where the value alone does not explain it.
         metavar: placeholder of the value.
         choices: the only values.
         parse: text or a Python value -> the value.
@@ -43,7 +43,7 @@ class Option:
     heading: str = ""
 
     def convert(self, value: Any) -> Any:
-        """The value as the field holds it; a path may be text, and one value may stand for several.
+        """The value as the field holds it; a path may be text, and one value may be given for several.
 
         Raises:
             UsageError: it is not one that the option takes.

@@ -1,4 +1,4 @@
-"""Values of options: text or a Python value -> the value, or an error that says how to write it."""
+"""Values of options: text or a Python value -> the value, or an error with the correct form."""
 
 from __future__ import annotations
 

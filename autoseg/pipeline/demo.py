@@ -39,7 +39,7 @@ NEW_CASES = 4
 
 
 def demonstrate(store: Store, options: DemoOptions, *, progress: Progress = no_progress) -> str:
-    """Make data, plan, train, predict and evaluate on the CPU; a second call resumes where the first stopped.
+    """Make data, plan, train, predict and evaluate on the CPU; a second call resumes.
 
     Returns:
         Text for the screen: scores, time and paths.

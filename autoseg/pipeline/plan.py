@@ -134,7 +134,7 @@ def resolve_target(store: Store, options: PlanOptions) -> PlanTarget:
     target = _resolve_preset(existing, options, gpu_gb)
     for network in options.networks:
         if network != "none":
-            network_traits(network)  # known and installed, or an error before anything is measured
+            network_traits(network)  # in the table and installed, or an error before anything is measured
     for recipe in options.recipes:
         if recipe != "none":
             read_recipe(recipe)

@@ -1,4 +1,4 @@
-"""``autoseg_pretrain``: a training with another task, in the same room."""
+"""``autoseg_pretrain``: training with another task; see ``folds``."""
 
 from autoseg.folds.pretraining import pretrain
 

@@ -55,7 +55,7 @@ def report(store: Store, options: ReportOptions, *, progress: Progress = no_prog
         The file.
 
     Raises:
-        UsageError: nothing was trained, or not the configuration asked for.
+        UsageError: nothing was trained, or not the requested configuration.
         PlanError: a record is wrong.
     """
     dataset, configuration = options.dataset, options.configuration
@@ -242,7 +242,7 @@ def _mean(scores: Scores, metric: str) -> float | None:
 def _take_pictures(
     store: Store, name: str, masks: Path, shown: ShownScores | None, notes: Notes, progress: Progress
 ) -> tuple[Picture, ...]:
-    """The worst, the median and the best case; a note says why a case is not shown."""
+    """The worst, the median and the best case; a note gives the reason for a case that is not shown."""
     if shown is None:
         return ()
     chosen = choose_cases(shown)

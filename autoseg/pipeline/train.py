@@ -1,4 +1,4 @@
-"""``autoseg_train``. Experiments train, too, so the command is a function of the room below."""
+"""``autoseg_train``. Experiments train, too, so the function is in ``folds``."""
 
 from autoseg.folds.training import train
 

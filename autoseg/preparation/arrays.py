@@ -69,7 +69,7 @@ def prepare_arrays(
 def prepare_scans(
     dataset: Dataset, target: Path, settings: PreprocessingSettings, workers: int | None, progress: Progress
 ) -> None:
-    """Preprocess scans that were not measured, with or without a label; those that are there and unchanged stay.
+    """Preprocess scans that were not measured, with or without a label; existing ones of unchanged files stay.
 
     Args:
         dataset: whose cases they are.
@@ -89,7 +89,7 @@ def prepare_scans(
 
 
 def bytes_per_case(case: CaseFacts, settings: PreprocessingSettings) -> int:
-    """Memory to preprocess one case: what it is read into, and what it is resampled to."""
+    """Memory to preprocess one case: the scan as read, and as resampled."""
     shape, channels = find_prepared_shape(case, settings), len(settings.channels)
     read, resampled = (per_channel * channels + base for base, per_channel in (BYTES_READ, BYTES_RESAMPLED))
     return WORKER_BYTES + math.prod(case.shape) * read + math.prod(shape) * resampled

@@ -83,7 +83,7 @@ def advice(dataset_name: str) -> str:
 
 
 def check_plan(plan: Plan, dataset: Dataset, path: Path) -> None:
-    """Everything that would otherwise be found at the beginning of a training.
+    """Check a plan for faults that would otherwise stop a training.
 
     Args:
         path: of the plan, for messages.
@@ -104,7 +104,7 @@ def check_plan(plan: Plan, dataset: Dataset, path: Path) -> None:
 
 
 def check_configuration(plan: Plan, name: str, path: Path) -> None:
-    """One configuration's name, network with its patch and tile, and loss.
+    """Check one configuration's name, network with its patch and tile, and loss.
 
     Raises:
         PlanError: one of them cannot be; the message names the key.

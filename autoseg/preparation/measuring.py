@@ -1,4 +1,4 @@
-"""Measure the cases that are not measured yet, as many at a time as the memory holds; what is known is kept on disk."""
+"""Measure the cases that are not measured yet, as many at a time as fit into memory; measurements are kept on disk."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class LeftOut(Record):
     Attributes:
         schema_version: format version (``schema`` on disk).
         why: case id -> what is wrong with it.
-        keys: case id -> hash of its files as they were then.
+        keys: case id -> hash of its files at that time.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -80,7 +80,7 @@ def without_cases(dataset: Dataset, **update: str) -> Dataset:
 
 
 def read_plan(store: Store, name: str) -> Plan:
-    """The plan of a dataset as it stands on disk.
+    """The plan of a dataset, read from disk.
 
     Raises:
         UsageError: the dataset does not exist.
@@ -114,7 +114,7 @@ def write_left_out(path: Path, reasons: Mapping[str, str], keys: Mapping[str, st
 
 
 def read_left_out(path: Path, keys: Mapping[str, str]) -> dict[str, str]:
-    """Cases that were left out and whose files are as they were then, and why.
+    """Case -> reason, for cases that were left out and whose files have not changed.
 
     Raises:
         PlanError: the file is damaged.

@@ -39,13 +39,13 @@ class FoldOptions:
 
 
 def read_folds(store: Store, name: str) -> Folds:
-    """The folds of a dataset as they stand on disk."""
+    """The folds of a dataset, read from disk."""
     path = store.preprocessed(name) / "folds.json"
     return read_record(Folds, path, advice=f"make it with: autoseg_plan -d {name}")
 
 
 def import_folds(path: Path, cases: Collection[str]) -> Folds:
-    """Read folds from a file, and check them before anything long begins.
+    """Read folds from a file, and check them before any long step.
 
     Args:
         path: as given by the user.
@@ -81,7 +81,7 @@ def resolve_folds(
         seed: shuffles folds that are made.
 
     Raises:
-        PlanError: ``folds.json`` was edited and it is not said what to do, or it is wrong.
+        PlanError: ``folds.json`` was edited and neither --keep nor --replace is given, or it is wrong.
         DataError: the dataset allows no such folds.
     """
     name = fingerprint.dataset
@@ -137,7 +137,7 @@ def _rule(options: FoldOptions, before: Folds | None) -> FoldRule:
 
 
 def _keep_imported(path: Path, before: Folds, edited: Edited, name: str) -> PendingFile[Folds]:
-    """Imported folds as they stand: what they were imported from may be gone."""
+    """Imported folds, unchanged: the file that they were imported from may be gone."""
     if is_edited(path) and edited != "keep":
         raise PlanError(
             f"{path} was imported from {before.made_by.file} and then edited by hand; autoseg_plan -d {name} --keep "
@@ -147,7 +147,7 @@ def _keep_imported(path: Path, before: Folds, edited: Edited, name: str) -> Pend
 
 
 def _log_split(folds: Folds, fingerprint: Fingerprint, labelled: Sequence[str]) -> None:
-    """Log how the cases were split, and what a person should know about it."""
+    """Log how the cases were split, with warnings."""
     groups = labelled_groups(fingerprint)
     patients = f" of {len(groups)} patients" if len(groups) < len(labelled) else ""
     log.info("folds: %d, %s; %d cases%s", len(folds.folds), describe_rule(folds), len(labelled), patients)

@@ -1,4 +1,4 @@
-"""``autoseg_subset``, and what ``autoseg_train --subset`` trains on."""
+"""``autoseg_subset``, and the plan and fold of ``autoseg_train --subset``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intensities to numbers a network likes, before resampling."""
+"""Intensity normalisation, before resampling."""
 
 from __future__ import annotations
 

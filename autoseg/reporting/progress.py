@@ -68,7 +68,7 @@ def _mark_best(panel: Axes, epochs: np.ndarray, values: np.ndarray) -> None:
 
 
 def _draw_times(panel: Axes, epochs: np.ndarray, history: Sequence[Row]) -> None:
-    """Seconds of a step, split; what is neither data nor computation (validation, copies) comes on top."""
+    """Seconds of a step, divided into data, computation and the rest (validation, copies)."""
     steps = _column(history, "steps")
     has_steps = steps > 0
     unit = "step" if has_steps.any() else "epoch"

@@ -10,7 +10,7 @@ import numpy as np
 
 from autoseg.core.geometry import Box, bounding_box, box_slices
 
-GAP_MM = 8.0  # between slices shown of one case, so that they show different things
+GAP_MM = 8.0  # at least this far apart are the slices shown of one case, so that they differ
 MARGIN_MM = 4.0
 ZOOM_MM = 30.0  # a lesion is never magnified beyond this field of view
 
@@ -56,7 +56,7 @@ def cut_slices(
 def cut_stack(
     image: np.ndarray, reference: np.ndarray | None, prediction: np.ndarray, spacing: Sequence[float], *, limit: int
 ) -> Slices:
-    """At most ``limit`` slices to leaf through, in the order of the axis: those with lesion first of all.
+    """At most ``limit`` slices to browse, in the order of the axis; slices with lesion have priority.
 
     Args:
         as for ``cut_slices``.
@@ -64,7 +64,7 @@ def cut_stack(
     axis = choose_axis(spacing)
     lesions: np.ndarray = prediction > 0 if reference is None else (prediction > 0) | (reference > 0)
     in_plane = tuple(a for a in range(3) if a != axis)
-    # What lies outside the head is constant, slice for slice.
+    # Outside the head, every slice is constant.
     head = (image.max(axis=tuple(o + 1 for o in in_plane)) > image.min(axis=tuple(o + 1 for o in in_plane))).any(axis=0)
     main = reference if reference is not None and reference.any() else prediction
     chosen = choose_stack((main > 0).sum(axis=in_plane), np.asarray(lesions.any(axis=in_plane)), head, limit=limit)
@@ -72,10 +72,10 @@ def cut_stack(
 
 
 def choose_stack(areas: np.ndarray, lesions: np.ndarray, head: np.ndarray, *, limit: int) -> tuple[int, ...]:
-    """Slices to leaf through: all with lesion, then evenly spread ones; the fullest is always there.
+    """Slices to browse: all with lesion, then evenly spread ones; the one with the largest area is always included.
 
     Args:
-        areas: (N,) integer, by which a slice is the fullest.
+        areas: (N,) integer, voxels of lesion in each slice.
         lesions: (N,) bool, slices with lesion in either mask.
         head: (N,) bool, slices that show something.
     """
@@ -135,7 +135,7 @@ def choose_axis(spacing: Sequence[float]) -> int:
 
 
 def choose_slices(lesions: np.ndarray, thickness_mm: float, *, limit: int) -> tuple[int, ...]:
-    """Slices with the most lesion, apart from each other, last (upper) first; the middle one without lesions.
+    """Slices with the most lesion, not next to each other, upper ones first; the middle one without lesions.
 
     Args:
         lesions: (N,H,W) bool.
@@ -153,7 +153,7 @@ def choose_slices(lesions: np.ndarray, thickness_mm: float, *, limit: int) -> tu
 
 
 def find_field(mask: np.ndarray, pixel: tuple[float, float]) -> Box | None:
-    """A window of the slice's own proportions around the mask, or None where it would hardly magnify.
+    """A window with the slice's proportions around the mask; None where it would hardly magnify.
 
     Args:
         mask: (H,W) bool.

@@ -1,4 +1,4 @@
-"""nnU-Net's ``plans.json``: what it may hold for an exact reproduction, checked value by value.
+"""nnU-Net's ``plans.json``: values that can be reproduced exactly, checked one by one.
 
 Records that shape the result are closed: an unknown key or value is an error. Other keys are ignored.
 Source: nnU-Net, doi:10.1038/s41592-020-01008-z, and the files that nnunetv2 2.0 to 2.8 write.
@@ -121,7 +121,7 @@ class Intensities(Open):
 
 
 class ForeignPlans(Open):
-    """``plans.json``; its configurations are checked when one of them is asked for."""
+    """``plans.json``; each configuration is checked when it is read."""
 
     plans_name: str = "nnUNetPlans"
     experiment_planner_used: str = ""
@@ -227,7 +227,7 @@ def _parse(kind: type[R], values: Mapping[str, Any], where: str) -> R:
         if problem["type"] == "missing":
             raise ModelError(f"{where} lacks '{key}'; it is not of nnU-Net v2, or was cut short") from error
         if problem["type"] == "extra_forbidden":
-            raise ModelError(f"{where} has '{key}', which autoseg does not know and cannot reproduce") from error
+            raise ModelError(f"{where} has '{key}', which autoseg cannot reproduce") from error
         message = problem["msg"][:1].lower() + problem["msg"][1:]
         raise ModelError(
             f"{where} has '{key}' {str(problem['input'])[:60]!r}, which autoseg cannot reproduce ({message})"

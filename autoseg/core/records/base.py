@@ -35,7 +35,7 @@ def render_record(record: Record, *, without: Collection[str] = ()) -> str:
 
 
 def render_schema(kind: type[Record]) -> str:
-    """The JSON Schema of a record's file, with the keys as they stand there."""
+    """The JSON Schema of a record's file, with the keys as written there."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **kind.model_json_schema(by_alias=True)}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
@@ -80,7 +80,7 @@ def parse_record(kind: type[R], text: str | bytes, *, path: Path, advice: str) -
 
 
 def _check_schema(kind: type[Record], text: str | bytes, path: Path, advice: str) -> None:
-    """Say first, and alone, when the file belongs to another version of the format."""
+    """Raise PlanError, before any other check, if the file has another version of the format."""
     try:
         schema = json.loads(text).get("schema")
     except (ValueError, AttributeError):

@@ -111,7 +111,7 @@ class Folds(Record):
 
     Attributes:
         schema_version: format version (``schema`` on disk).
-        seed: what shuffled them.
+        seed: of the shuffling of cases.
         made_by: rule of the splits; older files lack it, and theirs were spread.
         folds: the splits; a case is held out in at most one.
     """

@@ -149,7 +149,7 @@ class Doubts(Record):
 
     Attributes:
         schema_version: format version (``schema`` on disk).
-        cases: that were judged.
+        cases: number of cases that were compared.
         doubts: cases for review, most doubtful first.
     """
 
@@ -197,7 +197,7 @@ class Experiment(Record):
 
 
 class BestModel(Record):
-    """``best.json`` of ``autoseg_results/<dataset>/best/``: the members lie beside it, each a model folder.
+    """``best.json`` of ``autoseg_results/<dataset>/best/``: the members are beside it, each a model folder.
 
     Attributes:
         schema_version: format version (``schema`` on disk).

@@ -98,11 +98,11 @@ class LesionPositions(Record):
 
 
 class LesionSummary(Record):
-    """The lesions of a dataset in a few numbers.
+    """Summary of the lesions of a dataset.
 
     Attributes:
         cases: cases with a reference.
-        empty_cases: those of them without any lesion.
+        empty_cases: cases among them without any lesion.
         count: lesions of all labels.
         per_case: median number of lesions in the cases that have some.
         most_per_case: largest number in one case.
@@ -110,7 +110,7 @@ class LesionSummary(Record):
         total_ml: of all lesions together.
         per_case_ml: median volume of all lesions of a case, in the cases that have some.
         small_share: share of lesions below 0.1 ml.
-        positions: where they lie; None when there is none.
+        positions: of their centres; None without lesions.
     """
 
     cases: int
@@ -155,13 +155,13 @@ class Fingerprint(Record):
     Attributes:
         schema_version: format version (``schema`` on disk).
         dataset: its name.
-        dataset_key: hash of the raw files' names, sizes and times; another key means measure again.
+        dataset_key: hash of the raw files' names, sizes and times; with another key the dataset is measured again.
         channels: names, in order.
         labels: class name -> value.
         regions: region name -> values.
-        ignore_label: value left out of loss and scores.
-        lesions: all lesions in a few numbers.
-        frequencies: label name -> how often it occurs.
+        ignore_label: value excluded from loss and scores.
+        lesions: summary of all lesions.
+        frequencies: label name -> its frequency.
         intensities: channel name -> foreground intensities of the dataset, each case weighted alike.
         brain_intensities: channel name -> intensities of the non-zero region, each case weighted alike.
         cases: per case.

@@ -34,7 +34,7 @@ class Configuration(Record):
         batch_size: samples per step.
         cascade_from: name of the configuration whose prediction the network sees too, as extra input channels;
             None for a network that sees the scan alone.
-        transfer: the weights that it begins with, and how they may move; None begins at random.
+        transfer: initial weights and how they are trained; None for random ones.
     """
 
     dimensions: Literal[2, 3]
@@ -107,9 +107,9 @@ class Plan(Record):
         memory_gb: the budget that patch and batch were fitted to.
         compat: ``nnunet`` when every choice that nnU-Net makes is nnU-Net's own; None when ours may depart from it.
         seed: of every random stream of training.
-        networks: further networks that were asked for; each has its own configurations (``3d_dynunet``).
-        recipes: published systems that were asked for; each is a configuration of that name.
-        class_weights: ``frequency`` when the losses' class weights were asked for by frequency.
+        networks: further networks that were requested; each has its own configurations (``3d_dynunet``).
+        recipes: published systems that were requested; each is a configuration of that name.
+        class_weights: ``frequency`` when class weights of the losses by frequency were requested.
         recommended: the configuration to train first.
         reasons: ``"3d.patch_size"`` -> one sentence with the numbers that led there.
         memory: configuration -> what a training step needs, as far as it was predicted.
@@ -147,7 +147,7 @@ class Plan(Record):
         return tuple((value,) for value in self.outputs.values if value != 0)
 
     def mask_values(self, configuration: str) -> tuple[tuple[int, ...], ...]:
-        """The label values of each mask that a configuration's network sees beside the scan; none but in a cascade."""
+        """The label values of each mask that is an input of a configuration's network; empty unless it is a cascade."""
         return () if self.configurations[configuration].cascade_from is None else self.foreground
 
     def count_inputs(self, configuration: str) -> int:

@@ -1,4 +1,4 @@
-"""The settings that a configuration is made of, from preprocessing over network and training to tiles and scores."""
+"""Settings of a configuration: preprocessing, network, loss, training, tiles and scores."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class NetworkSettings(Record):
         encoder_blocks: convolutions (or residual blocks) per stage.
         decoder_blocks: the same on the way up, one fewer.
         deep_supervision: also predict at every coarser decoder stage while training.
-        options: what only this network knows.
+        options: settings that only this network has.
     """
 
     name: str

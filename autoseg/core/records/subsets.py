@@ -10,11 +10,11 @@ from autoseg.core.records.base import Record
 
 
 class Subsets(Record):
-    """``subsets.json``: of every fold some of its training cases, each set within the next larger one.
+    """``subsets.json``: training cases of every fold in smaller sets, each within the next larger one.
 
     Attributes:
         schema_version: format version (``schema`` on disk).
-        seed: what shuffled the cases.
+        seed: of the shuffling of cases.
         sizes: numbers of cases, smallest first.
         folds: name of the fold, or ``all`` -> its training cases in the order in which they are added; the first n
             are the subset of n.
@@ -28,7 +28,7 @@ class Subsets(Record):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if list(self.sizes) != sorted(set(self.sizes)):
-            raise ValueError("sizes must rise")
+            raise ValueError("sizes must increase")
         for name, cases in self.folds.items():
             if len(set(cases)) < len(cases):
                 raise ValueError(f"fold {name} names a case twice")
@@ -57,7 +57,7 @@ class CurvePoint(Record):
 
 
 class LearningCurve(Record):
-    """``learning_curve.json`` of a dataset's results: what more training cases bring.
+    """``learning_curve.json`` of a dataset's results: the score against the number of training cases.
 
     Attributes:
         schema_version: format version (``schema`` on disk).

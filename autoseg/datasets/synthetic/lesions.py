@@ -57,7 +57,7 @@ def _grow(rng: np.random.Generator, free: np.ndarray, volume_ml: float) -> Lesio
     count = max(1, round(volume_ml * 1000 / spacing.prod()))
     seed = candidates[rng.integers(len(candidates))]
     middle = free.shape[2] / 2
-    half = (np.arange(free.shape[2]) < middle) == (seed[2] < middle)  # an artery feeds one side of the brain
+    half = (np.arange(free.shape[2]) < middle) == (seed[2] < middle)  # an artery supplies one side of the brain
     free = free & half
     radius = (volume_ml * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
     stretch = np.exp(rng.uniform(-0.35, 0.35, 3))

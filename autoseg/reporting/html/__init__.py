@@ -44,7 +44,7 @@ SECTIONS = {
 
 
 def render_report(content: ReportContent) -> str:
-    """Fill the template; every text is escaped, and a section without data says so in a sentence."""
+    """Fill the template; every text is escaped, and a section without data has a sentence instead."""
     environment = Environment(
         loader=PackageLoader("autoseg.reporting", "html"),
         autoescape=True,

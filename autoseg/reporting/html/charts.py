@@ -100,7 +100,7 @@ def draw_curves(curves: Sequence[Curve], x_name: str, y_name: str, *, title: str
 def draw_marks(
     marks: Sequence[Mark], x_name: str, y_name: str, *, title: str, names: Sequence[str], unit_axis: bool = False
 ) -> Markup:
-    """Points over a logarithmic axis; those without an x stand at the left edge.
+    """Points over a logarithmic axis; those without an x are at the left edge.
 
     Args:
         marks: at least one has an x.

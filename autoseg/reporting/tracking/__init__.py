@@ -13,13 +13,13 @@ Row = Mapping[str, float | int | None]
 
 
 class Tracker(Protocol):
-    """Values of every epoch; None if not measured."""
+    """Records the values of every epoch; None if not measured."""
 
     def record(self, row: Row) -> None:
-        """One row of the history; its ``epoch`` says where it belongs."""
+        """Record one row of the history, at its ``epoch``."""
 
     def close(self) -> None:
-        """Nothing comes after this; what was recorded is on disk."""
+        """End the record; everything is on disk afterwards."""
 
 
 # A tracker is opened with the folder of a fold, in which it keeps its files, and a name for people. It makes no

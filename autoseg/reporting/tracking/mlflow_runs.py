@@ -11,7 +11,7 @@ EXPERIMENT = "autoseg"
 
 
 def open_mlflow(folder: Path, name: str) -> Tracker:
-    """A run in a database of the fold's own; a resumed training continues its run.
+    """A run in the fold's own database; a resumed training continues its run.
 
     Show it with ``mlflow ui --backend-store-uri sqlite:///`` and the file. MLflow reports its own use to its makers
     unless ``MLFLOW_DISABLE_TELEMETRY`` is set before it is imported, as ``autoseg_train`` does.

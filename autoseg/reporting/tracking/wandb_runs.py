@@ -8,7 +8,7 @@ from autoseg.reporting.tracking import Row, Tracker, measured
 
 
 def open_wandb(folder: Path, name: str) -> Tracker:
-    """An offline run; nothing leaves the machine until somebody sends it with ``wandb sync``."""
+    """An offline run; nothing leaves the machine before ``wandb sync``."""
     return _WandB(folder, name)
 
 
