@@ -276,11 +276,11 @@ def show_plan(store: Store, plan: Plan, *, dry_run: bool = False) -> str:
     lines = [f"{plan.dataset}: {channels} ({', '.join(plan.channels)}), preset {plan.preset}{compat}"]
     for name, configuration in plan.configurations.items():
         patch = "x".join(map(str, configuration.patch_size))
-        spacing = " x ".join("own" if s is None else f"{s:.3g}" for s in configuration.preprocessing.spacing)
+        spacing = configuration.preprocessing.describe_spacing()
         star = " (recommended)" if name == plan.recommended else ""
         lines.append(
             f"  {name}: {configuration.network.name}, {len(configuration.network.features)} stages, patch {patch}, "
-            f"batch {configuration.batch_size}, spacing {spacing} mm{_describe_memory(plan, name)}{star}"
+            f"batch {configuration.batch_size}, spacing {spacing}{_describe_memory(plan, name)}{star}"
         )
     if dry_run:
         lines.append("dry run: nothing was written or preprocessed; --explain shows the reasons")

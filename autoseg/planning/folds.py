@@ -38,7 +38,7 @@ def make_folds(
         DataError: there are fewer than 2 groups; or, for one fold per site, fewer than 2 sites or cases without one.
     """
     if count is not None and count < 2:
-        raise UsageError(f"{count} folds were asked for; cross-validation needs at least 2")
+        raise UsageError(f"{count} folds were requested; cross-validation needs at least 2")
     groups = labelled_groups(fingerprint)
     if len(groups) < 2:
         raise DataError(
@@ -85,7 +85,7 @@ def describe_rule(folds: Folds) -> str:
         return f"as {rule.file} states them"
     if rule.rule == "leave_one_site_out":
         return "one site held out at a time"
-    return "sites and lesion volume spread"
+    return "with sites and lesion volumes distributed evenly"
 
 
 def read_folds_content(content: Any, *, cases: Collection[str], source: str) -> Folds:

@@ -34,8 +34,8 @@ def make_subsets(fingerprint: Fingerprint, folds: Folds, sizes: Sequence[int], *
     small = min(training_cases, key=lambda name: len(training_cases[name]))
     if len(training_cases[small]) < wanted[-1]:
         raise UsageError(
-            f"{wanted[-1]} cases were asked for, but fold {small} of {fingerprint.dataset} trains on "
-            f"{len(training_cases[small])} only; ask for smaller subsets"
+            f"{wanted[-1]} cases were requested, but fold {small} of {fingerprint.dataset} trains on "
+            f"{len(training_cases[small])} only; request smaller subsets"
         )
     ordered = {
         name: order_cases([known[case] for case in pool], seed=(seed, number))[: wanted[-1]]

@@ -32,7 +32,7 @@ def test_what_is_asked_for_must_be_there_and_fit_the_folds(planned, run):
     assert "subsets.json does not exist; make it with: autoseg_subset -d Tiny -n 2" in err
     code, _, err = run("subset", "-d", "Tiny", "-n", "9", "--root", planned)
     assert code == 2
-    assert "9 cases were asked for, but fold" in err
+    assert "9 cases were requested, but fold" in err
     assert run("subset", "-d", "Tiny", "-n", "2", "--root", planned)[0] == 0
     code, _, err = run(*train, "3")
     assert code == 2

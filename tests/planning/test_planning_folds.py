@@ -127,7 +127,10 @@ def test_a_rule_that_contradicts_itself_is_named(rule):
 
 def test_how_folds_were_made_is_recorded_and_described(fingerprint, gather, case):
     made = make_folds(fingerprint(9, SHAPE), count=3)
-    assert (made.made_by, describe_rule(made)) == (FoldRule(count=3), "sites and lesion volume spread")
+    assert (made.made_by, describe_rule(made)) == (
+        FoldRule(count=3),
+        "with sites and lesion volumes distributed evenly",
+    )
     sites = gather([case(f"c{i}", SHAPE, site="north" if i < 3 else "south") for i in range(6)])
     assert describe_rule(make_folds(sites, leave_one_site_out=True)) == "one site held out at a time"
 

@@ -72,7 +72,7 @@ def test_every_fold_and_all_cases_have_nested_subsets_of_their_training_cases():
 
 def test_more_cases_than_a_fold_has_are_refused():
     cases = forty()
-    with pytest.raises(UsageError, match="40 cases were asked for, but fold 0 of Tiny trains on 36 only"):
+    with pytest.raises(UsageError, match="40 cases were requested, but fold 0 of Tiny trains on 36 only"):
         make_subsets(fingerprint(cases), folds(cases), [40], seed=1)
 
 

@@ -158,7 +158,6 @@ class Plan(Record):
         """The configurations as a table, for notebooks."""
         rows = []
         for name, configuration in self.configurations.items():
-            spacing = configuration.preprocessing.spacing
             needed = self.memory.get(name)
             rows.append(
                 (
@@ -166,11 +165,11 @@ class Plan(Record):
                     configuration.network.name,
                     " x ".join(map(str, configuration.patch_size)),
                     configuration.batch_size,
-                    " x ".join("own" if size is None else f"{size:.3g}" for size in spacing),
+                    configuration.preprocessing.describe_spacing(),
                     None if needed is None else f"{needed.predicted_gb:.1f}",
                 )
             )
-        header = ("configuration", "network", "patch", "batch", "spacing (mm)", "memory (GB)")
+        header = ("configuration", "network", "patch", "batch", "spacing", "memory (GB)")
         caption = f"Plan of {self.dataset}: {', '.join(self.channels)}, preset {self.preset}"
         return render_html_table(header, rows, caption=caption)
 

@@ -47,8 +47,8 @@ class PreprocessingSettings(Record):
         channels: normalisation per channel.
         image_order, label_order, probability_order: spline order of the interpolation (0, 1 or 3).
         coarse_axis_ratio: above this max/min spacing the coarse axis is resampled apart, nearest neighbour.
-        storage: how preprocessed voxels lie on disk. ``float16`` halves them and moves each by at most 1/2048 of
-            itself; a case that would lose more than a thousandth of its contrast stays ``float32``.
+        storage: type of the voxels on disk. ``float16`` halves the size and changes a value by at most 1/2048 of it;
+            a case that would lose more than a thousandth of its contrast stays ``float32``.
     """
 
     orientation: Literal["canonical", "stored"] = "canonical"
@@ -66,6 +66,11 @@ class PreprocessingSettings(Record):
         if sorted(self.axis_order) != [0, 1, 2]:
             raise ValueError(f"axis_order must hold 0, 1 and 2 once each, not {self.axis_order}")
         return self
+
+    def describe_spacing(self) -> str:
+        """The target spacing: ``5 x 1 x 1 mm``, or ``1 x 1 mm in plane`` where slices stay as they were scanned."""
+        stated = " x ".join("as scanned" if mm is None else f"{mm:.4g}" for mm in self.spacing)
+        return f"{stated.removeprefix('as scanned x ')} mm in plane" if self.spacing[0] is None else f"{stated} mm"
 
 
 class NetworkSettings(Record):

@@ -70,10 +70,9 @@ def describe_configuration(plan: Plan, name: str) -> list[Entry]:
 def _describe_values(plan: Plan, name: str) -> dict[str, str]:
     c = plan.configurations[name]
     pre, net, opt, train, aug = c.preprocessing, c.network, c.optimiser, c.training, c.augmentation
-    spacing = " x ".join("own" if s is None else f"{s:.4g}" for s in pre.spacing)
     axes = ", ".join(str(axis) for axis in c.tiling.mirror_axes) or "none"
     values = {
-        "preprocessing.spacing": f"{spacing} mm",
+        "preprocessing.spacing": pre.describe_spacing(),
         "preprocessing.axis_order": join(pre.axis_order).replace(" x", ","),
         "preprocessing.channels": ", ".join(channel.scheme for channel in pre.channels),
         "preprocessing.resampling": f"spline order {pre.image_order} for images, {pre.label_order} for labels",
