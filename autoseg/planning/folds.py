@@ -34,11 +34,11 @@ def make_folds(
             a patient scanned at several sites is held out with the first of them by name.
 
     Raises:
-        UsageError: fewer than 2 folds are wanted.
+        UsageError: fewer than 2 folds are requested.
         DataError: there are fewer than 2 groups; or, for one fold per site, fewer than 2 sites or cases without one.
     """
     if count is not None and count < 2:
-        raise UsageError(f"{count} folds were requested; cross-validation needs at least 2")
+        raise UsageError(f"cross-validation needs at least 2 folds, not {count}; give a larger --fold-count")
     groups = labelled_groups(fingerprint)
     if len(groups) < 2:
         raise DataError(

@@ -73,7 +73,7 @@ def test_one_patient_cannot_be_both_learnt_from_and_held_out(fingerprint):
 
 
 def test_one_fold_is_no_cross_validation(fingerprint):
-    with pytest.raises(UsageError, match="1 folds were asked for"):
+    with pytest.raises(UsageError, match="cross-validation needs at least 2 folds, not 1"):
         make_folds(fingerprint(9, SHAPE), count=1)
 
 
