@@ -31,8 +31,28 @@ PHRASES = {
     r"\bas you said\b": "(leave it out)",
 }
 
-# Names that say their grammar and not their content.
-NAMES = {"said", "hers", "thing"}
+# Names that state their grammar and not their content.
+NAMES = {
+    "said",
+    "hers",
+    "thing",
+    "own",
+    "wanted",
+    "held",
+    "known",
+    "kept",
+    "made",
+    "there",
+    "here",
+    "other",
+    "each",
+    "why",
+}
+
+# Files in which some of these names are still to be replaced.
+UNNAMED = re.compile(
+    r"^(batches|folds|planning|prediction)/|^(core/images|evaluation/postprocessing|networks/encoders)\.py$"
+)
 
 
 def docstrings(tree):
@@ -94,7 +114,8 @@ def test_pages_have_no_dialect(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_variables_name_their_content(path):
-    found = [
-        f"{path.name}:{line}: {name}" for line, name in assigned_names(ast.parse(path.read_text())) if name in NAMES
+    names = NAMES & {"said", "hers", "thing"} if UNNAMED.search(path.relative_to(PACKAGE).as_posix()) else NAMES
+    grammatical = [
+        f"{path.name}:{line}: {name}" for line, name in assigned_names(ast.parse(path.read_text())) if name in names
     ]
-    assert not found, "\n".join(found)
+    assert not grammatical, "\n".join(grammatical)

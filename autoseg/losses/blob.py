@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from autoseg.losses.context import Counts, Lesions, LossContext, Regions, label_mask
-from autoseg.losses.options import Positive
+from autoseg.losses.loss import Positive
 
 
 def add_lesions(context: LossContext) -> LossContext:

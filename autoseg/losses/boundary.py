@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autoseg.losses.context import LossContext
-from autoseg.losses.options import NotNegative, Radius
+from autoseg.losses.loss import NotNegative, Radius
 
 
 def weight_edges(

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from autoseg.losses.blob import add_lesions
 from autoseg.losses.context import Cell, Counts, Lesions, LossContext, label_mask
-from autoseg.losses.options import Positive
+from autoseg.losses.loss import Positive
 
 
 def add_cells(context: LossContext) -> LossContext:

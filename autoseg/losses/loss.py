@@ -11,16 +11,29 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from autoseg.core.errors import PlanError
 from autoseg.core.registry import unknown_name
 from autoseg.losses.context import LossContext
-from autoseg.losses.options import NotNegative
+
+
+def _check_sum(weights: tuple[float, ...]) -> tuple[float, ...]:
+    if not any(weights):
+        raise ValueError("at least one of the weights must be above 0")
+    return weights
+
+
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+Radius = Annotated[int, Field(ge=1, le=16)]
+ClassWeights = Annotated[tuple[NotNegative, ...], AfterValidator(_check_sum)] | None
 
 
 @dataclass(frozen=True)

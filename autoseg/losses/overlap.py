@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from autoseg.losses.context import LossContext, average_channels
-from autoseg.losses.options import ClassWeights, NotNegative, Positive
+from autoseg.losses.loss import ClassWeights, NotNegative, Positive
 
 
 def dice(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from autoseg.losses.context import LossContext
-from autoseg.losses.options import ClassWeights, Fraction, NotNegative, OpenFraction
+from autoseg.losses.loss import ClassWeights, Fraction, NotNegative, OpenFraction
 
 
 def cross_entropy(context: LossContext, *, class_weights: ClassWeights = None) -> Tensor:

@@ -24,12 +24,12 @@ class LeftOut(Record):
 
     Attributes:
         schema_version: format version (``schema`` on disk).
-        why: case id -> what is wrong with it.
+        reasons: case id -> what is wrong with it (``why`` on disk).
         keys: case id -> hash of its files at that time.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    why: dict[str, str]
+    reasons: dict[str, str] = Field(alias="why")
     keys: dict[str, str]
 
 
@@ -122,4 +122,6 @@ def read_left_out(path: Path, keys: Mapping[str, str]) -> dict[str, str]:
     if not path.exists():
         return {}
     record = read_record(LeftOut, path, advice="delete it and run autoseg_plan --skip-bad again")
-    return {case: reason for case, reason in record.why.items() if case in keys and keys[case] == record.keys.get(case)}
+    return {
+        case: reason for case, reason in record.reasons.items() if case in keys and keys[case] == record.keys.get(case)
+    }
