@@ -68,4 +68,4 @@ class MemoryShortageError(AutosegError):
 
 
 class StorageError(AutosegError):
-    """The disk refused a write: full, read-only or gone."""
+    """The disk refused a write: full, read-only or disconnected."""

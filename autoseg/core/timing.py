@@ -19,7 +19,7 @@ def shortest_s(
     wait: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Seconds of a call, the shortest of several: whatever else runs on the machine only adds.
+    """Seconds of a call, the shortest of several, because other processes on the machine can only add time.
 
     Args:
         call: the work.
@@ -38,7 +38,7 @@ def shortest_s(
 
 
 def is_faster(alternative_s: float, default_s: float) -> bool:
-    """Whether an alternative is at least 5 % faster than the default, which less is not worth giving up for."""
+    """Whether an alternative is at least 5 % faster than the default; a smaller gain does not justify a change."""
     return alternative_s < WORTHWHILE * default_s
 
 

@@ -2,7 +2,7 @@
 
 ``SISS2015_Training/<1..28>/VSD.Brain.XX.O.MR_{DWI,Flair,T1,T2}.<id>/<same>.nii`` and
 ``SPES2015_Training/<1..30>/VSD.Brain.XX.O.MR_{T1c,T2,DWI,CBF,CBV,TTP,Tmax}.<id>/<same>.nii``; the label is
-``VSD.Brain.XX.O.OT.<id>``. SPES labels may lie there three times: core and penumbra each alone, and merged.
+``VSD.Brain.XX.O.OT.<id>``. SPES may have its labels three times: core and penumbra each alone, and merged.
 Source: doi:10.1016/j.media.2016.07.009
 """
 

@@ -20,7 +20,7 @@ class Importer:
 
     Attributes:
         looks_for: one clause on the files that make the layout.
-        recognises: whether a folder looks like it; cheap, raises only where a folder cannot be listed.
+        recognises: whether a folder has this layout, by its names; raises only where a folder cannot be listed.
         find: (folder, name) -> the dataset, with every case that is complete.
     """
 

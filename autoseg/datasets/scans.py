@@ -165,7 +165,7 @@ def _match_channels(folder: Path, files: Sequence[Path], channels: Sequence[str]
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """``VSD.Brain.MR_T1c`` -> ("vsd", "brain", "mr", "t1c"); an ``MR_`` at the beginning of a channel's name goes."""
+    """``VSD.Brain.MR_T1c`` -> ("vsd", "brain", "mr", "t1c"); a leading ``MR_`` is dropped."""
     words = tuple(word for word in re.split(r"[^0-9a-z]+", text.lower()) if word)
     return words[1:] if len(words) > 1 and words[0] == "mr" else words
 

@@ -190,7 +190,7 @@ def _train(task: ChildTraining) -> tuple[str | None, bool, float]:
 
 
 def _is_cancelled() -> bool:
-    """Whether this worker's task was cancelled, or its client has gone."""
+    """Whether this worker's task was cancelled, or its client has disconnected."""
     from distributed import get_worker
 
     worker = get_worker()

@@ -292,7 +292,7 @@ def _take_picture(dataset: Dataset, folder: Path, shown: ShownScores, role: str,
         path = mask_path(fold_folder(folder, shown.folds[case.id]), case.id)
     mask, grid = read_voxels(path)
     if label is None or not grid.matches(image.grid):
-        raise DataError(f"case {case.id}: {path} lies on another grid than its scan, or its label is gone")
+        raise DataError(f"case {case.id}: {path} is on another grid than its scan, or its label is missing")
     transpose, flips = nearest_axes(image.grid.direction)  # the head is upright in the picture
     stack = cut_stack(
         turn(image.voxels, transpose, flips),

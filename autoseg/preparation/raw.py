@@ -42,7 +42,7 @@ def open_raw(store: Store, name: str, *, retry_skipped: bool = False) -> Dataset
     dataset = open_dataset(store.raw(name), name)
     if dataset.kind != "nnunet":
         log.info(
-            "%s lies there as distributed (%s, %d cases); no import needed", name, dataset.kind, len(dataset.cases)
+            "%s is there as distributed (%s, %d cases); no import is needed", name, dataset.kind, len(dataset.cases)
         )
     log_assumed(dataset)
     record_path = store.preprocessed(name) / LEFT_OUT

@@ -23,7 +23,7 @@ class FoldOptions:
     """Requested folds; at most one of these.
 
     Attributes:
-        file: a ``folds.json`` of ours or a ``splits_final.json`` of nnU-Net's to import.
+        file: a ``folds.json`` of autoseg, or nnU-Net's ``splits_final.json``, to import.
         count: how many to make.
         leave_one_site_out: one fold per site.
     """

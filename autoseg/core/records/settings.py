@@ -167,7 +167,7 @@ class TrainingSettings(Record):
         precision: ``auto`` is bfloat16 or float16 on a GPU and float32 on a CPU.
         acceleration: how the network is computed: ``none`` as it is written, ``channels_last`` in memory, ``compile``
             by torch.compile; ``auto`` times them on a GPU and takes the fastest, and is ``none`` on a CPU.
-        accumulation: parts that a batch goes through the network in, one after the other; the gradients are added up,
+        accumulation: number of parts of a batch that pass the network one after the other; their gradients are added,
             so that the step is the same but needs the memory of one part. It must divide the batch size.
         stop_patience: validations in a row without improvement after which the training ends early, with the weights it
             has then; None always trains its full length.
