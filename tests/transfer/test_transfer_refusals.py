@@ -71,7 +71,7 @@ TORCH_RESAMPLING = {"resampling_fn_data": "resample_torch_fornnunet"}
         (change_arguments(conv_bias=False), "arch_kwargs.conv_bias' 'False'"),
         (
             change_arguments(squeeze_excitation=True),
-            "arch_kwargs.squeeze_excitation', which autoseg does",
+            "arch_kwargs.squeeze_excitation', which autoseg cannot",
         ),
         (change_arguments(conv_op="torch.nn.modules.conv.Conv2d"), "layers that do not fit a patch of 3 axes"),
         (change_arguments(n_blocks_per_stage=[1, 1]), "blocks per stage that unet does not have"),
