@@ -51,7 +51,7 @@ NAMES = {
 
 # Files in which some of these names are still to be replaced.
 UNNAMED = re.compile(
-    r"^(batches|folds|planning|prediction)/|^(core/images|evaluation/postprocessing|networks/encoders)\.py$"
+    r"^(batches|folds|planning|prediction)/|^(core/images|evaluation/postprocessing|networks/encoder\w+)\.py$"
 )
 
 
