@@ -107,9 +107,9 @@ class KernelEngine:
     """
 
     def __init__(self, configuration: Configuration, mask_values: Sequence[Sequence[int]], *, pin_memory: bool) -> None:
-        self.channels = len(configuration.preprocessing.channels)
+        self.channels = configuration.image_inputs
         self.masked = masked_channels(configuration)
-        self.patch = configuration.patch_size
+        self.patch, self.context = configuration.patch_size, configuration.context_slices
         self.mask_values = mask_values
         self.pin_memory = pin_memory
 
@@ -123,12 +123,16 @@ class KernelEngine:
     def make(self, case: PreparedCase, sample: PatchDraw, batch: PendingBatch, place: int) -> None:
         """Fill one sample of the batch."""
         assert case.label is not None  # checked when the batches were opened
-        image, target = as_volume(batch.image[place].numpy()), as_volume(batch.target[place].numpy()[None])[0]
-        scan, masks = image[: self.channels], image[self.channels :]
-        cut_patch(case.image, case.label, sample.start, sample.change, scan, target)
+        image, target = batch.image[place].numpy(), as_volume(batch.target[place].numpy()[None])[0]
+        start, size = with_context(sample.start, target.shape, self.context)
+        scan, masks = image[: self.channels].reshape(-1, *size), image[self.channels :]
+        label = np.empty(size, np.int16) if self.context else target
+        cut_patch(case.image, case.label, start, sample.change, scan, label)
+        if self.context:
+            target[0] = label[self.context]
         change_intensity(scan, sample.change, masked=self.masked)
         if case.prior is not None and len(masks):
-            fill_masks(case.prior, sample, self.mask_values, masks)
+            fill_masks(case.prior, sample, self.mask_values, as_volume(masks))
 
     def finish(self, batch: PendingBatch) -> tuple[Tensor, Tensor]:
         """The tensors, which are filled."""
@@ -158,7 +162,7 @@ class TensorEngine:
     ) -> None:
         self.channels = len(configuration.preprocessing.channels)
         self.masked = masked_channels(configuration)
-        self.patch = configuration.patch_size
+        self.patch, self.context = configuration.patch_size, configuration.context_slices
         self.mask_values = mask_values
         self.device, self.volumes = device, volumes
         self.pin_memory = device.type == "cuda"
@@ -171,10 +175,11 @@ class TensorEngine:
     def make(self, case: PreparedCase, sample: PatchDraw, batch: PendingBatch, place: int) -> None:
         """Read the source of the patch, or take it from the device."""
         assert case.label is not None  # checked when the batches were opened
-        size, change = as_shape(self.patch), sample.change
+        change = sample.change
+        start, size = with_context(sample.start, as_shape(self.patch), self.context)
         # A spline never leaves the range of its control points.
         margin = None if change.elastic is None else np.abs(change.elastic).max(axis=(1, 2, 3))
-        box = find_box(sample.start, change, size, case.label.shape, margin=margin)
+        box = find_box(start, change, size, case.label.shape, margin=margin)
         if self.volumes is not None:
             volume = self.volumes[sample.number]
             image, label = volume.image[(slice(None), *box)], volume.label[box]
@@ -188,17 +193,21 @@ class TensorEngine:
     def finish(self, batch: PendingBatch) -> tuple[Tensor, Tensor]:
         """Cut every patch, then change the batch."""
         sources = [batch.sources[place] for place in range(len(batch.sources))]
-        shape = as_shape(self.patch)
+        starts = [source.sample.start for source in sources]
+        _, shape = with_context(starts[0], as_shape(self.patch), self.context)
         image = torch.empty((len(sources), self.channels, *shape), device=self.device)
         target = torch.empty((len(sources), *shape), dtype=torch.int16, device=self.device)
         for source, patch, label in zip(sources, image, target, strict=True):
             box = source.image.to(self.device, non_blocking=True), source.label.to(self.device, non_blocking=True)
-            cut_tensors(*box, source.low, source.sample.start, source.sample.change, patch, label)
+            start, _ = with_context(source.sample.start, shape, self.context)
+            cut_tensors(*box, source.low, start, source.sample.change, patch, label)
         change_tensors(image, [source.sample.change for source in sources], masked=self.masked)
-        image = image.view(len(sources), self.channels, *self.patch)
+        image = image.view(len(sources), -1, *self.patch)
         if self.mask_values:
             image = torch.cat([image, batch.image.to(self.device, non_blocking=True)], dim=1)
-        return image, target.view(len(sources), *self.patch)
+        if self.context:
+            target = target[:, self.context]
+        return image, target.reshape(len(sources), *self.patch)
 
     def _read(self, box: np.ndarray) -> Tensor:
         """A copy of a box, where a GPU can fetch it without waiting."""
@@ -215,6 +224,13 @@ def masked_channels(configuration: Configuration) -> list[int]:
 def as_shape(patch: Sequence[int]) -> tuple[int, ...]:
     """Voxels per axis (z,y,x) of a patch; one slice is one voxel thick."""
     return (1, *patch) if len(patch) == 2 else tuple(patch)
+
+
+def with_context(
+    start: Sequence[int], size: Sequence[int], context_slices: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """First voxel and voxels per axis (z,y,x) of a patch with its neighbouring slices; unchanged without any."""
+    return (start[0] - context_slices, *start[1:]), (size[0] + 2 * context_slices, *size[1:])
 
 
 def as_volume(array: np.ndarray) -> np.ndarray:

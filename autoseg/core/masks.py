@@ -21,23 +21,32 @@ def split_mask(mask: np.ndarray, members: Sequence[Sequence[int]], channels: np.
             channel[mask == value] = 1
 
 
-def stack_inputs(image: np.ndarray, prior: np.ndarray | None, members: Sequence[Sequence[int]]) -> np.ndarray:
-    """Network input of a whole case: the scan's channels, then those of the prior.
+def stack_inputs(
+    image: np.ndarray, prior: np.ndarray | None, members: Sequence[Sequence[int]], *, context_slices: int = 0
+) -> np.ndarray:
+    """Network input of a whole case: the scan's channels, each with its neighbouring slices, then those of the prior.
 
     Args:
         image: (C,Z,Y,X) float, preprocessed.
         prior: (Z,Y,X) integer on the same grid; only read when there are ``members``.
         members: the label values that each further channel unites; none outside a cascade.
+        context_slices: n neighbours on either side, which become channels; 0 beyond the first and last slice.
 
     Returns:
-        (C+M,Z,Y,X) float32, or the image itself when there is nothing to add.
+        (C*(2n+1)+M,Z,Y,X) float32, or the image itself when there is nothing to add. Channels of one image channel
+        follow one another, from the lowest slice to the highest.
     """
-    if not members:
+    if not members and not context_slices:
         return image
-    assert prior is not None  # cases of a cascade are opened with one
-    inputs = np.empty((len(image) + len(members), *image.shape[1:]), np.float32)
-    inputs[: len(image)] = image
-    split_mask(prior, members, inputs[len(image) :])
+    slices, depth = 2 * context_slices + 1, image.shape[1]
+    inputs = np.zeros((len(image) * slices + len(members), *image.shape[1:]), np.float32)
+    for offset in range(-context_slices, context_slices + 1):
+        low, high = max(0, -offset), max(0, min(depth, depth - offset))
+        shifted = inputs[offset + context_slices : len(image) * slices : slices]
+        shifted[:, low:high] = image[:, low + offset : high + offset]
+    if members:
+        assert prior is not None  # cases of a cascade are opened with one
+        split_mask(prior, members, inputs[len(image) * slices :])
     return inputs
 
 

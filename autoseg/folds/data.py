@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 
-from autoseg.batches import Batches, Timing, cache_in_memory, cache_on_device, time_batches
+from autoseg.batches import Batches, StagedBatches, Timing, cache_in_memory, cache_on_device, time_batches
 from autoseg.core.errors import MemoryShortageError, UsageError
 from autoseg.core.parallel import free_memory_bytes
-from autoseg.core.records import Plan, PreparedCase
+from autoseg.core.records import Configuration, Plan, PreparedCase
 from autoseg.losses import build_loss
 from autoseg.model import planned_network
 from autoseg.prediction.memory import free_bytes
@@ -30,7 +31,7 @@ def open_batches(
     seed: Sequence[int],
     device: torch.device,
     ranks: Ranks,
-) -> Batches:
+) -> StagedBatches:
     """Batches of a training, made by the planned engine or, with ``auto``, by the one with the shorter step.
 
     Args:
@@ -55,26 +56,28 @@ def open_batches(
         )
     free = max(free_memory_bytes() // ranks.neighbours - (reserved if on_cpu else 0), 0)
     cached = cache_in_memory(cases, free)
-    make = partial(
-        Batches,
-        cached,
-        configuration,
-        seed=seed,
-        workers=torch.get_num_threads(),
-        mask_values=plan.mask_values(configuration_name),
-        ignore_label=plan.ignore_label,
-        pin_memory=not on_cpu,
-        share=(ranks.rank, ranks.world),
-    )
+    common: dict[str, Any] = {
+        "seed": seed,
+        "workers": torch.get_num_threads(),
+        "mask_values": plan.mask_values(configuration_name),
+        "ignore_label": plan.ignore_label,
+        "pin_memory": not on_cpu,
+        "share": (ranks.rank, ranks.world),
+    }
     engine = configuration.augmentation.device
-    if on_cpu or engine == "cpu":
-        log.debug("batches are made by %d threads of the CPU", torch.get_num_threads())
-        return make()
-    volumes = cache_on_device(cached, device, free_bytes=free_bytes(device), reserved_bytes=reserved)
-    on_gpu = partial(make, device=device, volumes=volumes)
-    if engine == "gpu":
-        return on_gpu()
-    return choose_batches(make, on_gpu, partial(time_step, plan, configuration_name, device, ranks), device)
+
+    def open_stage(stage_cases: Sequence[PreparedCase], stage: Configuration) -> Batches:
+        make = partial(Batches, stage_cases, stage, **common)
+        if on_cpu or engine == "cpu":
+            log.debug("batches are made by %d threads of the CPU", torch.get_num_threads())
+            return make()
+        volumes = cache_on_device(stage_cases, device, free_bytes=free_bytes(device), reserved_bytes=reserved)
+        on_gpu = partial(make, device=device, volumes=volumes)
+        if engine == "gpu":
+            return on_gpu()
+        return choose_batches(make, on_gpu, partial(time_step, plan, configuration_name, device, ranks), device)
+
+    return StagedBatches(cached, configuration, open_stage)
 
 
 def choose_batches(
@@ -130,7 +133,7 @@ def time_step(plan: Plan, configuration_name: str, device: torch.device, ranks: 
     optimiser = configuration.optimiser.model_copy(
         update={"learning_rate": 1e-9}
     )  # noise must not make weights diverge
-    training = configuration.training.model_copy(update={"epochs": 2, "steps_per_epoch": TIMED_STEPS})
+    training = configuration.training.model_copy(update={"epochs": 2, "steps_per_epoch": TIMED_STEPS, "stages": ()})
     size = max(1, configuration.batch_size // ranks.world)
     short = configuration.model_copy(
         update={"batch_size": size, "optimiser": optimiser, "training": training, "transfer": None}

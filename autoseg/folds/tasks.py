@@ -109,8 +109,8 @@ class MaskedReconstructionTask:
         self.facts = facts
 
     def network(self, setup: FoldSetup, *, fresh: bool) -> nn.Module:
-        """The planned network with images as output."""
-        configuration, channels = setup.configuration, len(setup.plan.channels)
+        """The planned network with its input images as output."""
+        configuration, channels = setup.configuration, setup.configuration.image_inputs
         network = build_network(
             configuration.network,
             dimensions=configuration.dimensions,

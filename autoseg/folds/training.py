@@ -103,9 +103,10 @@ def _check_ranks(configuration: Configuration, name: str, ranks: Ranks, fit: boo
     """
     if ranks.world == 1:
         return
-    if configuration.batch_size % ranks.world:
+    sizes = configuration.batch_size, *(stage.batch_size for stage in configuration.training.stages)
+    if uneven := [size for size in sizes if size % ranks.world]:
         raise UsageError(
-            f"a batch of {configuration.batch_size} samples ('{name}') cannot be shared evenly by {ranks.world} "
+            f"a batch of {uneven[0]} samples ('{name}') cannot be shared evenly by {ranks.world} "
             f"devices; use a number of devices that divides it, or edit batch_size in the plan"
         )
     if fit:

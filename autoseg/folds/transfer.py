@@ -153,7 +153,7 @@ def _transfer(
         network,
         find_parts(configuration.network, dimensions=configuration.dimensions, **counts),
         configuration=name,
-        channels=plan.channels,
+        channels=plan.input_names(base),
         outputs=counts["output_channels"],
         overlap=plan.outputs.overlap,
     )

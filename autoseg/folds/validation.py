@@ -48,7 +48,7 @@ def quick_validation(
                 return None
             case = prepared[case_id]
             assert case.label is not None  # training cases are labelled
-            inputs = stack_inputs(case.image, case.prior, masks)
+            inputs = stack_inputs(case.image, case.prior, masks, context_slices=configuration.context_slices)
             logits = predict_logits([network], inputs, tiling, outputs=len(outputs.values), device=device)
             dices += quick_dice(logits, case.label, plan, outputs)
         return float(np.mean(dices)) if dices else None

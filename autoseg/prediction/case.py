@@ -95,7 +95,7 @@ def case_rows(
     try:
         yield from predict_rows(
             model.networks,
-            stack_inputs(case.image, case.prior, model.mask_values),
+            stack_inputs(case.image, case.prior, model.mask_values, context_slices=model.configuration.context_slices),
             tiling,
             outputs=len(outputs.values),
             device=device,

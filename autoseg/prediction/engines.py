@@ -68,7 +68,8 @@ def tune_model(
     source = model.source and tune_model(model.source, tuple(source_cases), engine, device, cases=cases)
     tiling = model.configuration.tiling
     prior = np.zeros(case.image.shape[1:], np.uint8)  # a cascade's mask is not known yet; an empty one serves here
-    tile = middle_tile(stack_inputs(case.image, prior, model.mask_values), tiling)
+    context = model.configuration.context_slices
+    tile = middle_tile(stack_inputs(case.image, prior, model.mask_values, context_slices=context), tiling)
     calls = cases * count_calls(case.image.shape[1:], tiling, networks=len(model.networks))
     choice = choose_engine(model.networks, torch.from_numpy(tile)[None], engine=engine, calls=calls)
     log.info("%s is computed by %s", model.name, choice.reason)

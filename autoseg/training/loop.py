@@ -33,10 +33,10 @@ DeepLoss = Callable[[Sequence[Tensor], Tensor], Tensor]
 
 
 class BatchSource(Protocol):
-    """Batches by number: (B,C,*patch) float32 and (B,*patch) integer."""
+    """Batches by number and stage: (B,C,*patch) float32 and (B,*patch) integer."""
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The image and target of one step."""
+    def batch(self, step: int, stage: int) -> tuple[Tensor, Tensor]:
+        """The image and target of one step of a stage, as ``TrainingSettings.stage_at`` numbers them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def train_fold(  # noqa: PLR0912, PLR0915 (one algorithm, read from top to botto
             network=state.network,
             configuration=configuration,
             loss=loss,
-            draw=lambda: batches.batch(state.step),
+            draw=lambda: batches.batch(state.step, settings.stage_at(state.progress)),
             length=length,
         )
         backend = choose_backend(timer, previous=state.acceleration, ranks=ranks)
@@ -113,7 +113,7 @@ def train_fold(  # noqa: PLR0912, PLR0915 (one algorithm, read from top to botto
                     state.begin_phase(phase, configuration)
                 try:
                     requested = clock()
-                    image, target = batches.batch(state.step)
+                    image, target = batches.batch(state.step, settings.stage_at(state.progress))
                     loaded = clock()
                     with _undone_on_failure(state, image, configuration, ranks) as undo:
                         value = training_step(state, configuration, image, target, loss, backend, ranks)

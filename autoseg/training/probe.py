@@ -28,8 +28,8 @@ class NoiseBatches:
         self.shape = (configuration.batch_size, channels, *configuration.patch_size)
         self.classes = classes
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """(B,C,*patch) float32 and (B,*patch) int16; the same for the same step."""
+    def batch(self, step: int, stage: int = 0) -> tuple[Tensor, Tensor]:
+        """(B,C,*patch) float32 and (B,*patch) int16; the same for the same step, and in every stage."""
         generator = torch.Generator().manual_seed(step)
         target = torch.randint(self.classes, (self.shape[0], *self.shape[2:]), generator=generator, dtype=torch.int16)
         return torch.randn(self.shape, generator=generator), target

@@ -248,8 +248,9 @@ class TrainingState:
         return self.sums.steps >= settings.steps_per_epoch or (self.sums.steps > 0 and self.is_over(settings))
 
     def validation_is_due(self, settings: TrainingSettings) -> bool:
-        """Whether the epoch that ends is one of the validation interval, or the last one."""
-        return (self.epoch + 1) % settings.validation_interval == 0 or self.is_over(settings)
+        """Whether the epoch that ends is one of the validation interval, or the last one; no stage is validated."""
+        is_chosen = (self.epoch + 1) % settings.validation_interval == 0 or self.is_over(settings)
+        return is_chosen and settings.stage_at(self.progress) == len(settings.stages)
 
     def final_weights(self) -> Weights:
         """The weights to predict with: the moving average if there is one. Live tensors, not copies."""

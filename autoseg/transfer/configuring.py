@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from autoseg.core.errors import MemoryShortageError, PlanError
 from autoseg.core.records import (
+    NEIGHBOUR,
     ChannelNormalization,
     Configuration,
     MemoryFacts,
@@ -122,7 +123,8 @@ def _fit_preprocessing(
     trained, name = source.preprocessing, source.model.name
     if trained is None:
         return planned, {}
-    matched = match_channels(source.model.channels[: len(trained.channels)], channels)
+    images = [name for name in source.model.channels if NEIGHBOUR not in name]
+    matched = match_channels(images[: len(trained.channels)], channels)
     schemes: list[ChannelNormalization] = [
         planned_channel if number is None else trained.channels[number]
         for planned_channel, number in zip(planned.channels, matched.values(), strict=True)

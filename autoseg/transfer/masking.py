@@ -20,7 +20,7 @@ _STREAM = 7_001  # keeps these random numbers apart from those of sampling
 class BatchSource(Protocol):
     """Source of the batch of a step; its labels are not used."""
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int, stage: int) -> tuple[Tensor, Tensor]:
         """(B,C,*patch) float32, and anything."""
 
 
@@ -41,13 +41,13 @@ class MaskedBatches:
     def __init__(self, source: BatchSource, *, block: Sequence[int], share: float, seed: Sequence[int]) -> None:
         self.source, self.block, self.share, self.seed = source, block, share, seed
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The batch of one step.
+    def batch(self, step: int, stage: int = 0) -> tuple[Tensor, Tensor]:
+        """The batch of one step of a stage.
 
         Returns:
             (B,C,*patch) float32, 0 in masked blocks; and (B,C+1,*patch) float32, the whole patch and last the mask.
         """
-        image, _ = self.source.batch(step)
+        image, _ = self.source.batch(step, stage)
         random = np.random.default_rng(np.random.SeedSequence([*self.seed, _STREAM, step]))
         masks = [draw_mask(random, image.shape[2:], self.block, self.share) for _ in range(len(image))]
         mask = torch.from_numpy(np.stack(masks)[:, None]).to(image.device, image.dtype)

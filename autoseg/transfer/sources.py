@@ -143,11 +143,10 @@ def _from_plan(
     plan: Plan, configuration_name: str, weights: Mapping[str, torch.Tensor], name: str, *, predicts: bool
 ) -> TransferSource:
     configuration = plan.configurations[configuration_name]
-    masks = tuple(f"mask {number}" for number in range(len(plan.mask_values(configuration_name))))
     model = SourceModel(
         name=name,
         weights=weights,
-        channels=plan.channels + masks,
+        channels=plan.input_names(configuration_name),
         outputs=len(plan.outputs.values) if predicts else None,
         overlap=plan.outputs.overlap,
     )

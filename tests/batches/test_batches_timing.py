@@ -26,7 +26,7 @@ class Slow:
     def __init__(self, seconds):
         self.seconds, self.now, self.asked = seconds, 0.0, []
 
-    def batch(self, step):
+    def batch(self, step, stage=0):
         self.asked.append(step)
         self.now += self.seconds if step else 100.0  # the first starts everything
 

@@ -39,10 +39,11 @@ class TinyBatches:
 
     def __init__(self, broken=()) -> None:
         self.broken = broken
-        self.asked = []
+        self.asked, self.stages = [], []
 
-    def batch(self, step):
+    def batch(self, step, stage=0):
         self.asked.append(step)
+        self.stages.append(stage)
         image = np.random.default_rng(step).standard_normal((2, 1, 4, 6, 8)).astype(np.float32)
         target = torch.from_numpy((image[:, 0] > 0.5).astype(np.int16))
         if step in self.broken:

@@ -43,7 +43,7 @@ class Share:
     def __init__(self, ranks, broken=None):
         self.ranks, self.broken = ranks, broken
 
-    def batch(self, step):
+    def batch(self, step, stage=0):
         image = torch.randn((4, 1, 4, 6, 8), generator=torch.Generator().manual_seed(step))
         target = (image[:, 0] > 0.5).to(torch.int16)
         if self.broken is not None and self.broken[0] == step:
@@ -154,7 +154,7 @@ def lose_the_other(ranks, configuration):
     import os
 
     class Fragile(Share):
-        def batch(self, step):
+        def batch(self, step, stage=0):
             if ranks.rank == 1 and step == 3:
                 os._exit(0)
             return super().batch(step)

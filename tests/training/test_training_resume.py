@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from autoseg.core.errors import ModelError
+from autoseg.core.records import TrainingStage
 from autoseg.training import TrainingState, pack_checkpoint, unpack_checkpoint
 
 OLD = Path(__file__).parent / "checkpoint_0.1.pt"
@@ -52,6 +53,29 @@ def test_stopping_at_any_step_and_resuming_changes_nothing(bench, optimiser, sto
     assert bench.same(resumed.best, whole.best)
     assert [f.train_loss for f in part_facts] == [f.train_loss for f in whole_facts]
     assert [f.steps for f in part_facts] == [4, 4, 4]
+
+
+STAGES = tuple(
+    TrainingStage(until=until, factors=(1, 1, 1), patch_size=(4, 6, 8), batch_size=2) for until in (0.3, 0.7)
+)
+
+
+@pytest.mark.parametrize("stop_after", [2, 4, 7, 10])
+def test_a_resumed_training_asks_for_the_same_stages(bench, stop_after):
+    configuration = bench.configured(stages=STAGES)
+    whole, first, rest = (bench.TinyBatches() for _ in range(3))
+    uninterrupted = bench.train(configuration, batches=whole)
+    stopped = bench.train(configuration, batches=first, should_stop=lambda: len(first.asked) >= stop_after)
+    resumed = bench.train(configuration, batches=rest, checkpoint=bench.reload(stopped))
+    assert whole.stages == [0] * 4 + [1] * 5 + [2] * 3  # 12 steps: 0.3 of them end with step 4, 0.7 with step 9
+    assert first.stages + rest.stages == whole.stages
+    assert bench.same(resumed.network, uninterrupted.network)
+
+
+def test_no_stage_is_validated(bench):
+    facts = []
+    bench.train(bench.configured(stages=STAGES), validate=lambda _: 0.5, on_epoch=facts.append)
+    assert [fact.validation_dice for fact in facts] == [None, None, 0.5]
 
 
 def test_killed_run_goes_on_from_its_last_epoch(bench):

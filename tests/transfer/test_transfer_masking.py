@@ -9,7 +9,7 @@ from autoseg.transfer.masking import MaskedBatches, choose_block, draw_mask, mas
 
 
 class Bright:
-    def batch(self, step):
+    def batch(self, step, stage=0):
         return torch.full((2, 1, 8, 8, 8), float(step + 1)), torch.zeros(2, 8, 8, 8)
 
 

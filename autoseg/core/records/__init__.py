@@ -27,7 +27,7 @@ from autoseg.core.records.facts import (
 )
 from autoseg.core.records.lesions import CaseLesions, LabelLesions, PredictedLesion
 from autoseg.core.records.outputs import Outputs
-from autoseg.core.records.plan import Configuration, MemoryFacts, Plan
+from autoseg.core.records.plan import NEIGHBOUR, Configuration, MemoryFacts, Plan
 from autoseg.core.records.scores import (
     CaseScores,
     PairedScores,
@@ -48,6 +48,7 @@ from autoseg.core.records.settings import (
     ScoringSettings,
     TilingSettings,
     TrainingSettings,
+    TrainingStage,
 )
 from autoseg.core.records.space import Grid, Image, Label, Placement
 from autoseg.core.records.subsets import CurvePoint, LearningCurve, Subsets
@@ -55,6 +56,7 @@ from autoseg.core.records.training import TrainedFold
 from autoseg.core.records.transfer import Pretraining, TransferReport, TransferSettings
 
 __all__ = [
+    "NEIGHBOUR",
     "AugmentationSettings",
     "BestModel",
     "Calibration",
@@ -115,6 +117,7 @@ __all__ = [
     "TilingSettings",
     "TrainedFold",
     "TrainingSettings",
+    "TrainingStage",
     "TransferReport",
     "TransferSettings",
     "parse_record",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from autoseg.core.choices import PresetName
 from autoseg.core.records.base import Record
@@ -23,6 +23,8 @@ from autoseg.core.records.settings import (
 )
 from autoseg.core.records.transfer import TransferSettings
 
+NEIGHBOUR = " at slice "  # in the name of an input that is a channel's neighbouring slice
+
 
 class Configuration(Record):
     """One complete way to train and predict. To vary one, copy it under a new name and edit it.
@@ -32,6 +34,7 @@ class Configuration(Record):
         preprocessing, network, loss, optimiser, training, sampling, augmentation, tiling, scoring: complete settings.
         patch_size: voxels per axis of a training sample.
         batch_size: samples per step.
+        context_slices: in 2D, neighbouring slices on either side that the network sees as further channels.
         cascade_from: name of the configuration whose prediction the network sees too, as extra input channels;
             None for a network that sees the scan alone.
         transfer: initial weights and how they are trained; None for random ones.
@@ -49,6 +52,7 @@ class Configuration(Record):
     augmentation: AugmentationSettings
     tiling: TilingSettings
     scoring: ScoringSettings = ScoringSettings()
+    context_slices: NonNegativeInt = 0
     cascade_from: str | None = None
     transfer: TransferSettings | None = None
 
@@ -57,19 +61,22 @@ class Configuration(Record):
         sizes = {"patch_size": self.patch_size, "tiling.tile_size": self.tiling.tile_size}
         sizes |= {f"network.kernels[{i}]": k for i, k in enumerate(self.network.kernels)}
         sizes |= {f"network.strides[{i}]": s for i, s in enumerate(self.network.strides)}
+        for i, stage in enumerate(self.training.stages):
+            sizes |= {f"training.stages[{i}].{name}": getattr(stage, name) for name in ("patch_size", "factors")}
         for name, size in sizes.items():
             if len(size) != self.dimensions:
                 raise ValueError(f"{name} needs {self.dimensions} numbers, not {len(size)}")
         divisors = [1] * self.dimensions
         for stride in self.network.strides:
             divisors = [d * s for d, s in zip(divisors, stride, strict=True)]
-        for name in ("patch_size", "tiling.tile_size"):
+        for name in (name for name in sizes if name.endswith(("patch_size", "tile_size"))):
             if any(n % d for n, d in zip(sizes[name], divisors, strict=True)):
                 raise ValueError(f"{name} {sizes[name]} must be multiples of {tuple(divisors)}, the network's strides")
-        if self.batch_size % self.training.accumulation:
-            raise ValueError(
-                f"training.accumulation {self.training.accumulation} must divide batch_size {self.batch_size}"
-            )
+        for batch in (self.batch_size, *(stage.batch_size for stage in self.training.stages)):
+            if batch % self.training.accumulation:
+                raise ValueError(f"training.accumulation {self.training.accumulation} must divide batch_size {batch}")
+        if self.context_slices and self.dimensions == 3:
+            raise ValueError("context_slices are for 2D; a 3D patch holds its neighbouring slices")
         if self.transfer is not None and (self.transfer.weights or self.network.options.get("weights")) is None:
             raise ValueError("transfer has no weights; set network.options.weights, or set transfer to null")
         axes = set(self.tiling.mirror_axes) | set(self.augmentation.mirror_axes)
@@ -80,6 +87,18 @@ class Configuration(Record):
         if self.network.deep_supervision and weights != outputs:
             raise ValueError(f"deep supervision needs {outputs} loss.deep_supervision_weights, not {weights}")
         return self
+
+    @property
+    def image_inputs(self) -> int:
+        """Channels of the scan that the network sees, those of neighbouring slices included."""
+        return len(self.preprocessing.channels) * (1 + 2 * self.context_slices)
+
+    def of_stage(self, number: int) -> Configuration:
+        """The configuration with patch and batch of a stage of its training; itself after the last stage."""
+        if number == len(self.training.stages):
+            return self
+        stage = self.training.stages[number]
+        return self.model_copy(update={"patch_size": stage.patch_size, "batch_size": stage.batch_size})
 
 
 class MemoryFacts(Record):
@@ -151,8 +170,19 @@ class Plan(Record):
         return () if self.configurations[configuration].cascade_from is None else self.foreground
 
     def count_inputs(self, configuration: str) -> int:
-        """Channels that a configuration's network sees: the scan's, and in a cascade one mask per foreground output."""
-        return len(self.channels) + len(self.mask_values(configuration))
+        """Channels that a configuration's network sees."""
+        return len(self.input_names(configuration))
+
+    def input_names(self, configuration: str) -> tuple[str, ...]:
+        """Names of the channels that a configuration's network sees, in its order.
+
+        The scan's, each with its neighbouring slices if there are any, and in a cascade one mask per foreground output.
+        """
+        context = self.configurations[configuration].context_slices
+        offsets = range(-context, context + 1)
+        images = [name + (f"{NEIGHBOUR}{offset:+d}" if offset else "") for name in self.channels for offset in offsets]
+        masks = [f"mask {number}" for number in range(len(self.mask_values(configuration)))]
+        return *images, *masks
 
     def _repr_html_(self) -> str:
         """The configurations as a table, for notebooks."""

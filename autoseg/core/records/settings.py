@@ -154,6 +154,23 @@ class OptimiserSettings(Record):
     gradient_clip: PositiveFloat | None = 12.0
 
 
+class TrainingStage(Record):
+    """A first part of a training, on a coarser grid or on smaller patches than the rest.
+
+    Attributes:
+        until: share of the training, by steps or by time, at which it ends.
+        factors: how many times coarser than the configuration's own each axis of the patch is; images are averaged
+            over so many voxels, and a voxel of the label is the most frequent value.
+        patch_size: voxels per axis of a sample, on that grid.
+        batch_size: samples per step.
+    """
+
+    until: float = Field(gt=0, lt=1)
+    factors: tuple[PositiveInt, ...]
+    patch_size: tuple[PositiveInt, ...]
+    batch_size: PositiveInt
+
+
 class TrainingSettings(Record):
     """Length and precision of a training.
 
@@ -172,6 +189,9 @@ class TrainingSettings(Record):
         stop_patience: validations in a row without improvement after which the training ends early, with the weights it
             has then; None always trains its full length.
         min_improvement: what a validation Dice must exceed the best by to count as one, here and for ``plateau``.
+        time_budget_s: seconds of training instead of ``epochs``; None trains the epochs.
+        stages: coarser or smaller beginnings, one after the other; the rest of the training is the configuration's own.
+            Nothing is validated before that. Source: Fischer et al. 2024, arXiv:2407.07853.
     """
 
     epochs: PositiveInt = 1000
@@ -185,6 +205,19 @@ class TrainingSettings(Record):
     accumulation: PositiveInt = 1
     stop_patience: PositiveInt | None = None
     min_improvement: NonNegativeFloat = 0.0
+    time_budget_s: PositiveFloat | None = None
+    stages: tuple[TrainingStage, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        ends = [stage.until for stage in self.stages]
+        if sorted(set(ends)) != ends:
+            raise ValueError(f"training.stages must end one after the other, not at {ends}")
+        return self
+
+    def stage_at(self, progress: float) -> int:
+        """Number of the stage at a point of the training; ``len(stages)`` for the configuration's own."""
+        return sum(progress >= stage.until for stage in self.stages)
 
 
 class SamplingSettings(Record):
