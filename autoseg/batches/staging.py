@@ -109,7 +109,7 @@ def _coarsen_lesions(lesions: Lesions, factors: Sequence[int]) -> Lesions:
 
 def _mean_of_blocks(volume: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """(Z,Y,X) of any number type -> (z,y,x) float32; incomplete blocks count their own voxels only."""
-    mean = np.asarray(volume, np.float32)
+    mean: np.ndarray = np.asarray(volume, np.float32)
     for axis, factor in enumerate(factors):
         if factor > 1:
             starts = np.arange(0, mean.shape[axis], factor)
