@@ -94,9 +94,8 @@ def test_its_stopped_training_ends_with_the_same_weights(run, state):
     theirs = load_file(state / "expected/resumed_3d_fold_2.safetensors")
     assert mine.keys() == theirs.keys()
     for name, weight in theirs.items():
-        if not name.endswith(
-            "all_modules.0.bias"
-        ):  # before a norm: without influence, and its gradient is rounding alone
+        # A bias before a norm has no influence, and its gradient is rounding alone.
+        if not name.endswith("all_modules.0.bias"):
             np.testing.assert_allclose(mine[name], weight, rtol=1e-3, atol=1e-4)  # other processors round otherwise
 
 
