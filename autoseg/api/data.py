@@ -78,6 +78,7 @@ def plan(
     *,
     memory_gb: float | None = None,
     preset: PresetName | None = None,
+    time_budget: str | float | None = None,
     compat: Literal["nnunet", "none"] | None = None,
     networks: Sequence[str] = (),
     recipes: Sequence[str] = (),

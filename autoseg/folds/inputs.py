@@ -34,7 +34,9 @@ def read_plan_for(store: Store, configuration_name: str | None, options: TrainOp
     if name not in plan.configurations:
         raise UsageError(unknown_name("configuration", name, plan.configurations, of=plan.dataset))
     length = {"epochs": options.epochs, "steps_per_epoch": options.steps_per_epoch}
-    requested = {key: value for key, value in length.items() if value is not None}
+    requested: dict[str, float | None] = {key: value for key, value in length.items() if value is not None}
+    if requested or options.time_budget_s is not None:
+        requested["time_budget_s"] = options.time_budget_s
     configuration = plan.configurations[name]
     training = configuration.training.model_copy(update=requested)
     configurations = {**plan.configurations, name: configuration.model_copy(update={"training": training})}

@@ -49,7 +49,14 @@ def plan_identity(plan: Plan, configuration_name: str) -> str:
     """Hash of all that folds of one model share: not length, seed, memory, checkpoints, scoring and engine."""
     configuration = plan.configurations[configuration_name]
     training = configuration.training.model_copy(
-        update={"epochs": 1, "steps_per_epoch": 1, "accumulation": 1, "acceleration": "auto", "checkpoint_minutes": 1.0}
+        update={
+            "epochs": 1,
+            "steps_per_epoch": 1,
+            "time_budget_s": None,
+            "accumulation": 1,
+            "acceleration": "auto",
+            "checkpoint_minutes": 1.0,
+        }
     )
     options = {name: value for name, value in configuration.network.options.items() if name != CHECKPOINTING}
     network = configuration.network.model_copy(update={"options": options})

@@ -67,7 +67,6 @@ def pretrain(
         fold=Fold(train=tuple(sorted(unlabelled)), validation=()),
         model_folder=store.pretrained(options.dataset, name),
         device=choose_device(options.device),
-        time_budget_s=options.time_budget_s,
     )
     _claim(setup, facts, restart=options.restart)
     log.info(

@@ -7,14 +7,17 @@ from collections.abc import Callable
 
 import torch
 
-from autoseg.core.devices import name_device, use_cores
+from autoseg.core.devices import choose_device, name_device, use_cores
 from autoseg.core.errors import MemoryShortageError
 from autoseg.core.parallel import Progress, no_progress
-from autoseg.core.records import MemoryFacts, Plan
+from autoseg.core.records import MachineSpeed, MemoryFacts, Plan
+from autoseg.folds.data import time_step
 from autoseg.losses import build_loss
 from autoseg.model import planned_network
-from autoseg.planning import DEVICE_GB
-from autoseg.training import NoiseBatches, probe_step
+from autoseg.planning import DEVICE_GB, price_step
+from autoseg.planning.memory import step_gflop
+from autoseg.planning.pricing import describe_step
+from autoseg.training import ALONE, NoiseBatches, probe_step
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +81,30 @@ def probe_configuration(plan: Plan, configuration_name: str, device: torch.devic
         if device.type == "cuda":
             torch.cuda.empty_cache()
     return DEVICE_GB + used / 1e9
+
+
+def measure_speed(plan: Plan, device: str, previous: MachineSpeed | None) -> MachineSpeed:
+    """Speed of real training steps of the plan's 2D and 3D networks.
+
+    Args:
+        plan: with a price for every configuration.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        previous: kept where it was measured on the same device, so that a plan made twice is the same.
+    """
+    threads = use_cores()
+    target = choose_device(device)
+    name = name_device(target) + (f" ({threads} threads)" if target.type == "cpu" else "")
+    if previous is not None and previous.device == name:
+        return previous
+    gflops: dict[str, float] = {}
+    for axes in ("2d", "3d"):
+        if axes in plan.configurations:
+            log.info("timing training steps of %s on %s", axes, name)
+            configuration = plan.configurations[axes]
+            seconds = time_step(plan, axes, target, ALONE)
+            forward = price_step(describe_step(plan, configuration, plan.count_inputs(axes))).forward_gflop
+            gflops[f"gflops_{axes}"] = float(f"{step_gflop(forward, configuration.batch_size) / seconds:.3g}")
+    return MachineSpeed(device=name, **gflops)
 
 
 def choose_probe(requested: bool | None, device: str, *, memory_gb: float, gpu_gb: float | None) -> str | None:

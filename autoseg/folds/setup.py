@@ -29,7 +29,6 @@ class FoldSetup:
         fold: ids of its training and held-out cases.
         model_folder: holds the plan and a folder for each fold.
         device: to train on.
-        time_budget_s: seconds of training instead of the planned epochs, or None.
         trackers: names of experiment trackers to log every epoch to.
         ranks: of this process among those that train together.
     """
@@ -40,7 +39,6 @@ class FoldSetup:
     fold: Fold
     model_folder: Path
     device: torch.device
-    time_budget_s: float | None = None
     trackers: tuple[str, ...] = ()
     ranks: Ranks = ALONE
 
@@ -53,6 +51,11 @@ class FoldSetup:
     def configuration(self) -> Configuration:
         """The configuration to train."""
         return self.plan.configurations[self.configuration_name]
+
+    @property
+    def time_budget_s(self) -> float | None:
+        """Seconds of training instead of epochs, or None."""
+        return self.configuration.training.time_budget_s
 
     @property
     def folder(self) -> Path:

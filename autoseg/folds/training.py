@@ -68,7 +68,6 @@ def train(
         fold=fold,
         model_folder=model_folder,
         device=device,
-        time_budget_s=options.time_budget_s,
         trackers=options.trackers,
         ranks=ranks,
     )

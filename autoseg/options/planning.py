@@ -10,7 +10,7 @@ from autoseg.core.choices import PresetName
 from autoseg.core.errors import UsageError
 from autoseg.options.declaring import Options, option
 from autoseg.options.shared import DEVICES, WorkerOptions
-from autoseg.options.values import fraction, integer, integer_from, positive
+from autoseg.options.values import duration_or_none, fraction, integer, integer_from, positive
 
 Mode = Literal["full", "partial", "head", "gradual"]
 TRANSFER = "starting from another model"
@@ -39,6 +39,18 @@ class PlanOptions(WorkerOptions):
             "residual_*: nnU-Net's own presets M, L, XL",
             default="as in the existing plan, else standard with a GPU or --memory, else pocket",
             choices=get_args(PresetName),
+        ),
+    )
+    time_budget_s: float | Literal["none"] | None = field(
+        default=None,
+        metadata=option(
+            "--time-budget",
+            help="time to train one fold of one configuration (90s, 10m or 6h); none: the preset's own length",
+            more="The machine's speed is measured on real steps, and resolution, stages and length follow; see "
+            "[time.md](time.md). Not with `--compat nnunet`.",
+            default="as in the existing plan",
+            metavar="TIME",
+            parse=duration_or_none,
         ),
     )
     compat: Literal["nnunet", "none"] | None = field(

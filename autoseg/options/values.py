@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from autoseg.core.errors import UsageError
 
@@ -16,6 +17,11 @@ def duration(value: object) -> float:
     if isinstance(value, int | float) and 0 < value < float("inf"):
         return float(value)
     raise UsageError(f"invalid duration '{value}'; use 90s, 10m or 6h")
+
+
+def duration_or_none(value: object) -> float | Literal["none"]:
+    """A duration, or ``none``."""
+    return "none" if value == "none" else duration(value)
 
 
 def positive(value: object) -> float:

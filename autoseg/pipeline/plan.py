@@ -11,7 +11,7 @@ from typing import Literal
 from autoseg.core.choices import PresetName
 from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.parallel import Progress, no_progress
-from autoseg.core.records import Dataset, Fingerprint, Folds, Plan
+from autoseg.core.records import Dataset, Fingerprint, Folds, MachineSpeed, Plan
 from autoseg.core.store import Store, read_record
 from autoseg.datasets import log_left_out
 from autoseg.folds.transfer_files import InitialWeights, initial_weights_folder, remove_stale
@@ -20,6 +20,7 @@ from autoseg.planning import add_recipes, check_sites, make_plan, price_step
 from autoseg.planning.presets import check_class_weights, find_preset
 from autoseg.planning.recipes import STAND_IN, read_recipe
 from autoseg.planning.text import count
+from autoseg.planning.time import TimeBudget
 from autoseg.preparation.arrays import prepare_arrays
 from autoseg.preparation.edits import Edited, PendingFile, advice, check_plan, resolve_edits
 from autoseg.preparation.measuring import measure_dataset
@@ -51,6 +52,8 @@ class PlanTarget:
         networks: further networks, each with configurations of its own.
         recipes: published systems, each a configuration.
         class_weights: ``frequency`` weights the classes of every loss by it.
+        time_budget_s: of one fold's training; None for the preset's length.
+        speed: as measured for an existing plan, or None.
         probe: device (``cpu``, ``cuda``) to try training steps on, or None.
     """
 
@@ -60,6 +63,8 @@ class PlanTarget:
     networks: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
     class_weights: Literal["frequency"] | None = None
+    time_budget_s: float | None = None
+    speed: MachineSpeed | None = None
     probe: str | None = None
 
     def describe(self) -> str:
@@ -141,13 +146,20 @@ def resolve_target(store: Store, options: PlanOptions) -> PlanTarget:
     class_weights = existing.class_weights if existing is not None else None
     if options.class_weights is not None:
         class_weights = "frequency" if options.class_weights == "frequency" else None
+    time_budget_s = existing.time_budget_s if existing is not None else None
+    if options.time_budget_s is not None:
+        time_budget_s = None if options.time_budget_s == "none" else options.time_budget_s
     if not options.keep:
         check_class_weights(class_weights, target.compat)
+        if time_budget_s is not None and target.compat is not None:
+            raise UsageError("nnU-Net plans for no time; use --time-budget none or --compat none")
     return replace(
         target,
         networks=_extend(() if existing is None else existing.networks, options.networks),
         recipes=_extend(() if existing is None else existing.recipes, options.recipes),
         class_weights=class_weights,
+        time_budget_s=time_budget_s,
+        speed=None if existing is None else existing.speed,
         probe=choose_probe(options.probe, options.device, memory_gb=target.memory_gb, gpu_gb=gpu_gb),
     )
 
@@ -204,6 +216,8 @@ def _existing_target(store: Store, name: str) -> PlanTarget | None:
         networks=existing.networks,
         recipes=existing.recipes,
         class_weights=existing.class_weights,
+        time_budget_s=existing.time_budget_s,
+        speed=existing.speed,
     )
 
 
@@ -220,7 +234,7 @@ def _resolve_plan(
     path = store.preprocessed(dataset.name) / "plan.json"
     initial_weights: tuple[InitialWeights, ...] = ()
     if edited != "keep" or not path.exists():
-        new = _make_plan(fingerprint, target, progress)
+        new = _make_plan(fingerprint, target, options.device, progress)
         if options.pretrained is not None or initial_weights_folder(store, dataset.name).exists():
             from autoseg.folds.transfer import add_transfers  # imports torch, which workers never need
 
@@ -232,7 +246,7 @@ def _resolve_plan(
     return PendingFile(path=path, record=existing, action="keep"), ()
 
 
-def _make_plan(fingerprint: Fingerprint, target: PlanTarget, progress: Progress) -> Plan:
+def _make_plan(fingerprint: Fingerprint, target: PlanTarget, device: str, progress: Progress) -> Plan:
     """The plan with its networks and recipes; a configuration that is left out is logged with its reason."""
     from autoseg.networks.encoder_weights import weights_at_hand  # imports torch, which workers never need
 
@@ -248,6 +262,11 @@ def _make_plan(fingerprint: Fingerprint, target: PlanTarget, progress: Progress)
         at_hand=weights_at_hand,
     )
     log.info("planning: pricing the training steps")
+    if target.time_budget_s is not None:
+        from autoseg.folds.probing import measure_speed  # imports torch, which workers never need
+
+        speed = measure_speed(make(memory_gb=target.memory_gb), device, target.speed)
+        make = partial(make, time=TimeBudget(seconds=target.time_budget_s, speed=speed))
     if target.probe is None:
         new = make(memory_gb=target.memory_gb)
     else:

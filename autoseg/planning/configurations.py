@@ -29,6 +29,7 @@ from autoseg.planning.spacing import COARSE_RATIO, TargetGrid
 from autoseg.planning.storage import plan_storage
 from autoseg.planning.text import count, join
 from autoseg.planning.tiling import plan_tiling
+from autoseg.planning.time import PlanPatch, TimeBudget, TimedGrid, fit_to_time, plan_training
 from autoseg.planning.training import explain_training, plan_loss
 
 
@@ -57,12 +58,14 @@ class Budget:
         networks: further networks, each with a configuration of its own; they need ``cost``.
         at_hand: whether ImageNet weights of an encoder are on this machine, for rule 10c; None, or no ``cost``, leaves
             that rule out.
+        time: seconds of a training and the machine's speed; None plans for as long as the preset trains.
     """
 
     memory_gb: float
     cost: Cost | None = None
     networks: tuple[str, ...] = ()
     at_hand: AtHand | None = None
+    time: TimeBudget | None = None
 
 
 def plan_configurations(
@@ -91,13 +94,12 @@ def count_outputs(fingerprint: Fingerprint) -> int:
 
 
 def _plan_slices(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, budget: Budget) -> PlannedConfigurations:
-    problem = _describe_problem(fingerprint, grid, preset, 2)
-    rules = fit_patch(problem, preset, memory_gb=budget.memory_gb)
+    timed = fit_to_time(fingerprint, grid, budget.time, _patch_planner(fingerprint, preset, budget, 2))
     # 11a. A slice may hold no lesion at all, and its Dice would be 0 or 1 by a voxel: pool the batch.
-    make = partial(_configure, fingerprint, grid, preset, pooled=True, because="a slice may be empty")
+    make = partial(_configure, fingerprint, timed, preset, pooled=True, because="a slice may be empty")
     return _join(
-        _plan_networks("2d", problem, rules, preset, budget, make),
-        _plan_imagenet(fingerprint, problem, rules, preset, budget, make),
+        _plan_networks("2d", timed.problem, timed.patch_plan, preset, budget, make),
+        _plan_imagenet(fingerprint, timed.problem, timed.patch_plan, preset, budget, make),
     )
 
 
@@ -125,20 +127,35 @@ def _plan_imagenet(
     return replace(made, configurations={name: configuration}, reasons={**made.reasons, f"{name}.transfer": why})
 
 
+def _patch_planner(fingerprint: Fingerprint, preset: Preset, budget: Budget, dimensions: int) -> PlanPatch:
+    """Rules 5-8 on a grid, for a network that also sees some neighbouring slices."""
+
+    def plan(grid: TargetGrid, context_slices: int) -> tuple[PatchProblem, PatchPlan]:
+        problem = _describe_problem(fingerprint, grid, preset, dimensions)
+        problem = replace(problem, input_channels=problem.input_channels * (1 + 2 * context_slices))
+        return problem, fit_patch(problem, preset, memory_gb=budget.memory_gb)
+
+    return plan
+
+
 def _plan_volumes(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, budget: Budget) -> PlannedConfigurations:
     """The full resolution and, where its patch shows too little, a low one and the cascade of both (rule 9)."""
-    problem = _describe_problem(fingerprint, grid, preset, 3)
-    rules = fit_patch(problem, preset, memory_gb=budget.memory_gb)
-    low, why = plan_low_resolution(problem, grid, rules, preset, memory_gb=budget.memory_gb)
+    timed = fit_to_time(fingerprint, grid, budget.time, _patch_planner(fingerprint, preset, budget, 3))
+    problem, rules = timed.problem, timed.patch_plan
+    low, why = plan_low_resolution(problem, timed.grid, rules, preset, memory_gb=budget.memory_gb)
     # 11a. A patch that shows little of a case is often without lesion, as a slice is.
     seen = f"a patch shows {'only ' if low else ''}{describe_cover(rules, problem.shape)}"
-    make = partial(_configure, fingerprint, grid, preset, pooled=low is not None, because=seen)
+    make = partial(_configure, fingerprint, timed, preset, pooled=low is not None, because=seen)
     full = _plan_networks("3d", problem, rules, preset, budget, make)
+    if timed.is_short:
+        # 20c. Three trainings of a cascade share what is too short for one.
+        return _join(full, _leave_out("3d_lowres", f"{timed.why}: too short for a cascade."))
     if low is None:
         return _join(full, _leave_out("3d_lowres", why))
     seen = f"a patch shows {describe_cover(low.patch_plan, low.grid.shape)}"
     fitted = _fit_to_memory(low.problem, low.patch_plan, preset, budget)
-    coarse = _configure(fingerprint, low.grid, preset, "3d_lowres", fitted, pooled=False, because=seen)
+    coarse_grid = TimedGrid(grid=low.grid, problem=low.problem, patch_plan=fitted)
+    coarse = _configure(fingerprint, coarse_grid, preset, "3d_lowres", fitted, pooled=False, because=seen)
     masks = count_outputs(fingerprint) - (not fingerprint.regions)
     with_masks = replace(problem, input_channels=problem.input_channels + masks)
     cascade = make("3d_cascade", _fit_to_memory(with_masks, rules, preset, budget))
@@ -226,7 +243,7 @@ def _describe_problem(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset
 
 def _configure(
     fingerprint: Fingerprint,
-    grid: TargetGrid,
+    timed: TimedGrid,
     preset: Preset,
     name: str,
     patch_plan: PatchPlan,
@@ -235,6 +252,7 @@ def _configure(
     because: str,
 ) -> PlannedConfigurations:
     """One complete configuration and the reason of each of its fields."""
+    grid = timed.grid
     preprocessing, reasons = _plan_preprocessing(fingerprint, grid, preset, len(patch_plan.patch))
     loss, reasons["loss"] = plan_loss(fingerprint, patch_plan.network, pooled=pooled, because=because)
     sampling, reasons["sampling"] = plan_sampling(fingerprint, by_lesion=preset.lesion_sampling)
@@ -245,6 +263,7 @@ def _configure(
         patch_plan.patch, mirroring, light=preset.light_augmentation
     )
     tiling, reasons["tiling"] = plan_tiling(preset, patch_plan.patch, grid.shape, patch_plan.gflop, mirroring)
+    training, why_training = plan_training(preset, timed, patch_plan)
     configuration = Configuration(
         dimensions=len(patch_plan.patch),  # type: ignore[arg-type]
         preprocessing=preprocessing,
@@ -253,12 +272,13 @@ def _configure(
         network=patch_plan.network,
         loss=loss,
         optimiser=preset.optimiser,
-        training=preset.training.model_copy(update={"accumulation": patch_plan.accumulation}),
+        training=training,
         sampling=sampling,
         augmentation=augmentation,
         tiling=tiling,
+        context_slices=timed.context_slices,
     )
-    reasons |= patch_plan.reasons | explain_training(preset)
+    reasons |= patch_plan.reasons | explain_training(preset) | why_training
     return PlannedConfigurations(
         configurations={name: configuration},
         reasons={f"{name}.{key}": reason for key, reason in reasons.items()},

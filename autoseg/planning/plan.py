@@ -14,6 +14,7 @@ from autoseg.planning.presets import NNUNET_PLANNERS, Preset, check_class_weight
 from autoseg.planning.pricing import Cost
 from autoseg.planning.spacing import TargetGrid, plan_grid
 from autoseg.planning.text import amount, join
+from autoseg.planning.time import TimeBudget
 from autoseg.planning.training import weigh_loss
 
 
@@ -28,6 +29,7 @@ def make_plan(
     class_weights: Literal["frequency"] | None = None,
     cost: Cost | None = None,
     at_hand: AtHand | None = None,
+    time: TimeBudget | None = None,
 ) -> Plan:
     """Choose every value, each with its reason; the same fingerprint and budget give the same plan.
 
@@ -43,6 +45,7 @@ def make_plan(
             holds the prediction. None plans by nnU-Net's rules alone, which hold from 4 GB on.
         at_hand: whether ImageNet weights of an encoder are on this machine (``weights_at_hand``): where they are and
             cases are few, ``2d_imagenet`` is added, which needs ``cost``; never with ``compat``.
+        time: seconds of one fold's training and the machine's speed; None plans for the preset's length.
 
     Raises:
         UsageError: no such preset (or nnU-Net has none like it) or network, or a budget that is not positive.
@@ -57,12 +60,14 @@ def make_plan(
     _check_labels(fingerprint)
     grid = plan_grid(fingerprint, table.orientation)
     at_hand = at_hand if compat is None else None
-    budget = Budget(memory_gb=memory_gb, cost=cost, networks=networks, at_hand=at_hand)
+    budget = Budget(memory_gb=memory_gb, cost=cost, networks=networks, at_hand=at_hand, time=time)
     planned = plan_configurations(fingerprint, grid, table, budget)
     configurations, reasons = planned.configurations, dict(planned.reasons)
     if class_weights is not None:
         configurations = _weigh_losses(fingerprint, configurations, reasons)
     reasons["memory_gb"] = _explain_budget(table, memory_gb)
+    if time is not None:
+        reasons["time_budget_s"] = time.explain()
     if compat is not None:
         reasons["compat"] = (
             f"Every choice of nnU-Net 2.8.1's {NNUNET_PLANNERS[preset]} at {memory_gb:g} GB is made in the same way, "
@@ -81,6 +86,8 @@ def make_plan(
         seed=seed,
         networks=networks,
         class_weights=class_weights,
+        time_budget_s=None if time is None else time.seconds,
+        speed=None if time is None else time.speed,
         recommended=recommended,
         reasons=reasons,
         memory=planned.memory,

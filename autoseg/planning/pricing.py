@@ -100,8 +100,13 @@ def price_configuration(plan: Plan, configuration: Configuration, cost: Cost, *,
     Args:
         input_channels: of its network.
     """
+    return cost(describe_step(plan, configuration, input_channels)).gigabytes
+
+
+def describe_step(plan: Plan, configuration: Configuration, input_channels: int) -> Step:
+    """The training step of a configuration, or of one part of it where gradients are accumulated."""
     training = configuration.training
-    step = Step(
+    return Step(
         network=configuration.network,
         input_channels=input_channels,
         output_channels=len(plan.outputs.values),
@@ -112,4 +117,3 @@ def price_configuration(plan: Plan, configuration: Configuration, cost: Cost, *,
         averaged=training.ema_decay > 0,
         accumulated=training.accumulation > 1,
     )
-    return cost(step).gigabytes

@@ -27,7 +27,7 @@ from autoseg.core.records.facts import (
 )
 from autoseg.core.records.lesions import CaseLesions, LabelLesions, PredictedLesion
 from autoseg.core.records.outputs import Outputs
-from autoseg.core.records.plan import NEIGHBOUR, Configuration, MemoryFacts, Plan
+from autoseg.core.records.plan import NEIGHBOUR, Configuration, MachineSpeed, MemoryFacts, Plan
 from autoseg.core.records.scores import (
     CaseScores,
     PairedScores,
@@ -93,6 +93,7 @@ __all__ = [
     "LesionSummary",
     "Lesions",
     "LossSettings",
+    "MachineSpeed",
     "MemoryFacts",
     "NetworkSettings",
     "OptimiserSettings",

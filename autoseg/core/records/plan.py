@@ -115,6 +115,19 @@ class MemoryFacts(Record):
     device: str | None = None
 
 
+class MachineSpeed(Record):
+    """Speed of real training steps.
+
+    Attributes:
+        device: what it was measured on.
+        gflops_2d, gflops_3d: billions of operations per second; None where no such step was taken.
+    """
+
+    device: str
+    gflops_2d: PositiveFloat | None = None
+    gflops_3d: PositiveFloat | None = None
+
+
 class Plan(Record):
     """Decisions for a dataset, and their reasons.
 
@@ -129,6 +142,8 @@ class Plan(Record):
         networks: further networks that were requested; each has its own configurations (``3d_dynunet``).
         recipes: published systems that were requested; each is a configuration of that name.
         class_weights: ``frequency`` when class weights of the losses by frequency were requested.
+        time_budget_s: seconds of one fold that the configurations were planned for; None for the preset's length.
+        speed: of the machine that the time was planned on.
         recommended: the configuration to train first.
         reasons: ``"3d.patch_size"`` -> one sentence with the numbers that led there.
         memory: configuration -> what a training step needs, as far as it was predicted.
@@ -148,6 +163,8 @@ class Plan(Record):
     networks: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
     class_weights: Literal["frequency"] | None = None
+    time_budget_s: PositiveFloat | None = None
+    speed: MachineSpeed | None = None
     recommended: str
     reasons: dict[str, str]
     memory: dict[str, MemoryFacts] = Field(default_factory=dict)

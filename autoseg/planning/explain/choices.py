@@ -14,6 +14,7 @@ _TITLES = {
     "preprocessing.resampling": "Resampling",
     "preprocessing.storage": "Storage",
     "patch_size": "Patch",
+    "context_slices": "Neighbours",
     "batch_size": "Batch",
     "network": "Network",
     "transfer": "Initial weights",
@@ -48,6 +49,8 @@ def describe_choices(plan: Plan) -> list[Entry]:
     found.append(("Channels", ", ".join(plan.channels), ""))
     found.append(("Regions" if plan.regions else "Labels", ", ".join(plan.regions) or labels, ""))
     found.append(("Budget", f"{plan.memory_gb:g} GB", plan.reasons.get("memory_gb", "")))
+    if plan.time_budget_s is not None:
+        found.append(("Time", f"{plan.time_budget_s:g} s per fold", plan.reasons.get("time_budget_s", "")))
     if plan.compat is not None:
         found.append(("Compatibility", plan.compat, plan.reasons.get("compat", "")))
     # A configuration that was left out has a reason under its bare name, as a field of the plan has.
@@ -69,7 +72,7 @@ def describe_configuration(plan: Plan, name: str) -> list[Entry]:
 
 def _describe_values(plan: Plan, name: str) -> dict[str, str]:
     c = plan.configurations[name]
-    pre, net, opt, train, aug = c.preprocessing, c.network, c.optimiser, c.training, c.augmentation
+    pre, net, opt, aug = c.preprocessing, c.network, c.optimiser, c.augmentation
     axes = ", ".join(str(axis) for axis in c.tiling.mirror_axes) or "none"
     values = {
         "preprocessing.spacing": pre.describe_spacing(),
@@ -82,7 +85,7 @@ def _describe_values(plan: Plan, name: str) -> dict[str, str]:
         "network": f"{net.name}, features {', '.join(map(str, net.features))}",
         "loss": c.loss.name + (" over the batch" if c.loss.options.get("batch_dice") else ""),
         "optimiser": f"{opt.name}, learning rate {opt.learning_rate:g}, {opt.schedule}",
-        "training": f"{train.epochs} epochs x {train.steps_per_epoch} steps",
+        "training": _describe_training(c),
         "sampling": _describe_sampling(c),
         "augmentation": f"rotation {aug.rotation_degrees[0]:g} to {aug.rotation_degrees[1]:g} degrees, "
         f"scale {aug.scale[0]:g} to {aug.scale[1]:g}",
@@ -94,6 +97,8 @@ def _describe_values(plan: Plan, name: str) -> dict[str, str]:
     if c.scoring != ScoringSettings():
         preset = [f"preset {c.scoring.preset}"] if c.scoring.preset else []
         values["scoring"] = ", ".join([*preset, *c.scoring.metrics])
+    if c.context_slices:
+        values["context_slices"] = f"{c.context_slices} slice on either side"
     if c.cascade_from is not None:
         values["cascade_from"] = f"sees the prediction of {c.cascade_from}"
     if name in plan.memory:
@@ -108,6 +113,20 @@ def _describe_sampling(c: Configuration) -> str:
     shares = f"{by_voxel:.1%} of a batch centred on labelled voxels, {by_lesion:.1%} on lesions"
     empty = c.sampling.empty_case_share
     return shares if empty is None else f"{shares}, {empty:.1%} from cases without lesions"
+
+
+def _describe_training(c: Configuration) -> str:
+    training = c.training
+    if training.time_budget_s is not None:
+        length = f"{training.time_budget_s:g} s"
+    else:
+        length = f"{training.epochs} epochs x {training.steps_per_epoch} steps"
+    stages = [
+        f"to {stage.until:.0%} at {join(stage.factors)} times the spacing (patch {join(stage.patch_size)}, batch "
+        f"{stage.batch_size})"
+        for stage in training.stages
+    ]
+    return ", ".join([length, *stages])
 
 
 def _describe_batch(configuration: Configuration) -> str:
