@@ -189,6 +189,10 @@ def estimate_training(
         steps = (epochs or training.epochs) * (steps_per_epoch or training.steps_per_epoch)
         of_configuration = [status for job, status in statuses.items() if job.configuration == name]
         untrained = [status for status in of_configuration if not status.is_trained]
+        if training.time_budget_s is not None and epochs is None and steps_per_epoch is None:
+            elapsed = [status.facts.elapsed_s if status.facts else 0.0 for status in untrained]
+            estimates[name] = (sum(max(0.0, training.time_budget_s - s) for s in elapsed), "as planned")
+            continue
         remaining_steps = sum(max(0, steps - (status.facts.steps if status.facts else 0)) for status in untrained)
         if not remaining_steps:
             continue

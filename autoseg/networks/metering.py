@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -82,10 +83,22 @@ def _attention_backward_flops(gradient: Any, q: Any, k: Any, v: Any, *args: Any,
     return sdpa_backward_flop_count(gradient.shape, q.shape, k.shape, v.shape)
 
 
+def _convolution_backward_flops(gradient: Any, x: Any, weight: Any, *args: Any, **kwargs: Any) -> int:
+    """The gradient of the input costs what the forward pass does, and so does that of the weights.
+
+    The formula of torch counts every input channel against every output channel, which is 20 times too much in networks
+    of depthwise convolutions.
+    """
+    transposed, mask = args[4], args[7]
+    pixels = math.prod((x if transposed else gradient).shape[2:])
+    return 2 * x.shape[0] * pixels * math.prod(weight.shape) * (bool(mask[0]) + bool(mask[1]))
+
+
 # Formulas of torch.utils.flop_counter, counted in this mode: its FlopCounterMode would be a second dispatch mode around
 # every operation of a pass over fake tensors, and its table has attention on a GPU only.
 _FLOPS: dict[Any, Any] = {
     **flop_registry,
+    aten.convolution_backward: _convolution_backward_flops,
     aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
 }

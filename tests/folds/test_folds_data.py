@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from autoseg.batches import Batches
+from autoseg.batches import Batches, StagedBatches
 from autoseg.core.arrays import read_prepared
 from autoseg.core.errors import MemoryShortageError
 from autoseg.core.records import MemoryFacts, Plan
@@ -96,7 +96,8 @@ def test_a_step_takes_what_was_measured_or_predicted_or_the_whole_budget(plan):
 def test_a_training_is_fed_by_torch_as_by_the_loops(run, planned, monkeypatch):
     def feed(plan, name, cases, *, seed, device, ranks):
         options = {"ignore_label": plan.ignore_label, "share": (ranks.rank, ranks.world), "device": device}
-        return Batches(cases, plan.configurations[name], seed=seed, workers=2, **options)
+        make = partial(Batches, seed=seed, workers=2, **options)
+        return StagedBatches(cases, plan.configurations[name], make)
 
     monkeypatch.setattr(tasks, "open_batches", feed)
     argv = ("-d", "Tiny", "-c", "3d", "-f", "all", "--epochs", 1, "--steps-per-epoch", 3, "--device", "cpu")

@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import torch
 from test_networks_contract import NETWORKS_IN_2D_AND_3D, ON_ENCODERS, settings
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from autoseg.core.errors import PlanError
@@ -199,6 +200,18 @@ def test_parameters_are_counted_by_hand():
     # Two operations per tap: 24 and 6 voxels; a transposed convolution has one tap per output voxel and channel in.
     taps = 24 * 2 * 18 + 6 * 3 * 18 + 24 * 2 * 3 + 24 * 2 * 36 + 24 * 3 * 2
     assert estimate(planned, 2, patch=(4, 6), batch=1).forward_flops == 2 * taps
+
+
+@pytest.mark.parametrize(("layer", "forward"), [
+    (nn.Conv2d(6, 6, 3, padding=1, groups=6), 2 * 20 * 6 * 9),  # depthwise
+    (nn.Conv2d(6, 4, 3, padding=1, groups=2), 2 * 20 * 4 * 9 * 3),
+    (nn.ConvTranspose2d(6, 4, 2, stride=2), 2 * 20 * 6 * 4 * 4),
+])  # fmt: skip
+def test_a_step_of_grouped_convolutions_costs_three_forward_passes(layer, forward):
+    meter = Meter()
+    with meter:
+        layer(torch.zeros(1, 6, 4, 5, requires_grad=True)).sum().backward()
+    assert meter.flops == 3 * forward
 
 
 def test_attention_is_counted_by_hand():
