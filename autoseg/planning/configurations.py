@@ -154,7 +154,7 @@ def _plan_volumes(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, bu
         return _join(full, _leave_out("3d_lowres", why))
     seen = f"a patch shows {describe_cover(low.patch_plan, low.grid.shape)}"
     fitted = _fit_to_memory(low.problem, low.patch_plan, preset, budget)
-    coarse_grid = TimedGrid(grid=low.grid, problem=low.problem, patch_plan=fitted)
+    coarse_grid = replace(timed, grid=low.grid, problem=low.problem, patch_plan=fitted)
     coarse = _configure(fingerprint, coarse_grid, preset, "3d_lowres", fitted, pooled=False, because=seen)
     masks = count_outputs(fingerprint) - (not fingerprint.regions)
     with_masks = replace(problem, input_channels=problem.input_channels + masks)

@@ -65,9 +65,7 @@ def make_plan(
     configurations, reasons = planned.configurations, dict(planned.reasons)
     if class_weights is not None:
         configurations = _weigh_losses(fingerprint, configurations, reasons)
-    reasons["memory_gb"] = _explain_budget(table, memory_gb)
-    if time is not None:
-        reasons["time_budget_s"] = time.explain()
+    reasons |= _explain_budget(table, memory_gb, time)
     if compat is not None:
         reasons["compat"] = (
             f"Every choice of nnU-Net 2.8.1's {NNUNET_PLANNERS[preset]} at {memory_gb:g} GB is made in the same way, "
@@ -115,13 +113,14 @@ def _check_labels(fingerprint: Fingerprint) -> None:
         )
 
 
-def _explain_budget(preset: Preset, memory_gb: float) -> str:
+def _explain_budget(preset: Preset, memory_gb: float, time: TimeBudget | None) -> dict[str, str]:
     slices, volumes = (amount(elements * memory_gb / preset.reference_gb) for elements in preset.reference_elements)
-    return (
+    memory = (
         f"{memory_gb:g} GB hold {slices} convolution outputs per slice at a batch of {preset.reference_batch[0]}, or "
         f"{volumes} per volume at a batch of {preset.reference_batch[1]}, in proportion to the preset's reference "
         f"values at {preset.reference_gb:g} GB."
     )
+    return {"memory_gb": memory} | ({} if time is None else {"time_budget_s": time.explain()})
 
 
 def _recommend(grid: TargetGrid, names: tuple[str, ...]) -> tuple[str, str]:

@@ -143,7 +143,7 @@ def plan_training(preset: Preset, timed: TimedGrid, patch_plan: PatchPlan) -> tu
     if not timed.is_short:
         why = f"{length}: enough to plan as for any length."
         return training, {"training": why}
-    stages, why_stages = plan_stages(patch_plan)
+    stages, why_stages = plan_stages(timed.problem, patch_plan)
     reasons = {"training": f"{length} at full resolution, fewer than {FEW_PASSES:g}. {why_stages}"}
     if timed.context_slices:
         reasons["context_slices"] = (
@@ -153,25 +153,24 @@ def plan_training(preset: Preset, timed: TimedGrid, patch_plan: PatchPlan) -> tu
     return training.model_copy(update={"stages": stages}), reasons
 
 
-def plan_stages(patch_plan: PatchPlan) -> tuple[tuple[TrainingStage, ...], str]:
+def plan_stages(problem: PatchProblem, patch_plan: PatchPlan) -> tuple[tuple[TrainingStage, ...], str]:
     """20b. A first stage on a grid twice as coarse, with as many samples as cost the same; and why.
 
     Source: Fischer et al. 2024, arXiv:2407.07853, for patches that grow.
     """
     divisors = patch_plan.topology.divisors
-    factors = tuple(FACTOR if divisor > 1 else 1 for divisor in divisors)  # an axis that is never halved is coarse
+    factors = tuple(FACTOR if s < FACTOR * min(problem.spacing) else 1 for s in problem.spacing)
     sizes = zip(patch_plan.patch, factors, divisors, strict=True)
     patch = tuple(math.ceil(n / factor / divisor) * divisor for n, factor, divisor in sizes)
     if any(n < LEAST_BOTTOM * divisor for n, divisor in zip(patch, divisors, strict=True) if divisor > 1):
         return (), f"A patch half as large, {join(patch)} voxels, is too small for a stage on a coarser grid."
-    gain = math.prod(patch_plan.patch) / math.prod(patch)
+    gain = math.prod(patch_plan.patch) / math.prod(patch)  # samples for the arithmetic of one
     parts = patch_plan.accumulation
     batch = max(parts, min(int(patch_plan.batch * gain), max(STAGE_BATCH, patch_plan.batch)) // parts * parts)
     return (TrainingStage(until=STAGE_END, factors=factors, patch_size=patch, batch_size=batch),), (
         f"For the first {percent(STAGE_END)} of the time the grid is {join(factors)} times coarser, with patches of "
-        f"{join(patch)} voxels and {batch} samples a step, which cost about the same and show "
-        f"{batch * math.prod(patch) * math.prod(factors) / (patch_plan.batch * math.prod(patch_plan.patch)):.2g} times "
-        f"as much of the cases."
+        f"{join(patch)} voxels and {batch} samples a step: the same arithmetic shows {math.prod(factors)} times as "
+        f"much of the cases, which serves best while the network knows little."
     )
 
 
