@@ -16,6 +16,12 @@ log = logging.getLogger(__name__)
 CHECKPOINTING = "checkpointing"
 
 
+def has_folds(folder: Path, fold_name: str, *, restart: bool) -> bool:
+    """Whether a model folder holds a fold that stays: any, or any other where this one starts again."""
+    own = fold_folder(folder, fold_name)
+    return any(not (restart and path == own) for path in folder.glob("fold_*"))
+
+
 def claim_model_folder(folder: Path, fold_name: str, *, restart: bool, agrees: bool, conflict: str) -> bool:
     """Make sure that a fold may be trained in a model folder, and remove the fold where it starts again.
 
@@ -67,8 +73,8 @@ def plan_identity(plan: Plan, configuration_name: str) -> str:
     return hash_settings(comparable, plan.channels, plan.labels, plan.regions)
 
 
-def inherit_memory_savings(plan: Plan, folder: Path, configuration_name: str) -> Plan:
-    """The plan with the memory savings of an earlier ``--fit`` in this model, for a resume or another fold.
+def inherit_from_model(plan: Plan, folder: Path, configuration_name: str) -> Plan:
+    """The plan as the model's folds follow it: with memory savings of ``--fit``, and with stages of ``--time-budget``.
 
     Args:
         plan: of the dataset.
@@ -83,10 +89,12 @@ def inherit_memory_savings(plan: Plan, folder: Path, configuration_name: str) ->
     options, parts = dict(planned.network.options), max(planned.training.accumulation, trained.training.accumulation)
     if trained.network.options.get(CHECKPOINTING, False):
         options[CHECKPOINTING] = True
-    if options == planned.network.options and parts == planned.training.accumulation:
-        return plan
-    log.info("%s saves memory as an earlier --fit chose; delete %s to train without", configuration_name, folder)
+    if options != planned.network.options or parts != planned.training.accumulation:
+        log.info("%s saves memory as an earlier --fit chose; delete %s to train without", configuration_name, folder)
+    stages = planned.training.stages or trained.training.stages
+    if stages != planned.training.stages:
+        log.info("%s begins on a coarser grid, as %s does", configuration_name, folder)
     network = planned.network.model_copy(update={"options": options})
-    training = planned.training.model_copy(update={"accumulation": parts})
+    training = planned.training.model_copy(update={"accumulation": parts, "stages": stages})
     saving = planned.model_copy(update={"network": network, "training": training})
     return plan.model_copy(update={"configurations": {**plan.configurations, configuration_name: saving}})

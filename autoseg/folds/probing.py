@@ -10,13 +10,15 @@ import torch
 from autoseg.core.devices import choose_device, name_device, use_cores
 from autoseg.core.errors import MemoryShortageError
 from autoseg.core.parallel import Progress, no_progress
-from autoseg.core.records import MachineSpeed, MemoryFacts, Plan
+from autoseg.core.records import Fingerprint, MachineSpeed, MemoryFacts, Plan
+from autoseg.core.store import Store, read_record
 from autoseg.folds.data import time_step
 from autoseg.losses import build_loss
 from autoseg.model import planned_network
 from autoseg.planning import DEVICE_GB, price_step
 from autoseg.planning.memory import step_gflop
 from autoseg.planning.pricing import describe_step
+from autoseg.planning.time import TimeBudget, stages_of_planned
 from autoseg.training import ALONE, NoiseBatches, probe_step
 
 log = logging.getLogger(__name__)
@@ -100,11 +102,38 @@ def measure_speed(plan: Plan, device: str, previous: MachineSpeed | None) -> Mac
     for axes in ("2d", "3d"):
         if axes in plan.configurations:
             log.info("timing training steps of %s on %s", axes, name)
-            configuration = plan.configurations[axes]
-            seconds = time_step(plan, axes, target, ALONE)
-            forward = price_step(describe_step(plan, configuration, plan.count_inputs(axes))).forward_gflop
-            gflops[f"gflops_{axes}"] = float(f"{step_gflop(forward, configuration.batch_size) / seconds:.3g}")
+            gflops[f"gflops_{axes}"], _ = measure_configuration(plan, axes, target)
     return MachineSpeed(device=name, **gflops)
+
+
+def add_stages(store: Store, plan: Plan, name: str, device: str) -> Plan:
+    """The plan with the stages that suit a configuration's time budget (rule 20b); its arrays and network stay.
+
+    A plan that was made for a time, or has stages, stays as it is, and so does one as nnU-Net makes it.
+    """
+    configuration = plan.configurations[name]
+    seconds = configuration.training.time_budget_s
+    if seconds is None or plan.compat or plan.time_budget_s is not None or configuration.training.stages:
+        return plan
+    path = store.preprocessed(plan.dataset) / "fingerprint.json"
+    fingerprint = read_record(Fingerprint, path, advice=f"run autoseg_plan -d {plan.dataset} again")
+    speed, forward_gflop = measure_configuration(plan, name, choose_device(device))
+    rates = {f"gflops_{configuration.dimensions}d": speed}
+    budget = TimeBudget(seconds=seconds, speed=MachineSpeed.model_validate({"device": device, **rates}))
+    stages, why = stages_of_planned(configuration, fingerprint, budget, forward_gflop=forward_gflop)
+    log.info("%s: %s", name, why)
+    training = configuration.training.model_copy(update={"stages": stages})
+    staged = configuration.model_copy(update={"training": training})
+    reasons = {**plan.reasons, f"{name}.training": why}
+    return plan.model_copy(update={"configurations": {**plan.configurations, name: staged}, "reasons": reasons})
+
+
+def measure_configuration(plan: Plan, name: str, device: torch.device) -> tuple[float, float]:
+    """GFLOP per second of a configuration's training steps on a device, and GFLOP of one sample's forward pass."""
+    configuration = plan.configurations[name]
+    forward = price_step(describe_step(plan, configuration, plan.count_inputs(name))).forward_gflop
+    seconds = time_step(plan, name, device, ALONE)
+    return float(f"{step_gflop(forward, configuration.batch_size) / seconds:.3g}"), forward
 
 
 def choose_probe(requested: bool | None, device: str, *, memory_gb: float, gpu_gb: float | None) -> str | None:

@@ -16,7 +16,8 @@ from autoseg.folds.cascade import add_priors, check_source, copy_source
 from autoseg.folds.files import mask_path
 from autoseg.folds.held_out import predict_held_out
 from autoseg.folds.inputs import choose_fold, read_cases, read_plan_for
-from autoseg.folds.model_folder import claim_model_folder, inherit_memory_savings, plan_identity
+from autoseg.folds.model_folder import claim_model_folder, has_folds, inherit_from_model, plan_identity
+from autoseg.folds.probing import add_stages
 from autoseg.folds.running import run_fold
 from autoseg.folds.setup import FoldSetup
 from autoseg.folds.tasks import SegmentationTask
@@ -61,8 +62,12 @@ def train(
         plan, fold = take_subset(store, plan, name, options.fold, fold, options.subset)
         name = subset_name(name, options.subset)
     model_folder = store.results(options.dataset, name)
+    if has_folds(model_folder, options.fold, restart=options.restart):
+        plan = inherit_from_model(plan, model_folder, name)
+    elif options.time_budget_s is not None and ranks.world == 1:
+        plan = add_stages(store, plan, name, options.device)
     setup = FoldSetup(
-        plan=inherit_memory_savings(plan, model_folder, name),
+        plan=plan,
         configuration_name=name,
         fold_name=options.fold,
         fold=fold,

@@ -67,10 +67,7 @@ def make_plan(
         configurations = _weigh_losses(fingerprint, configurations, reasons)
     reasons |= _explain_budget(table, memory_gb, time)
     if compat is not None:
-        reasons["compat"] = (
-            f"Every choice of nnU-Net 2.8.1's {NNUNET_PLANNERS[preset]} at {memory_gb:g} GB is made in the same way, "
-            f"on the axes as they are stored."
-        )
+        reasons["compat"] = _explain_compat(preset, memory_gb)
     recommended, reasons["recommended"] = _recommend(grid, tuple(planned.configurations))
     return Plan(
         dataset=fingerprint.dataset,
@@ -111,6 +108,13 @@ def _check_labels(fingerprint: Fingerprint) -> None:
             f"none of the {len(fingerprint.cases)} cases of dataset {fingerprint.dataset} has a labelled voxel; add "
             f"label files, or check their values against dataset.json"
         )
+
+
+def _explain_compat(preset: PresetName, memory_gb: float) -> str:
+    return (
+        f"Every choice of nnU-Net 2.8.1's {NNUNET_PLANNERS[preset]} at {memory_gb:g} GB is made in the same way, on "
+        f"the axes as they are stored."
+    )
 
 
 def _explain_budget(preset: Preset, memory_gb: float, time: TimeBudget | None) -> dict[str, str]:

@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from autoseg.core.records import Fingerprint, MachineSpeed, TrainingSettings, TrainingStage
+from autoseg.core.records import Configuration, Fingerprint, MachineSpeed, TrainingSettings, TrainingStage
 from autoseg.planning.memory import step_gflop
 from autoseg.planning.patch import PatchPlan, PatchProblem
 from autoseg.planning.presets import LAPTOP_GFLOPS, Preset
-from autoseg.planning.spacing import TargetGrid
+from autoseg.planning.spacing import TargetGrid, plan_grid
 from autoseg.planning.text import amount, join, join_words, percent
+from autoseg.planning.topology import Topology
 
 FEW_PASSES = 30.0  # times that a training shows the whole dataset; fewer make it a short one
 LEAST_PASSES = 4.0  # with fewer, a coarser grid learns more
@@ -151,6 +152,45 @@ def plan_training(preset: Preset, timed: TimedGrid, patch_plan: PatchPlan) -> tu
             "what looks like one in a single slice, and cost little."
         )
     return training.model_copy(update={"stages": stages}), reasons
+
+
+def stages_of_planned(
+    configuration: Configuration, fingerprint: Fingerprint, budget: TimeBudget, *, forward_gflop: float
+) -> tuple[tuple[TrainingStage, ...], str]:
+    """Rule 20b for a configuration that was planned for another length; and why.
+
+    Args:
+        configuration: its grid, patch and network stay.
+        fingerprint: of the dataset.
+        budget: of time.
+        forward_gflop: of one sample.
+    """
+    preprocessing, axes = configuration.preprocessing, configuration.dimensions
+    grid = plan_grid(fingerprint, preprocessing.orientation)
+    spacing = tuple(own if s is None else s for s, own in zip(preprocessing.spacing, grid.spacing, strict=True))
+    shape = tuple(n * own / s for n, own, s in zip(grid.shape, grid.spacing, spacing, strict=True))
+    problem = PatchProblem(
+        spacing=spacing[3 - axes :],
+        shape=shape[3 - axes :],
+        dataset_voxels=math.prod(shape) * grid.cases,
+        input_channels=configuration.image_inputs,
+        output_channels=1,
+    )
+    network, patch = configuration.network, configuration.patch_size
+    patch_plan = PatchPlan(
+        topology=Topology(kernels=network.kernels, strides=network.strides, patch=patch),
+        batch=configuration.batch_size,
+        network=network,
+        elements=0,
+        gflop=forward_gflop,
+        accumulation=configuration.training.accumulation,
+        reasons={},
+    )
+    described = _capital(budget.describe(problem, patch_plan))
+    if budget.count_passes(problem, patch_plan) >= FEW_PASSES:
+        return (), f"{described}: enough to train as planned."
+    stages, why = plan_stages(problem, patch_plan)
+    return stages, f"{described}, fewer than {FEW_PASSES:g}. {why}"
 
 
 def plan_stages(problem: PatchProblem, patch_plan: PatchPlan) -> tuple[tuple[TrainingStage, ...], str]:

@@ -1,0 +1,63 @@
+"""A time budget that is given to a training: it begins on a coarser grid where the time is short, and folds agree."""
+
+import pytest
+
+from autoseg.folds import probing
+from autoseg.model import load_plan
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A machine of a hundredth of a GFLOP per second; the number of measurements."""
+    measured = []
+    monkeypatch.setattr(probing, "measure_configuration", lambda *_: measured.append(1) or (0.01, 1.0))
+    return measured
+
+
+def train(run, root, *options, fold=0):
+    code, _, err = run("train", "-d", "Tiny", "-c", "3d", "-f", fold, "--device", "cpu", *options, "--root", root)
+    assert code == 0, err
+    return err, load_plan(root / "autoseg_results" / "Tiny" / "3d").configurations["3d"].training
+
+
+def test_a_short_training_begins_on_a_coarser_grid_and_other_folds_follow(run, planned, slow):
+    err, training = train(run, planned, "--time-budget", "1s")
+    assert "fewer than 30" in err
+    (stage,) = training.stages
+    assert "stage 1 of 2: patch" in err
+    assert "stage 2 of 2: the configuration's own grid and patch" in err
+    err, again = train(run, planned, "--time-budget", "2s", fold=1)
+    assert again.stages == (stage,)
+    assert len(slow) == 1
+    assert "begins on a coarser grid, as" in err
+
+
+def test_with_enough_time_nothing_changes(run, planned, monkeypatch):
+    monkeypatch.setattr(probing, "measure_configuration", lambda *_: (1e6, 1.0))
+    err, training = train(run, planned, "--time-budget", "1s")
+    assert "enough to train as planned" in err
+    assert not training.stages
+
+
+def test_epochs_are_trained_without_stages(run, planned, slow):
+    _, training = train(run, planned, "--epochs", 1, "--steps-per-epoch", 2)
+    assert not training.stages
+    assert not slow
+
+
+def test_the_planned_time_is_the_default_length(run, planned):
+    assert run("plan", "-d", "Tiny", "--time-budget", "1s", "--device", "cpu", "--root", planned)[0] == 0
+    err, training = train(run, planned)
+    assert training.time_budget_s == 1
+    assert run("plan", "-d", "Tiny", "--time-budget", "none", "--device", "cpu", "--root", planned)[0] == 0
+    code, _, err = run("plan", "-d", "Tiny", "--time-budget", "soon", "--root", planned)
+    assert code == 2
+    assert "invalid duration 'soon'" in err
+
+
+def test_a_measured_speed_is_kept(run, planned, monkeypatch):
+    measured = []
+    monkeypatch.setattr(probing, "measure_configuration", lambda *_: measured.append(1) or (50.0, 1.0))
+    for _ in range(2):
+        assert run("plan", "-d", "Tiny", "--time-budget", "1s", "--device", "cpu", "--root", planned)[0] == 0
+    assert len(measured) == 2  # 2d and 3d, once
