@@ -153,6 +153,11 @@ def resolve_target(store: Store, options: PlanOptions) -> PlanTarget:
         check_class_weights(class_weights, target.compat)
         if time_budget_s is not None and target.compat is not None:
             raise UsageError("nnU-Net plans for no time; use --time-budget none or --compat none")
+        if time_budget_s is not None and gpu_gb is None and find_preset(target.preset).for_gpu:
+            raise UsageError(
+                f"--time-budget times real steps, and torch finds no GPU here for preset {target.preset}; plan on the "
+                f"machine that trains, or use --preset pocket"
+            )
     return replace(
         target,
         networks=_extend(() if existing is None else existing.networks, options.networks),
@@ -262,6 +267,7 @@ def _make_plan(fingerprint: Fingerprint, target: PlanTarget, device: str, progre
         at_hand=weights_at_hand,
     )
     log.info("planning: pricing the training steps")
+    speed = None
     if target.time_budget_s is not None:
         from autoseg.folds.probing import measure_speed  # imports torch, which workers never need
 
@@ -273,6 +279,10 @@ def _make_plan(fingerprint: Fingerprint, target: PlanTarget, device: str, progre
         from autoseg.folds.probing import plan_and_probe  # imports torch, which workers never need
 
         new = plan_and_probe(lambda gb: make(memory_gb=gb), target.memory_gb, target.probe, progress)
+    if speed is not None:
+        from autoseg.folds.probing import plan_precision
+
+        new = plan_precision(new, speed)
     if target.recipes:
         new = add_recipes(new, fingerprint, target.recipes, price_step, weights_at_hand)
     variants = [f"{dimensions}d_{network}" for network in target.networks for dimensions in (2, 3)]

@@ -46,9 +46,8 @@ class TimeBudget:
 
     def count_steps(self, patch_plan: PatchPlan) -> int:
         """Training steps that the time holds, at least one."""
-        flat, solid = self.speed.gflops_2d, self.speed.gflops_3d
-        rate = (flat or solid) if len(patch_plan.patch) == 2 else (solid or flat)
-        return max(1, int(self.seconds * (rate or LAPTOP_GFLOPS) / step_gflop(patch_plan.gflop, patch_plan.batch)))
+        rate = self.speed.gflops(len(patch_plan.patch)) or LAPTOP_GFLOPS
+        return max(1, int(self.seconds * rate / step_gflop(patch_plan.gflop, patch_plan.batch)))
 
     def count_passes(self, problem: PatchProblem, patch_plan: PatchPlan) -> float:
         """Times that these steps show the whole dataset."""

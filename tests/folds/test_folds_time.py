@@ -2,8 +2,10 @@
 
 import pytest
 
+from autoseg.core.store import Store
 from autoseg.folds import probing
 from autoseg.model import load_plan
+from autoseg.preparation import read_plan
 
 
 @pytest.fixture
@@ -61,3 +63,23 @@ def test_a_measured_speed_is_kept(run, planned, monkeypatch):
     for _ in range(2):
         assert run("plan", "-d", "Tiny", "--time-budget", "1s", "--device", "cpu", "--root", planned)[0] == 0
     assert len(measured) == 2  # 2d and 3d, once
+
+
+@pytest.mark.parametrize(("gain", "precision"), [(1.9, "bfloat16"), (0.6, "auto")])
+def test_bfloat16_is_planned_where_the_machine_is_faster_in_it(run, planned, monkeypatch, gain, precision):
+    def measure(plan, name, device):
+        return (50.0 * gain if plan.configurations[name].training.precision == "bfloat16" else 50.0), 1.0
+
+    monkeypatch.setattr(probing, "measure_configuration", measure)
+    monkeypatch.setattr(probing, "cpu_has_bfloat16", lambda: True)
+    assert run("plan", "-d", "Tiny", "--time-budget", "1s", "--device", "cpu", "--root", planned)[0] == 0
+    plan = read_plan(Store(planned), "Tiny")
+    assert {made.training.precision for made in plan.configurations.values()} == {precision}
+    assert plan.speed.gflops_3d == max(50.0, 50.0 * gain)
+    assert ("In bfloat16 a step is 1.9 times as fast" in plan.reasons["3d.training"]) == (gain > 1)
+
+
+def test_a_cpu_without_bfloat16_does_not_try_it(run, planned, monkeypatch):
+    monkeypatch.setattr(probing, "cpu_has_bfloat16", lambda: False)
+    assert run("plan", "-d", "Tiny", "--time-budget", "1s", "--device", "cpu", "--root", planned)[0] == 0
+    assert read_plan(Store(planned), "Tiny").speed.bfloat16_gain_3d is None

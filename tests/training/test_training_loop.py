@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from autoseg.core import devices
 from autoseg.core.errors import TrainingError
 from autoseg.training import EpochFacts, learning_rate
 
@@ -169,7 +170,8 @@ def test_gradients_are_clipped(bench):
     assert moved[1] > 10 * moved[0]
 
 
-def test_half_precision_is_used_when_asked(bench):
+def test_half_precision_is_used_when_asked(bench, monkeypatch):
+    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: True)
     types = []
 
     def loss(outputs, target):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from autoseg.core import devices
 from autoseg.core.devices import choose_precision
 from autoseg.core.records import OptimiserSettings, TrainingSettings
 from autoseg.training import learning_rate
@@ -43,10 +44,12 @@ def test_optimisers_take_the_plans_numbers(name):
         assert tuple(group["betas"]) == (0.8, 0.999)
 
 
-def test_a_cpu_computes_in_float32_unless_told_otherwise():
+def test_a_cpu_computes_in_float32_unless_it_has_bfloat16_and_the_plan_asks_for_it(monkeypatch):
     cpu = torch.device("cpu")
     assert choose_precision(TrainingSettings(), cpu) is torch.float32
-    assert choose_precision(TrainingSettings(precision="bfloat16"), cpu) is torch.bfloat16
+    for able, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda able=able: able)
+        assert choose_precision(TrainingSettings(precision="bfloat16"), cpu) is expected
 
 
 def test_average_starts_fast_and_slows_down():

@@ -120,12 +120,24 @@ class MachineSpeed(Record):
 
     Attributes:
         device: what it was measured on.
-        gflops_2d, gflops_3d: billions of operations per second; None where no such step was taken.
+        gflops_2d, gflops_3d: billions of operations per second, in the faster precision; None where none was measured.
+        bfloat16_gain_2d, bfloat16_gain_3d: how many times faster bfloat16 is than float32; None where it was not tried.
     """
 
     device: str
     gflops_2d: PositiveFloat | None = None
     gflops_3d: PositiveFloat | None = None
+    bfloat16_gain_2d: PositiveFloat | None = None
+    bfloat16_gain_3d: PositiveFloat | None = None
+
+    def gflops(self, dimensions: int) -> float | None:
+        """Of steps with patches of so many axes, or of others where those were not measured."""
+        flat, solid = self.gflops_2d, self.gflops_3d
+        return (flat or solid) if dimensions == 2 else (solid or flat)
+
+    def bfloat16_gain(self, dimensions: int) -> float:
+        """How many times faster bfloat16 is; 1 where it was not tried."""
+        return (self.bfloat16_gain_2d if dimensions == 2 else self.bfloat16_gain_3d) or 1.0
 
 
 class Plan(Record):
@@ -143,7 +155,7 @@ class Plan(Record):
         recipes: published systems that were requested; each is a configuration of that name.
         class_weights: ``frequency`` when class weights of the losses by frequency were requested.
         time_budget_s: seconds of one fold that the configurations were planned for; None for the preset's length.
-        speed: of the machine that the time was planned on.
+        speed: of the machine that time and precision were planned on; None where they were not.
         recommended: the configuration to train first.
         reasons: ``"3d.patch_size"`` -> one sentence with the numbers that led there.
         memory: configuration -> what a training step needs, as far as it was predicted.
