@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from autoseg.core.devices import choose_device, cpu_has_bfloat16, name_device, use_cores
+from autoseg.core.devices import choose_device, cpu_has_bfloat16, name_device, name_processor, use_cores
 from autoseg.core.errors import MemoryShortageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Fingerprint, MachineSpeed, MemoryFacts, Plan
@@ -96,7 +96,7 @@ def measure_speed(plan: Plan, device: str, previous: MachineSpeed | None) -> Mac
     """
     threads = use_cores()
     target = choose_device(device)
-    name = name_device(target) + (f" ({threads} threads)" if target.type == "cpu" else "")
+    name = name_processor(threads) if target.type == "cpu" else name_device(target)
     if previous is not None and previous.device == name:
         return previous
     tries_half = target.type == "cpu" and cpu_has_bfloat16()

@@ -59,6 +59,7 @@ def test_the_planned_time_is_the_default_length(run, planned):
 
 def test_a_measured_speed_is_kept(run, planned, monkeypatch):
     measured = []
+    monkeypatch.setattr(probing, "cpu_has_bfloat16", lambda: False)
     monkeypatch.setattr(probing, "measure_configuration", lambda *_: measured.append(1) or (50.0, 1.0))
     for _ in range(2):
         assert run("plan", "-d", "Tiny", "--time-budget", "1s", "--device", "cpu", "--root", planned)[0] == 0
