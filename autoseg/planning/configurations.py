@@ -96,7 +96,7 @@ def count_outputs(fingerprint: Fingerprint) -> int:
 def _plan_slices(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, budget: Budget) -> PlannedConfigurations:
     timed = fit_to_time(fingerprint, grid, budget.time, _patch_planner(fingerprint, preset, budget, 2))
     # 11a. A slice may hold no lesion at all, and its Dice would be 0 or 1 by a voxel: pool the batch.
-    make = partial(_configure, fingerprint, timed, preset, pooled=True, because="a slice may be empty")
+    make = partial(_configure, fingerprint, timed, preset, pooled=True, because="a slice may hold no lesion")
     return _join(
         _plan_networks("2d", timed.problem, timed.patch_plan, preset, budget, make),
         _plan_imagenet(fingerprint, timed.problem, timed.patch_plan, preset, budget, make),

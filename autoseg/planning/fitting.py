@@ -22,7 +22,7 @@ from autoseg.core.records import Configuration, NetworkSettings
 from autoseg.planning.patch import PatchPlan, PatchProblem, explain_network, shorten
 from autoseg.planning.presets import MIN_BATCH, Preset
 from autoseg.planning.pricing import DEVICE_GB, Cost, Price, Step
-from autoseg.planning.text import join, join_words
+from autoseg.planning.text import gflop, join, join_words
 from autoseg.planning.topology import NO_LIMIT, Topology, describe_network, plan_topology
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ class MemoryFit:
         if chosen.batch < rules.batch:
             reasons["batch_size"] = (
                 f"{chosen.batch} samples instead of the {rules.batch} of the rules, to limit the cost of a step "
-                f"({price.gigabytes:.2f} GB, {price.step_gflop:.3g} GFLOP)."
+                f"({price.gigabytes:.2f} GB, {gflop(price.step_gflop)})."
             )
         return reasons
 

@@ -10,7 +10,7 @@ from autoseg.core.errors import MemoryShortageError
 from autoseg.core.records import NetworkSettings
 from autoseg.planning.memory import budget_elements, count_conv_elements, count_gflop, step_gflop
 from autoseg.planning.presets import LAPTOP_GFLOPS, MIN_BATCH, Preset
-from autoseg.planning.text import amount, join, join_words
+from autoseg.planning.text import amount, gflop, join, join_words, percent
 from autoseg.planning.topology import MIN_SIZE, NEAR, NO_LIMIT, Topology, describe_network, plan_topology
 
 START_EXTENT = {2: 2048, 3: 256}  # edge of a cubic first patch
@@ -226,7 +226,7 @@ def _choose_batch(preset: Preset, candidate: _Candidate, memory_gb: float) -> tu
         caps[f"as many as {preset.step_gflop:g} GFLOP per step allow"] = fast
     why = min(caps, key=caps.__getitem__)
     if caps[why] < MIN_BATCH:
-        return MIN_BATCH, f"{MIN_BATCH} samples, the minimum (the limit would be {caps[why]}: {why})."
+        return MIN_BATCH, f"{MIN_BATCH} samples, the minimum; the limit ({why}) would be lower."
     return caps[why], f"{caps[why]} samples: {why}."
 
 
@@ -235,9 +235,10 @@ def _explain_patch(preset: Preset, candidate: _Candidate, memory_gb: float) -> s
     dimensions = len(shape)
     noun = "slice" if dimensions == 2 else "case"
     covered = math.prod(min(n, m) / m for n, m in zip(patch, shape, strict=True))
+    shown = f"the whole median {noun}" if covered == 1 else f"{percent(covered)} of the median {noun}"
     allowed, batch = _allowed_elements(preset, dimensions, memory_gb), preset.fitting_batch[dimensions - 2]
     sentences = [
-        f"{join(patch)} voxels cover {covered:.0%} of the median {noun} ({join(shape)} voxels), in multiples of "
+        f"{join(patch)} voxels cover {shown} ({join(shape)} voxels), in multiples of "
         f"{join(candidate.topology.divisors)}."
     ]
     if candidate.less_padded:
@@ -254,7 +255,7 @@ def _explain_patch(preset: Preset, candidate: _Candidate, memory_gb: float) -> s
     )
     if preset.step_gflop is not None:
         sentences.append(
-            f"A step of {MIN_BATCH} samples costs {step_gflop(candidate.gflop, MIN_BATCH):.3g} GFLOP; the limit is "
+            f"A step of {MIN_BATCH} samples costs {gflop(step_gflop(candidate.gflop, MIN_BATCH))}; the limit is "
             f"{preset.step_gflop:g}, about {preset.step_gflop / LAPTOP_GFLOPS:.1f} s on a laptop."
         )
     return " ".join(sentences)

@@ -70,13 +70,13 @@ def plan_augmentation(
     # 13a. A first axis that is short against the others is coarse: rotating it would smear slices into each other.
     in_plane = axes == 3 and max(patch) / patch[0] > COARSE_RATIO
     length = f"the first axis of the patch has {patch[0]} voxels, the longest {max(patch)}"
-    degrees, why = 30.0, f"about every axis, as {length}"
+    degrees, why = 30.0, f" about every axis, as {length}"
     if in_plane:
-        degrees, why = 180.0, f"within the plane only, as {length}"
+        degrees, why = 180.0, f" within the plane only, as {length}"
     elif axes == 2:
         ratio = max(patch) / min(patch)
-        degrees = 15.0 if ratio > 1.5 else 180.0
-        why = f"as the long side of the patch is {ratio:.2g} times the short one"
+        degrees, shape = (15.0, "elongated") if ratio > 1.5 else (180.0, "nearly square")
+        why = f", as the patch is {shape} ({max(patch)} x {min(patch)} voxels)"
     settings = AugmentationSettings(
         rotation_probability=0.2,
         rotation_degrees=(-degrees, degrees),
@@ -85,7 +85,7 @@ def plan_augmentation(
         mirror_axes=mirroring.axes,
     )
     if not light:
-        return settings, f"Rotations of up to {degrees:g} degrees, {why}. {mirroring.reason}"
+        return settings, f"Rotations of up to {degrees:g} degrees{why}. {mirroring.reason}"
     # 13b. Changes that protect a thousand epochs from overfitting only slow a short training down.
     degrees = min(degrees, 15.0)
     settings = settings.model_copy(

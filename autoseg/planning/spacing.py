@@ -99,8 +99,8 @@ def choose_spacing(
     target[worst] = fine if fine >= coarsest_other else coarsest_other + 1e-5
     return (target[0], target[1], target[2]), (
         f"{why}, but the {AXES[orientation][worst]} axis is coarse ({median:.4g} mm against {coarsest_other:.4g} mm) "
-        f"and short ({shape[worst]:.0f} voxels), so it takes the 10th percentile of its spacings, but no less than the "
-        f"other axes: {target[worst]:.4g} mm."
+        f"and short ({count(round(shape[worst]), 'voxel')}), so it takes the 10th percentile of its "
+        f"spacings, but no less than the other axes: {target[worst]:.4g} mm."
     )
 
 

@@ -33,6 +33,11 @@ def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def gflop(value: float) -> str:
+    """Arithmetic with three digits: ``13.4 GFLOP``, ``1060 GFLOP``."""
+    return f"{float(f'{value:.3g}'):.0f} GFLOP" if value >= 100 else f"{value:.3g} GFLOP"
+
+
 def volume(ml: float) -> str:
     """A volume in ml with three digits."""
     return f"{ml:.0f} ml" if ml >= 100 else f"{ml:.3g} ml"

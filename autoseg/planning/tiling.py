@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from autoseg.core.records import TilingSettings
 from autoseg.planning.mirroring import Mirroring
 from autoseg.planning.presets import LAPTOP_GFLOPS, PREDICTION_SECONDS, Preset
-from autoseg.planning.text import count
+from autoseg.planning.text import count, gflop
 
 STEP = 0.5
 
@@ -29,22 +29,23 @@ def plan_tiling(
     axes = len(patch)
     tiles = count_tiles(patch, shape[3 - axes :]) * math.ceil(math.prod(shape[: 3 - axes]))
     images = 2 ** len(mirroring.axes)
-    cost = f"A median case takes {count(tiles, 'tile')} of {forward_gflop:.3g} GFLOP"
+    mirrored = "both mirror images" if images == 2 else f"all {images} mirror images"
+    cost = f"A median case takes {count(tiles, 'tile')} of {gflop(forward_gflop)}"
     seconds = tiles * images * forward_gflop / LAPTOP_GFLOPS
     # 14b. Mirroring multiplies the time of prediction, which a GPU hides and a laptop does not.
     mirror = preset.for_gpu or seconds <= PREDICTION_SECONDS
     if images == 1:
         why = f"{cost}, without mirroring"
     elif preset.for_gpu:
-        why = f"{cost}, each predicted in all {images} mirror images, as in nnU-Net"
+        why = f"{cost}, each predicted in {mirrored}, as in nnU-Net"
     elif mirror:
         why = (
-            f"{cost}; all {images} mirror images of each take about {seconds:.1f} s on a laptop, within the "
+            f"{cost}; {mirrored} of each take about {seconds:.1f} s on a laptop, within the "
             f"{PREDICTION_SECONDS:g} s allowed"
         )
     else:
         why = (
-            f"{cost}; all {images} mirror images of each would take about {seconds:.0f} s on a laptop, over the "
+            f"{cost}; {mirrored} of each would take about {seconds:.0f} s on a laptop, over the "
             f"{PREDICTION_SECONDS:g} s allowed, so none is mirrored"
         )
     settings = TilingSettings(tile_size=tuple(patch), step=STEP, mirror_axes=mirroring.axes if mirror else ())

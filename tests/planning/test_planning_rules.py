@@ -283,9 +283,9 @@ def test_dice_is_pooled_when_told_and_regions_take_binary_cross_entropy(fingerpr
     plain = fingerprint(3, (20, 30, 40))
     regions = fingerprint(3, (20, 30, 40), regions={"whole": (1,)})
     network = small_network()
-    pooled, why = plan_loss(plain, network, pooled=True, because="a slice may be empty")
+    pooled, why = plan_loss(plain, network, pooled=True, because="a slice may hold no lesion")
     assert (pooled.name, pooled.options) == ("dice_ce", {"batch_dice": True})
-    assert why.startswith("Dice over the whole batch, because a slice may be empty")
+    assert why.startswith("Dice over the whole batch, because a slice may hold no lesion")
     single, why = plan_loss(regions, network, pooled=False, because="a patch shows 40%")
     assert (single.name, single.options) == ("dice_bce", {})
     assert why.startswith("Dice per sample, because a patch shows 40%")
@@ -350,7 +350,7 @@ def test_only_axes_that_may_be_mirrored_are():
     assert plan_augmentation((64, 64, 64), last)[0].mirror_axes == (2,)
     tiling, why = plan_tiling(STANDARD, (64, 64, 64), (60.0, 60.0, 60.0), 1.0, last)
     assert tiling.mirror_axes == (2,)
-    assert "all 2 mirror images" in why
+    assert "both mirror images" in why
 
 
 def test_short_trainings_are_augmented_lightly():

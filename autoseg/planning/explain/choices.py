@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autoseg.core.records import Configuration, Plan, ScoringSettings
 from autoseg.planning.explain.page import Entry, entry, head
-from autoseg.planning.text import join
+from autoseg.planning.text import join, join_words
 
 _TITLES = {
     "cascade_from": "Cascade",
@@ -73,7 +73,6 @@ def describe_configuration(plan: Plan, name: str) -> list[Entry]:
 def _describe_values(plan: Plan, name: str) -> dict[str, str]:
     c = plan.configurations[name]
     pre, net, opt, aug = c.preprocessing, c.network, c.optimiser, c.augmentation
-    axes = ", ".join(str(axis) for axis in c.tiling.mirror_axes) or "none"
     values = {
         "preprocessing.spacing": pre.describe_spacing(),
         "preprocessing.axis_order": join(pre.axis_order).replace(" x", ","),
@@ -89,7 +88,7 @@ def _describe_values(plan: Plan, name: str) -> dict[str, str]:
         "sampling": _describe_sampling(c),
         "augmentation": f"rotation {aug.rotation_degrees[0]:g} to {aug.rotation_degrees[1]:g} degrees, "
         f"scale {aug.scale[0]:g} to {aug.scale[1]:g}",
-        "tiling": f"tiles of {join(c.tiling.tile_size)}, mirrored axes: {axes}",
+        "tiling": f"tiles of {join(c.tiling.tile_size)}, {_describe_mirroring(c)}",
     }
     if c.transfer is not None:
         rate = c.transfer.encoder_learning_rate_factor
@@ -110,9 +109,18 @@ def _describe_values(plan: Plan, name: str) -> dict[str, str]:
 
 def _describe_sampling(c: Configuration) -> str:
     by_voxel, by_lesion = c.sampling.foreground_share, c.sampling.lesion_share
-    shares = f"{by_voxel:.1%} of a batch centred on labelled voxels, {by_lesion:.1%} on lesions"
+    shares = [f"{100 * by_voxel:.3g}% of a batch centred on labelled voxels"]
+    shares += [f"{100 * by_lesion:.3g}% on lesions"] if by_lesion else []
     empty = c.sampling.empty_case_share
-    return shares if empty is None else f"{shares}, {empty:.1%} from cases without lesions"
+    return ", ".join(shares if empty is None else [*shares, f"{100 * empty:.3g}% from cases without lesions"])
+
+
+def _describe_mirroring(c: Configuration) -> str:
+    axes = c.tiling.mirror_axes
+    if len(axes) == c.dimensions:
+        return "mirrored along all axes"
+    numbers = join_words([str(axis) for axis in axes])
+    return f"mirrored along {'axis' if len(axes) == 1 else 'axes'} {numbers}" if axes else "not mirrored"
 
 
 def _describe_training(c: Configuration) -> str:

@@ -13,6 +13,7 @@ _WORDS = {
     "Case": "one scan session of one patient, with all its channels",
     "Channel": "one kind of image of a case, such as FLAIR or DWI",
     "Configuration": "one complete way to train: on slices (2d), on volumes (3d) or on coarser volumes (3d_lowres)",
+    "Convolution outputs": "numbers that the network computes for one sample; training memory grows with them",
     "Deep supervision": "training outputs of the network's coarser stages as well, with smaller weights",
     "Dice": "overlap of a mask with the label: twice the shared volume divided by the sum of both; 1 is identical, 0 "
     "is no overlap",

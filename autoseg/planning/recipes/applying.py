@@ -203,7 +203,7 @@ def _configure(plan: Plan, recipe: Recipe, defaults: DatasetDefaults) -> tuple[C
     }
     if recipe.assumed:
         reasons["assumed"] = (
-            f"The publication does not state {join_words(recipe.assumed)}; these values are ours, as are "
+            f"The system does not state {join_words(recipe.assumed)}; these values are ours, as are "
             f"preprocessing and tiling, which follow the plan."
         )
     return configuration, reasons
