@@ -162,7 +162,7 @@ def name_processor(threads: int) -> str:
 
 
 def _cpu_facts() -> dict[str, Any]:
-    """What torch tells of the CPU; nothing before torch 2.11."""
+    """Name and instructions of the CPU; empty where torch does not report them."""
     facts: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return facts
 

@@ -136,7 +136,7 @@ class MachineSpeed(Record):
         return (flat or solid) if dimensions == 2 else (solid or flat)
 
     def bfloat16_gain(self, dimensions: int) -> float:
-        """How many times faster bfloat16 is; 1 where it was not tried."""
+        """Factor by which bfloat16 is faster; 1 where it was not tried."""
         return (self.bfloat16_gain_2d if dimensions == 2 else self.bfloat16_gain_3d) or 1.0
 
 
