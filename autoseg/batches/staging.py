@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,8 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoseg.batches.caching import MEMORY_SHARE
 from autoseg.batches.engines import as_shape
 from autoseg.batches.loading import Batches
+from autoseg.core.errors import MemoryShortageError
+from autoseg.core.parallel import free_memory_bytes
 from autoseg.core.records import Configuration, Lesions, PreparedCase
 
 log = logging.getLogger(__name__)
@@ -55,7 +59,7 @@ class StagedBatches:
             stage: as ``TrainingSettings.stage_at`` numbers them.
 
         Raises:
-            TrainingError, MemoryShortageError: as ``Batches.batch``.
+            TrainingError, MemoryShortageError: as ``Batches.batch``, or there is no memory for coarser copies.
         """
         if stage != self.stage or self.batches is None:
             if self.batches is not None:
@@ -76,11 +80,27 @@ class StagedBatches:
                 configuration.batch_size,
             )
             if max(factors) > 1:
+                _check_memory(cases, factors)
                 with ThreadPoolExecutor(torch.get_num_threads()) as pool:
                     cases = list(pool.map(lambda case: coarsen_case(case, as_shape(factors)), cases))
         elif stage:
             log.info("stage %d of %d: the configuration's own grid and patch", stage + 1, stage + 1)
         return self.make(cases, configuration)
+
+
+def _check_memory(cases: Sequence[PreparedCase], factors: Sequence[int]) -> None:
+    """Refuse coarser copies that do not fit in memory.
+
+    Raises:
+        MemoryShortageError: they do not.
+    """
+    needed = sum(4 * case.image.size // math.prod(factors) for case in cases)
+    free = free_memory_bytes()
+    if needed > MEMORY_SHARE * free:
+        raise MemoryShortageError(
+            f"the coarser copies of {len(cases)} cases for training.stages take {needed / 1e9:.1f} GB, more than half "
+            f"of the {free / 1e9:.1f} GB of free memory; remove the stages from the plan, or free memory"
+        )
 
 
 def coarsen_case(case: PreparedCase, factors: Sequence[int]) -> PreparedCase:

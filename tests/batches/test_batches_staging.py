@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from autoseg.batches import Batches, StagedBatches
+from autoseg.batches import Batches, StagedBatches, staging
 from autoseg.batches.staging import coarsen_case
+from autoseg.core.errors import MemoryShortageError
 from autoseg.core.masks import stack_inputs
 from autoseg.core.records import TrainingSettings, TrainingStage
 
@@ -57,6 +58,15 @@ def test_each_stage_has_its_own_patch_and_batch(make):
     with staged(make, cases) as resumed:
         assert torch.equal(resumed.batch(6, 1)[0], later[0])
         assert torch.equal(resumed.batch(5, 0)[0], first[0])
+
+
+def test_copies_that_do_not_fit_in_memory_are_refused(make, monkeypatch):
+    monkeypatch.setattr(staging, "free_memory_bytes", lambda: 1000)
+    with (
+        staged(make, [make.prepared("case")]) as batches,
+        pytest.raises(MemoryShortageError, match="remove the stages from the plan"),
+    ):
+        batches.batch(0, 0)
 
 
 @pytest.mark.parametrize("device", [None, torch.device("cpu")])
