@@ -8,6 +8,7 @@ from autoseg.core.store import Store
 from autoseg.options import PlanOptions
 from autoseg.pipeline.plan import resolve_target
 from autoseg.planning import explain_plan, make_plan
+from autoseg.planning.pricing import price_step
 from autoseg.planning.time import TimeBudget
 
 SPEED = MachineSpeed(device="cpu (2 threads)", gflops_2d=100.0, gflops_3d=100.0)
@@ -62,6 +63,14 @@ def test_a_short_training_begins_on_a_coarser_grid(facts):
     assert all(n <= 2 * m < 2 * n for n, m in zip(made.patch_size, stage.patch_size, strict=True))
     assert stage.batch_size == min(4 * made.batch_size, 64)
     assert made.context_slices == 1
+
+
+def test_short_training_on_slices_has_batch_norm_and_one_output(facts):
+    plan = planned(facts, 600, cost=price_step)
+    flat, solid = (plan.configurations[name].network for name in ("2d", "3d"))
+    assert (flat.options, flat.deep_supervision) == ({"norm": "batch"}, False)
+    assert (solid.options, solid.deep_supervision) == ({}, True)
+    assert "Batch norm and a single output" in plan.reasons["2d.network"]
 
 
 def test_a_coarse_axis_stays_in_the_stage(fingerprint):
