@@ -102,13 +102,17 @@ def count_outputs(fingerprint: Fingerprint) -> int:
 
 
 def _plan_slices(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, budget: Budget) -> PlannedConfigurations:
-    timed = fit_to_time(fingerprint, grid, budget.time, _patch_planner(fingerprint, preset, budget, 2))
+    planner = _patch_planner(fingerprint, preset, budget, 2)
+    timed = fit_to_time(fingerprint, grid, budget.time, planner)
+    # 20e. An encoder with ImageNet weights can use fine detail from the start, so it keeps the full resolution.
+    problem, rules = planner(grid, False)
+    full = replace(timed, grid=grid, problem=problem, patch_plan=rules, context_slices=0)
     preset = shorten_preset(preset, 2) if timed.is_short else preset
     # 11a. A slice may hold no lesion at all, and its Dice would be 0 or 1 by a voxel: pool the batch.
-    make = partial(_configure, fingerprint, timed, preset, pooled=True, because="a slice may hold no lesion")
+    make = partial(_configure, fingerprint, preset=preset, pooled=True, because="a slice may hold no lesion")
     return _join(
-        _plan_networks("2d", timed.problem, timed.patch_plan, preset, budget, make),
-        _plan_imagenet(fingerprint, timed.problem, timed.patch_plan, preset, budget, make),
+        _plan_networks("2d", timed.problem, timed.patch_plan, preset, budget, partial(make, timed)),
+        _plan_imagenet(fingerprint, problem, rules, preset, budget, partial(make, full)),
     )
 
 
@@ -157,7 +161,7 @@ def _plan_volumes(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, bu
     low, why = plan_low_resolution(problem, timed.grid, rules, preset, memory_gb=budget.memory_gb)
     # 11a. A patch that shows little of a case is often without lesion, as a slice is.
     seen = f"a patch shows {'only ' if low else ''}{describe_cover(rules, problem.shape)}"
-    make = partial(_configure, fingerprint, timed, preset, pooled=low is not None, because=seen)
+    make = partial(_configure, fingerprint, timed, preset=preset, pooled=low is not None, because=seen)
     full = _plan_networks("3d", problem, rules, preset, budget, make)
     if timed.is_short:
         # 20c. Three trainings of a cascade share what is too short for one.
@@ -167,7 +171,7 @@ def _plan_volumes(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, bu
     seen = f"a patch shows {describe_cover(low.patch_plan, low.grid.shape)}"
     fitted = _fit_to_memory(low.problem, low.patch_plan, preset, budget)
     coarse_grid = replace(timed, grid=low.grid, problem=low.problem, patch_plan=fitted)
-    coarse = _configure(fingerprint, coarse_grid, preset, "3d_lowres", fitted, pooled=False, because=seen)
+    coarse = _configure(fingerprint, coarse_grid, "3d_lowres", fitted, preset=preset, pooled=False, because=seen)
     masks = count_outputs(fingerprint) - (not fingerprint.regions)
     with_masks = replace(problem, input_channels=problem.input_channels + masks)
     cascade = make("3d_cascade", _fit_to_memory(with_masks, rules, preset, budget))
@@ -256,10 +260,10 @@ def _describe_problem(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset
 def _configure(
     fingerprint: Fingerprint,
     timed: TimedGrid,
-    preset: Preset,
     name: str,
     patch_plan: PatchPlan,
     *,
+    preset: Preset,
     pooled: bool,
     because: str,
 ) -> PlannedConfigurations:

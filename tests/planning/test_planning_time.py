@@ -73,6 +73,14 @@ def test_short_training_on_slices_has_batch_norm_and_one_output(facts):
     assert "Batch norm and a single output" in plan.reasons["2d.network"]
 
 
+def test_an_encoder_with_imagenet_weights_keeps_the_full_resolution(facts):
+    plan = planned(facts, 600, cost=price_step, at_hand=lambda encoder: True)
+    made, slices = plan.configurations["2d_imagenet"], plan.configurations["2d"]
+    assert (made.preprocessing.spacing[1:], slices.preprocessing.spacing[1:]) == ((1.0, 1.0), (2.0, 2.0))
+    assert (made.context_slices, made.training.time_budget_s) == (0, 600)
+    assert [stage.factors for stage in made.training.stages] == [(2, 2)]
+
+
 def test_a_coarse_axis_stays_in_the_stage(fingerprint):
     thick = fingerprint(80, (20, 240, 200), (12.0, 1.0, 1.0), lesions=LARGE)
     (stage,) = planned(thick, 600).configurations["3d"].training.stages
