@@ -39,6 +39,7 @@ _PORTED_BLOCK = {
     "_bn2": "bn3",
 }
 _PORTED_FIRST_BLOCK = {**_PORTED_BLOCK, "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_REACH_S = 10.0  # for an answer of the hub
 _LIBRARIES: list[torch.library.Library] = []  # operators live as long as their library
 
 
@@ -106,8 +107,11 @@ def weights_at_hand(name: str) -> bool:
     """Whether an encoder can be built and its ImageNet weights are on this machine, in a package or the hub's cache."""
     if find_spec("segmentation_models_pytorch") is None:
         return False
-    if find_package_file(name) is not None:
-        return True
+    return find_package_file(name) is not None or _is_cached(name)
+
+
+def _is_cached(name: str) -> bool:
+    """Whether the encoder's ImageNet weights are in the hub's cache on this machine; no network is used."""
     smp = import_smp()
     if name.startswith(TIMM):
         facts = importlib.import_module("timm").get_pretrained_cfg(name.removeprefix(TIMM), allow_unregistered=True)
@@ -151,6 +155,9 @@ def fetch_imagenet(name: str) -> Tensors:
         raise ModelError(f"the hub has no ImageNet weights of encoder '{name}'; choose another encoder, {advice}")
     where = "timm on huggingface.co" if name.startswith(TIMM) else f"huggingface.co/{known[IMAGENET]['repo_id']}"
     try:
+        if not _is_cached(name):  # one try: the hub's client makes six, which take half a minute
+            hub = importlib.import_module("huggingface_hub")
+            hub.get_session().head(hub.constants.ENDPOINT, timeout=_REACH_S)
         encoder = smp.encoders.get_encoder(name, weights=True if name.startswith(TIMM) else IMAGENET)
     except Exception as error:  # any error of the hub's client, as without a connection
         reason = next(iter(str(error).splitlines()), type(error).__name__)

