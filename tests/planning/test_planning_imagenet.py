@@ -42,7 +42,7 @@ def test_few_cases_get_it_beside_the_other_configurations(fingerprint):
         "10 patients, fewer than 200, so the encoder begins with ImageNet"
     )
     assert parse_record(Plan, render_record(plan), path=None, advice="") == plan
-    assert "Initial weights: ImageNet, mode full, encoder at 0.3" in " ".join(explain_plan(plan).split())
+    assert "Transfer: ImageNet, mode full, encoder at 0.3" in " ".join(explain_plan(plan).split())
 
 
 def test_it_is_never_the_first_to_train(fingerprint):

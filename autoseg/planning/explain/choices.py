@@ -17,7 +17,7 @@ _TITLES = {
     "context_slices": "Neighbours",
     "batch_size": "Batch",
     "network": "Network",
-    "transfer": "Initial weights",
+    "transfer": "Transfer",
     "memory": "Memory",
     "loss": "Loss",
     "optimiser": "Optimiser",
