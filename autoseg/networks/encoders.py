@@ -199,10 +199,10 @@ def _check_deeplab(settings: NetworkSettings, stride: Any) -> None:
 def _encoder_channels(name: str, halvings: int) -> tuple[int, ...]:
     """Channels after each halving, from the package's table or an encoder of meta tensors."""
     smp = import_smp()
-    known = smp.encoders.encoders
-    if name in known:
-        return tuple(known[name]["params"]["out_channels"][1 : halvings + 1])
-    near = difflib.get_close_matches(name, known, n=3)
+    table = smp.encoders.encoders
+    if name in table:
+        return tuple(table[name]["params"]["out_channels"][1 : halvings + 1])
+    near = difflib.get_close_matches(name, table, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     message = (
         f"unknown encoder '{name}' ({hint}choose from those of segmentation-models-pytorch, such as resnet50 and "

@@ -128,16 +128,18 @@ def _plan_imagenet(
     name = IMAGENET_CONFIGURATION
     if budget.cost is None or budget.at_hand is None:
         return PlannedConfigurations()
-    why_not = explain_absence(fingerprint, problem.shape, budget.at_hand)
-    if why_not is not None:
-        return _leave_out(name, why_not)
+    absence = explain_absence(fingerprint, problem.shape, budget.at_hand)
+    if absence is not None:
+        return _leave_out(name, absence)
     try:
         fitted = plan_encoder(problem, rules, preset, budget_gb=budget.memory_gb, cost=budget.cost)
     except (PlanError, MemoryShortageError) as error:
         return _leave_out(name, f"{str(error)[:1].upper()}{str(error)[1:]}.")
-    made = make(name, fitted)
-    configuration, why = add_imagenet_weights(made.configurations[name], len(labelled_groups(fingerprint)))
-    return replace(made, configurations={name: configuration}, reasons={**made.reasons, f"{name}.transfer": why})
+    planned = make(name, fitted)
+    configuration, reason = add_imagenet_weights(planned.configurations[name], len(labelled_groups(fingerprint)))
+    return replace(
+        planned, configurations={name: configuration}, reasons={**planned.reasons, f"{name}.transfer": reason}
+    )
 
 
 def _patch_planner(fingerprint: Fingerprint, preset: Preset, budget: Budget, dimensions: int) -> PlanPatch:

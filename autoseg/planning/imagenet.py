@@ -56,8 +56,8 @@ def plan_encoder(problem: PatchProblem, rules: PatchPlan, preset: Preset, *, bud
         PlanError, MemoryShortageError: as ``plan_variant``.
     """
     if rules.batch < STATISTICS_BATCH:
-        why = f"{STATISTICS_BATCH} samples, because batch norm needs as many to estimate its statistics."
-        rules = replace(rules, batch=STATISTICS_BATCH, reasons={**rules.reasons, "batch_size": why})
+        reason = f"{STATISTICS_BATCH} samples, because batch norm needs as many to estimate its statistics."
+        rules = replace(rules, batch=STATISTICS_BATCH, reasons={**rules.reasons, "batch_size": reason})
     return plan_variant(problem, rules, NETWORK, preset, budget_gb=budget_gb, cost=cost)
 
 
@@ -65,13 +65,13 @@ def add_imagenet_weights(configuration: Configuration, patients: int) -> tuple[C
     """The configuration with ImageNet weights in its encoder, and the reason of that and of how they are trained."""
     network, optimiser = configuration.network, configuration.optimiser
     freezes = configuration.batch_size < STATISTICS_BATCH
-    why = (
+    reason = (
         f"{patients} patients, fewer than {MOST_PATIENTS}, so the encoder begins with ImageNet weights. It learns at "
         f"{ENCODER_RATE:g} of the learning rate, which rises over the first {WARMUP_SHARE:.0%}, so that the weights "
         f"are refined and not lost."
     )
     if freezes:
-        why += (
+        reason += (
             f" {configuration.batch_size} samples are too few to estimate the statistics of its batch norms, which "
             f"stay as they begin."
         )
@@ -82,4 +82,4 @@ def add_imagenet_weights(configuration: Configuration, patients: int) -> tuple[C
             source="ImageNet", encoder_learning_rate_factor=ENCODER_RATE, freeze_statistics=freezes
         ),
     }
-    return configuration.model_copy(update=update), why
+    return configuration.model_copy(update=update), reason
