@@ -222,6 +222,8 @@ def plan_stages(problem: PatchProblem, patch_plan: PatchPlan) -> tuple[tuple[Tra
     Source: Fischer et al. 2024, arXiv:2407.07853, for patches that grow.
     """
     divisors = patch_plan.topology.divisors
+    if len(divisors) == 3 and all(n >= m for n, m in zip(patch_plan.patch, problem.shape, strict=True)):
+        return (), "A patch shows a whole case, so a coarser beginning would show no more of it."
     factors = tuple(FACTOR if s < FACTOR * min(problem.spacing) else 1 for s in problem.spacing)
     sizes = zip(patch_plan.patch, factors, divisors, strict=True)
     patch = tuple(math.ceil(n / factor / divisor) * divisor for n, factor, divisor in sizes)

@@ -73,6 +73,14 @@ def test_short_training_on_slices_has_batch_norm_and_one_output(facts):
     assert "Batch norm and a single output" in plan.reasons["2d.network"]
 
 
+def test_a_patch_that_shows_a_whole_case_has_no_coarser_beginning(fingerprint):
+    crops = fingerprint(200, (36, 50, 35), lesions=LARGE)
+    plan = planned(crops, 30)
+    assert plan.configurations["3d"].training.stages == ()
+    assert len(plan.configurations["2d"].training.stages) == 1
+    assert "A patch shows a whole case" in plan.reasons["3d.training"]
+
+
 def test_an_encoder_with_imagenet_weights_keeps_the_full_resolution(facts):
     plan = planned(facts, 600, cost=price_step, at_hand=lambda encoder: True)
     made, slices = plan.configurations["2d_imagenet"], plan.configurations["2d"]
