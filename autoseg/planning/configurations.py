@@ -29,15 +29,7 @@ from autoseg.planning.spacing import COARSE_RATIO, TargetGrid
 from autoseg.planning.storage import plan_storage
 from autoseg.planning.text import count, join
 from autoseg.planning.tiling import plan_tiling
-from autoseg.planning.time import (
-    PlanPatch,
-    TimeBudget,
-    TimedGrid,
-    count_context_slices,
-    fit_to_time,
-    plan_training,
-    shorten_preset,
-)
+from autoseg.planning.time import PlanPatch, TimeBudget, TimedGrid, fit_to_time, plan_training
 from autoseg.planning.training import explain_training, plan_loss
 
 
@@ -104,10 +96,9 @@ def count_outputs(fingerprint: Fingerprint) -> int:
 def _plan_slices(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, budget: Budget) -> PlannedConfigurations:
     planner = _patch_planner(fingerprint, preset, budget, 2)
     timed = fit_to_time(fingerprint, grid, budget.time, planner)
-    # 20e. An encoder with ImageNet weights can use fine detail from the start, so it keeps the full resolution.
-    problem, rules = planner(grid, False)
+    # 20d. An encoder with ImageNet weights can use fine detail from the start, so it keeps the full resolution.
+    problem, rules = planner(grid, 0)
     full = replace(timed, grid=grid, problem=problem, patch_plan=rules, context_slices=0)
-    preset = shorten_preset(preset, 2) if timed.is_short else preset
     # 11a. A slice may hold no lesion at all, and its Dice would be 0 or 1 by a voxel: pool the batch.
     make = partial(_configure, fingerprint, preset=preset, pooled=True, because="a slice may hold no lesion")
     return _join(
@@ -145,13 +136,10 @@ def _plan_imagenet(
 def _patch_planner(fingerprint: Fingerprint, preset: Preset, budget: Budget, dimensions: int) -> PlanPatch:
     """Rules 5-8 on a grid, for a network that also sees some neighbouring slices."""
 
-    def plan(grid: TargetGrid, is_short: bool) -> tuple[PatchProblem, PatchPlan]:
+    def plan(grid: TargetGrid, context_slices: int) -> tuple[PatchProblem, PatchPlan]:
         problem = _describe_problem(fingerprint, grid, preset, dimensions)
-        if not is_short:
-            return problem, fit_patch(problem, preset, memory_gb=budget.memory_gb)
-        slices = 1 + 2 * count_context_slices(grid, dimensions)
-        problem = replace(problem, input_channels=problem.input_channels * slices)
-        return problem, fit_patch(problem, shorten_preset(preset, dimensions), memory_gb=budget.memory_gb)
+        problem = replace(problem, input_channels=problem.input_channels * (1 + 2 * context_slices))
+        return problem, fit_patch(problem, preset, memory_gb=budget.memory_gb)
 
     return plan
 

@@ -53,7 +53,7 @@ def fit_to_memory(
     def describe(topology: Topology, width: int) -> NetworkSettings:
         return describe_network(preset, topology, width)
 
-    search = MemoryFit(problem, preset, budget_gb, cost, describe, accumulates=preset.norm == "instance")
+    search = MemoryFit(problem, preset, budget_gb, cost, describe)
     return search.plan(Trial(topology=rules.topology, width=preset.base_features, batch=rules.batch), rules)
 
 
@@ -75,14 +75,7 @@ def plan_variant(
 
     traits = network_traits(network_name)
     encoder_blocks, decoder_blocks = traits.usual_blocks
-    preset = replace(
-        preset,
-        network=network_name,
-        encoder_blocks=encoder_blocks,
-        decoder_blocks=decoder_blocks,
-        norm="instance",
-        deep_supervision=True,
-    )
+    preset = replace(preset, network=network_name, encoder_blocks=encoder_blocks, decoder_blocks=decoder_blocks)
     axes = len(problem.shape)
     most = NO_LIMIT if traits.most_halvings is None else traits.most_halvings
 

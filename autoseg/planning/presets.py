@@ -21,7 +21,6 @@ class Preset:
         network: in the NETWORKS table.
         base_features: channels of the finest stage; every coarser stage doubles them up to ``max_features``.
         encoder_blocks, decoder_blocks: per stage, finest first; the last number repeats.
-        norm, deep_supervision: of the preset's own network.
         reference_gb: memory at which ``reference_elements`` convolution outputs of one sample fit.
         reference_elements: at a batch of ``reference_batch``.
         fitting_batch: the batch at which the patch must fit; memory left over then makes the batch larger.
@@ -54,8 +53,6 @@ class Preset:
     max_features: tuple[int, int]
     encoder_blocks: tuple[int, ...]
     decoder_blocks: tuple[int, ...]
-    norm: Literal["instance", "batch"] = "instance"
-    deep_supervision: bool = True
     reference_gb: float
     reference_elements: tuple[float, float]
     reference_batch: tuple[int, int] = (12, 2)

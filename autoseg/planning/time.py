@@ -29,7 +29,7 @@ STAGE_END = 0.5  # share of the time on the coarser grid
 STAGE_BATCH = 64  # largest
 LEAST_BOTTOM = 2  # voxels per axis of a stage's patch at the network's coarsest stage
 
-PlanPatch = Callable[[TargetGrid, bool], tuple[PatchProblem, PatchPlan]]  # grid, is short -> patch and batch
+PlanPatch = Callable[[TargetGrid, int], tuple[PatchProblem, PatchPlan]]  # grid, neighbouring slices -> patch and batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def fit_to_time(fingerprint: Fingerprint, grid: TargetGrid, budget: TimeBudget |
         budget: of time; None takes the full resolution.
         plan: rules 5-8.
     """
-    problem, patch_plan = plan(grid, False)
+    problem, patch_plan = plan(grid, 0)
     timed = TimedGrid(grid=grid, problem=problem, patch_plan=patch_plan, budget=budget)
     if budget is None:
         return timed
@@ -108,14 +108,15 @@ def fit_to_time(fingerprint: Fingerprint, grid: TargetGrid, budget: TimeBudget |
     if budget.count_passes(problem, patch_plan) >= FEW_PASSES:
         return replace(timed, why=why)
     axes = len(problem.shape)
-    problem, patch_plan = plan(grid, True)
+    context = CONTEXT_SLICES if axes == 2 and grid.shape[0] > 1 else 0
+    problem, patch_plan = plan(grid, context)
     factor = 1
     while budget.count_passes(problem, patch_plan) < LEAST_PASSES:
         coarser = coarsen_grid(grid, factor * FACTOR, axes=axes)
         if coarser is None or count_lesion_voxels(fingerprint, coarser) < LEAST_LESION:
             break
         factor *= FACTOR
-        problem, patch_plan = plan(coarser, True)
+        problem, patch_plan = plan(coarser, context)
         spacing_why = (
             f"{grid.reasons['spacing']} At this spacing {why}, and a training that sees it fewer than {LEAST_PASSES:g} "
             f"times learns more on a coarser grid: at {join(coarser.spacing)} mm it sees it "
@@ -127,23 +128,10 @@ def fit_to_time(fingerprint: Fingerprint, grid: TargetGrid, budget: TimeBudget |
         timed,
         problem=problem,
         patch_plan=patch_plan,
-        context_slices=count_context_slices(grid, axes),
+        context_slices=context,
         is_short=True,
         why=why,
     )
-
-
-def shorten_preset(preset: Preset, axes: int) -> Preset:
-    """20d. In 2D, batch norm and one output: quicker steps and fewer false islands; docs/time.md has the measurements.
-
-    Batch norm compares the slices of a batch; instance norm makes a slice without lesion look like one with.
-    """
-    return replace(preset, norm="batch", deep_supervision=False) if axes == 2 else preset
-
-
-def count_context_slices(grid: TargetGrid, axes: int) -> int:
-    """Neighbouring slices on either side that a 2D network of a short training sees."""
-    return CONTEXT_SLICES if axes == 2 and grid.shape[0] > 1 else 0
 
 
 def plan_training(preset: Preset, timed: TimedGrid, patch_plan: PatchPlan) -> tuple[TrainingSettings, dict[str, str]]:
@@ -164,11 +152,6 @@ def plan_training(preset: Preset, timed: TimedGrid, patch_plan: PatchPlan) -> tu
         return training, {"training": why}
     stages, why_stages = plan_stages(timed.problem, patch_plan)
     reasons = {"training": f"{length} at full resolution, fewer than {FEW_PASSES:g}. {why_stages}"}
-    if patch_plan.network.options.get("norm") == "batch":
-        reasons["network"] = (
-            f"{patch_plan.reasons['network']} Batch norm and a single output make quicker steps and fewer false "
-            f"islands in a short training."
-        )
     if timed.context_slices:
         reasons["context_slices"] = (
             "The network also sees the slice before and the slice after, as further channels: they tell a lesion from "

@@ -96,8 +96,6 @@ def describe_network(preset: Preset, topology: Topology, base_features: int) -> 
         strides=topology.strides,
         encoder_blocks=_extend(preset.encoder_blocks, stages),
         decoder_blocks=_extend(preset.decoder_blocks, stages - 1),
-        deep_supervision=preset.deep_supervision,
-        options={} if preset.norm == "instance" else {"norm": preset.norm},
     )
 
 

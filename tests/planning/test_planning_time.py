@@ -65,14 +65,6 @@ def test_a_short_training_begins_on_a_coarser_grid(facts):
     assert made.context_slices == 1
 
 
-def test_short_training_on_slices_has_batch_norm_and_one_output(facts):
-    plan = planned(facts, 600, cost=price_step)
-    flat, solid = (plan.configurations[name].network for name in ("2d", "3d"))
-    assert (flat.options, flat.deep_supervision) == ({"norm": "batch"}, False)
-    assert (solid.options, solid.deep_supervision) == ({}, True)
-    assert "Batch norm and a single output" in plan.reasons["2d.network"]
-
-
 def test_a_patch_that_shows_a_whole_case_has_no_coarser_beginning(fingerprint):
     crops = fingerprint(200, (36, 50, 35), lesions=LARGE)
     plan = planned(crops, 30)
