@@ -54,9 +54,7 @@ def describe_values(values: Sequence[float | None], patients: Sequence[str]) -> 
     )
 
 
-def bootstrap_interval(
-    values: Sequence[float] | np.ndarray, patients: Sequence[str], *, seed: int = SEED
-) -> tuple[float, float] | None:
+def bootstrap_interval(values: Sequence[float] | np.ndarray, patients: Sequence[str]) -> tuple[float, float] | None:
     """The 95 % percentile interval of the mean over cases: patients drawn with replacement, 5000 times.
 
     A drawn patient brings all its cases.
@@ -66,7 +64,6 @@ def bootstrap_interval(
     Args:
         values: (n,) float, one per case.
         patients: of each of the n cases.
-        seed: of the draws.
 
     Returns:
         Lower and upper bound; None with fewer than two patients, which do not show how patients vary.
@@ -75,7 +72,7 @@ def bootstrap_interval(
     sums, counts = sum_by_patient(values, patients)
     if len(counts) < 2:
         return None
-    draws = _draw_patients(len(counts), seed)
+    draws = _draw_patients(len(counts))
     means = (draws @ sums) / (draws @ counts)
     tail = 100 * (1 - LEVEL) / 2
     lower, upper = np.percentile(means, (tail, 100 - tail))
@@ -129,7 +126,7 @@ def sum_by_patient(values: np.ndarray, patients: Sequence[str]) -> tuple[np.ndar
 
 
 @lru_cache(maxsize=8)
-def _draw_patients(count: int, seed: int) -> np.ndarray:
+def _draw_patients(count: int) -> np.ndarray:
     """(RESAMPLES, count) float64, how often each patient is drawn in each resample."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(SEED)
     return generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)
