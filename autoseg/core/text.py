@@ -1,4 +1,4 @@
-"""Text for messages: lists of names, durations and tables."""
+"""Text and numbers for people: lists of names, durations, tables and rounded measurements."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ def join_names(names: Iterable[object], limit: int = 10) -> str:
     texts = [str(name) for name in names]
     more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more
+
+
+def six_digits(value: float) -> float:
+    """The value with six significant digits, more than any measurement of a scan has."""
+    return float(f"{value:.6g}")
 
 
 def format_seconds(seconds: float) -> str:

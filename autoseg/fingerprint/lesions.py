@@ -10,6 +10,7 @@ import numpy as np
 
 from autoseg.core.geometry import bounding_box, box_slices
 from autoseg.core.records import CaseFacts, LesionFacts, LesionPositions, LesionSummary
+from autoseg.core.text import six_digits
 
 SMALL_LESION_ML = 0.1
 LEFT_RIGHT = 2  # the canonical axis that runs from the patient's right to the left
@@ -50,7 +51,7 @@ def measure_lesions(
     return tuple(
         LesionFacts(
             label=names[int(value_of[i])],
-            volume_ml=float(f"{measured['voxel_counts'][i] * voxel_ml:.6g}"),
+            volume_ml=six_digits(measured["voxel_counts"][i] * voxel_ml),
             centre=tuple(round(float(c), 3) for c in np.clip(centres[i], 0, 1)),  # type: ignore[arg-type]
         )
         for i in order
@@ -64,7 +65,7 @@ def summarize_lesions(cases: Sequence[CaseFacts]) -> LesionSummary:
     loads = [sum(lesion.volume_ml for lesion in case.lesions) for case in labelled if case.lesions]
     volumes = np.array([lesion.volume_ml for case in labelled for lesion in case.lesions])
     levels = np.percentile(volumes if volumes.size else [0.0], (0, 5, 25, 50, 75, 95, 100))
-    smallest, low, first, median, third, high, largest = (_round(level) for level in levels)
+    smallest, low, first, median, third, high, largest = (six_digits(level) for level in levels)
     return LesionSummary(
         cases=len(labelled),
         empty_cases=counts.count(0),
@@ -78,8 +79,8 @@ def summarize_lesions(cases: Sequence[CaseFacts]) -> LesionSummary:
         quartile_3_ml=third,
         percentile_95_ml=high,
         largest_ml=largest,
-        total_ml=_round(volumes.sum()),
-        per_case_ml=_round(np.median(loads or [0.0])),
+        total_ml=six_digits(volumes.sum()),
+        per_case_ml=six_digits(np.median(loads or [0.0])),
         small_share=float(np.mean(volumes < SMALL_LESION_ML)) if volumes.size else 0.0,
         positions=_summarize_positions([lesion for case in labelled for lesion in case.lesions]),
     )
@@ -92,8 +93,8 @@ def _summarize_positions(lesions: Sequence[LesionFacts]) -> LesionPositions | No
     volumes = np.array([lesion.volume_ml for lesion in lesions])
     left, right = (sign * (centres[:, LEFT_RIGHT] - 0.5) > 0 for sign in (1, -1))
     return LesionPositions(
-        left_share=_round(left.mean()),
-        right_share=_round(right.mean()),
+        left_share=six_digits(left.mean()),
+        right_share=six_digits(right.mean()),
         left_volume_share=_share(volumes, left),
         right_volume_share=_share(volumes, right),
         centre=_axes(centres.mean(axis=0)),
@@ -102,14 +103,9 @@ def _summarize_positions(lesions: Sequence[LesionFacts]) -> LesionPositions | No
 
 
 def _share(volumes: np.ndarray, selected: np.ndarray) -> float:
-    return _round(volumes[selected].sum() / volumes.sum())
+    return six_digits(volumes[selected].sum() / volumes.sum())
 
 
 def _axes(values: np.ndarray) -> tuple[float, float, float]:
     z, y, x = (round(float(value), 3) for value in values)
     return z, y, x
-
-
-def _round(value: float) -> float:
-    """Six significant digits, more than any of the values has."""
-    return float(f"{value:.6g}")

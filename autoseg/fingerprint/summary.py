@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from autoseg.core.records import CaseFacts, Dataset, Fingerprint, IntensityFacts, LabelSummary
+from autoseg.core.text import six_digits
 from autoseg.fingerprint.intensities import pool_intensities
 from autoseg.fingerprint.lesions import summarize_lesions
 
@@ -56,16 +57,12 @@ def summarize_labels(cases: Sequence[CaseFacts]) -> dict[str, LabelSummary]:
         lesions = [lesion for case in labelled for lesion in case.lesions if lesion.label == name]
         summaries[name] = LabelSummary(
             cases=sum(n > 0 for n in voxels),
-            case_share=_round(sum(n > 0 for n in voxels) / len(labelled)),
-            voxel_share=_round(sum(voxels) / every),
+            case_share=six_digits(sum(n > 0 for n in voxels) / len(labelled)),
+            voxel_share=six_digits(sum(voxels) / every),
             lesions=len(lesions),
-            total_ml=_round(sum(lesion.volume_ml for lesion in lesions)),
+            total_ml=six_digits(sum(lesion.volume_ml for lesion in lesions)),
         )
     return summaries
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.6g}")
 
 
 def median_spacing(fingerprint: Fingerprint) -> tuple[float, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 
 import cc3d
@@ -11,6 +9,8 @@ import numpy as np
 
 from autoseg.core.geometry import bounding_box, box_slices
 from autoseg.core.records import CaseLesions, Grid, LabelLesions, Plan, PredictedLesion
+from autoseg.core.text import six_digits
+from autoseg.evaluation.tables import write_rows
 
 CASE_COLUMNS = ("case", "label", "lesions", "volume_ml", "largest_ml", "mean_probability")
 LESION_COLUMNS = (
@@ -59,7 +59,9 @@ def list_lesions(
         voxels = sum(lesion.voxels for lesion in lesions)
         mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / voxels
         labels[name] = LabelLesions(
-            volume_ml=_round(voxels * grid.voxel_volume_ml), mean_probability=_round(mean), lesions=tuple(lesions)
+            volume_ml=six_digits(voxels * grid.voxel_volume_ml),
+            mean_probability=six_digits(mean),
+            lesions=tuple(lesions),
         )
     return labels
 
@@ -75,9 +77,9 @@ def _measure(inside: np.ndarray, probability: np.ndarray, grid: Grid, corner: Se
     return [
         PredictedLesion(
             voxels=int(voxels[i]),
-            volume_ml=_round(voxels[i] * grid.voxel_volume_ml),
+            volume_ml=six_digits(voxels[i] * grid.voxel_volume_ml),
             centre=tuple(round(float(mm), 2) for mm in centres[i]),  # type: ignore[arg-type]
-            mean_probability=_round(sums[i] / voxels[i]),
+            mean_probability=six_digits(sums[i] / voxels[i]),
         )
         for i in order
     ]
@@ -91,7 +93,7 @@ def render_case_table(cases: Sequence[CaseLesions]) -> str:
             largest = max((lesion.volume_ml for lesion in lesions.lesions), default=0.0)
             mean = lesions.mean_probability
             rows.append((case.case, label, len(lesions.lesions), lesions.volume_ml, largest, mean))
-    return _render(CASE_COLUMNS, rows)
+    return write_rows(CASE_COLUMNS, rows)
 
 
 def render_lesion_table(cases: Sequence[CaseLesions]) -> str:
@@ -102,7 +104,7 @@ def render_lesion_table(cases: Sequence[CaseLesions]) -> str:
         for label, lesions in case.labels.items()
         for number, lesion in enumerate(lesions.lesions, start=1)
     ]
-    return _render(LESION_COLUMNS, rows)
+    return write_rows(LESION_COLUMNS, rows)
 
 
 def describe_lesions(labels: Mapping[str, LabelLesions]) -> list[str]:
@@ -111,17 +113,3 @@ def describe_lesions(labels: Mapping[str, LabelLesions]) -> list[str]:
         f"{name}:  {len(lesions.lesions)} lesion{'s'[: len(lesions.lesions) != 1]}, {lesions.volume_ml:.3g} ml"
         for name, lesions in labels.items()
     ]
-
-
-def _render(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """CSV; None is an empty field."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _round(value: float) -> float:
-    """Six significant digits, more than any of the values has."""
-    return float(f"{value:.6g}")
