@@ -29,6 +29,7 @@ from autoseg.networks import build_network
 
 PLAN = "plan.json"
 WEIGHTS = "model.safetensors"
+POSTPROCESSING = "postprocessing.json"
 
 
 @dataclass(frozen=True, kw_only=True)

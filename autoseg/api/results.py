@@ -27,6 +27,7 @@ def predict(
     probabilities: bool = False,
     report: bool = False,
     doubt: bool = False,
+    postprocessing: bool = True,
     step: float | None = None,
     mirror: bool | None = None,
     engine: Literal["auto", "torch", "openvino"] = "auto",
@@ -48,6 +49,7 @@ def load_model(
     folds: Sequence[str | int] | None = None,
     step: float | None = None,
     mirror: bool | None = None,
+    postprocessing: bool = True,
     device: str = "auto",
 ) -> LoadedModel:
     """Load a trained model, or the best of an experiment, to predict arrays in memory.
@@ -57,6 +59,7 @@ def load_model(
         folds: whose networks are averaged (default: all trained folds).
         step: distance between tiles, as a share of a tile (default: as planned).
         mirror: average over mirror images (default: as planned on a GPU, no on a CPU).
+        postprocessing: apply the post-processing that improved held-out cases.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
@@ -65,7 +68,7 @@ def load_model(
     from autoseg.prediction.loaded import open_model
 
     names = None if folds is None else tuple(map(str, folds))
-    return open_model(Path(folder), names, device, step=step, mirror=mirror)
+    return open_model(Path(folder), names, device, step=step, mirror=mirror, postprocessing=postprocessing)
 
 
 @documented(EvaluateOptions)

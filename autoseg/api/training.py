@@ -32,6 +32,7 @@ def train(
     restart: bool = False,
     fit: bool = False,
     probabilities: bool = False,
+    postprocessing: bool = True,
     devices: int = 1,
     trackers: Sequence[str] = (),
     device: str = "auto",

@@ -1,29 +1,38 @@
-"""Post-processing: threshold, smallest lesion and hole filling of each label, and the search for these settings."""
+"""Post-processing: threshold, lesions by size and hole filling of each label, and the search for these settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Self
 
 import cc3d
 import fill_voids
 import numpy as np
 
-from autoseg.core.geometry import bounding_box, box_slices
+from autoseg.core.geometry import Box, bounding_box, box_slices
 from autoseg.core.masks import running_argmax
-from autoseg.core.records import Outputs, PostProcessing
+from autoseg.core.records import Label, Outputs, PostProcessing
+from autoseg.evaluation.statistics import standard_error
 from autoseg.metrics import METRICS, EmptyScore, compare
 
 THRESHOLDS = (None, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 SMALLEST_ML = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+LARGEST_LESIONS = (None, 3, 2, 1)
 UNCHANGED = PostProcessing()
 
-# Simplest first, so that the simplest of equally good settings is chosen.
+GROUPS = 10  # of patients, at most, for cross-fitting
+MIN_PATIENTS = 5
+MIN_STANDARD_ERRORS = 0.5
+
+# Simplest first, so that the simplest of equally good settings is chosen: a number of lesions, which would also delete
+# lesions of a patient with more of them, comes after every smallest volume.
 SETTINGS = tuple(
-    PostProcessing(threshold=threshold, smallest_lesion_ml=smallest, fill_holes=fill)
-    for threshold, smallest, fill in sorted(
-        product(THRESHOLDS, SMALLEST_ML, (False, True)), key=lambda s: (abs((s[0] or 0.5) - 0.5), s[1], s[2])
+    PostProcessing(threshold=threshold, smallest_lesion_ml=smallest, largest_lesions=largest, fill_holes=fill)
+    for threshold, largest, smallest, fill in sorted(
+        product(THRESHOLDS, LARGEST_LESIONS, SMALLEST_ML, (False, True)),
+        key=lambda s: (abs((s[0] or 0.5) - 0.5), LARGEST_LESIONS.index(s[1]), s[2], s[3]),
     )
 )
 
@@ -51,18 +60,40 @@ def finish_mask(
         for name, value, channel in zip(outputs.names, values, probabilities, strict=True):
             setting = settings.get(name, UNCHANGED)
             region = _above_threshold(channel, setting.threshold)
-            mask[_fill(_remove_small(region, setting, voxel_volume_ml), setting)] = value
+            mask[_fill(_select_lesions(region, setting, voxel_volume_ml), setting)] = value
         return mask
-    winner = _assign_classes(probabilities, outputs, settings)
-    of_class = [settings.get(name, UNCHANGED) for name in outputs.names]
-    for number in range(1, len(values)):
-        if of_class[number].smallest_lesion_ml:
-            region = winner == number
-            winner[region & ~_remove_small(region, of_class[number], voxel_volume_ml)] = 0
-    for number in range(1, len(values)):
-        if of_class[number].fill_holes:
-            winner[_fill(winner == number, of_class[number]) & (winner == 0)] = number
-    return values[winner]
+    mask = values[_assign_classes(probabilities, outputs, settings)]
+    clean_classes(mask, outputs, settings, voxel_volume_ml=voxel_volume_ml)
+    return mask
+
+
+def needs_probabilities(outputs: Outputs, settings: Mapping[str, PostProcessing]) -> bool:
+    """Whether the settings change a mask by more than ``clean_classes`` does: a threshold, or regions that overlap."""
+    changed = [setting for setting in settings.values() if setting != UNCHANGED]
+    return bool(changed) and (outputs.overlap or any(setting.threshold is not None for setting in changed))
+
+
+def clean_classes(
+    mask: np.ndarray, outputs: Outputs, settings: Mapping[str, PostProcessing], *, voxel_volume_ml: float
+) -> None:
+    """Remove lesions and fill holes of a mask of classes, in place; thresholds have been applied before.
+
+    Args:
+        mask: (z,y,x) integer, label values, of the whole scan or of a box that holds everything but background.
+        outputs, settings, voxel_volume_ml: as for ``finish_mask``.
+    """
+    of_class = [
+        (value, settings[name])
+        for name, value in zip(outputs.names, outputs.values, strict=True)
+        if value and name in settings
+    ]
+    for value, setting in of_class:
+        if setting.smallest_lesion_ml or setting.largest_lesions:
+            region = mask == value
+            mask[region & ~_select_lesions(region, setting, voxel_volume_ml)] = 0
+    for value, setting in of_class:
+        if setting.fill_holes:
+            mask[_fill(mask == value, setting) & (mask == 0)] = value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +113,18 @@ class SearchCase:
     spacing: tuple[float, float, float]
     ignore_label: int | None
     voxels: int
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, box: Box, label: Label, ignore_label: int | None) -> Self:
+        """From the probabilities within a box, and the reference of the whole scan."""
+        ignored = 0 if ignore_label is None else int(np.count_nonzero(label.voxels == ignore_label))
+        return cls(
+            probabilities=probabilities,
+            reference=label.voxels[box_slices(box)],
+            spacing=label.grid.spacing,
+            ignore_label=ignore_label,
+            voxels=label.voxels.size - ignored,
+        )
 
     @property
     def voxel_volume_ml(self) -> float:
@@ -133,44 +176,81 @@ def score_settings(
     return scores
 
 
-def choose_settings(
-    tables: Mapping[str, np.ndarray], folds: Sequence[str], *, higher_is_better: bool
-) -> tuple[dict[str, PostProcessing], dict[str, dict[str, PostProcessing]]]:
-    """The best setting of each label on all cases, and on all cases but those of each fold.
+def group_patients(patients: Sequence[str]) -> list[str]:
+    """The group of each case for cross-fitting: patients in turn to ten groups, or each alone where there are fewer."""
+    numbers = {patient: number for number, patient in enumerate(sorted(set(patients)))}
+    return [str(numbers[patient] % GROUPS) for patient in patients]
 
-    A label is changed only if, over all folds together, settings chosen on the other folds improve a fold's cases. A
-    setting that leaves any case without a score is not chosen.
+
+def choose_settings(
+    tables: Mapping[str, np.ndarray], groups: Sequence[str], patients: Sequence[str], *, higher_is_better: bool
+) -> tuple[dict[str, PostProcessing], dict[str, dict[str, PostProcessing]]]:
+    """The best setting of each label on all cases, and on all cases but those of each group.
+
+    A label is changed only if, over all groups together, settings chosen on the other groups improve a group's cases
+    by more than noise: by half a standard error (of patients) at least. A setting that leaves any case without a score
+    is not chosen.
 
     Args:
         tables: label -> (N,S) float, the score of each case with each of ``SETTINGS``, NaN where undefined.
-        folds: the fold that held out each of the N cases.
+        groups: of each of the N cases: the fold that held it out, or ``group_patients``.
+        patients: of each case.
         higher_is_better: direction of the scores.
 
     Returns:
-        Label -> setting chosen on all cases; and fold -> label -> setting chosen on the other folds. Only labels that
-        are changed; none where there is one fold.
+        Label -> setting chosen on all cases; and group -> label -> setting chosen on the other groups. Only labels that
+        are changed; none where there is one group.
     """
     final: dict[str, PostProcessing] = {}
-    of_fold: dict[str, dict[str, PostProcessing]] = {fold: {} for fold in dict.fromkeys(folds)}
-    if len(of_fold) < 2:
-        return {}, of_fold
+    of_group: dict[str, dict[str, PostProcessing]] = {group: {} for group in dict.fromkeys(groups)}
+    if len(of_group) < 2:
+        return {}, of_group
     for name, table in tables.items():
         scores = _exclude_unscored(table if higher_is_better else -table)
         chosen = _best_setting(scores)
-        out_of_fold = np.empty(len(scores))
+        out_of_group = np.empty(len(scores))
         chosen_without = {}
-        for fold in of_fold:
-            held_out = np.array([other == fold for other in folds])
-            chosen_without[fold] = _best_setting(scores[~held_out])
-            out_of_fold[held_out] = scores[held_out, chosen_without[fold]]
-        plain = scores[:, 0]
-        scored = ~np.isnan(plain)
-        if chosen == 0 or out_of_fold[scored].mean() <= plain[scored].mean():
+        for group in of_group:
+            held_out = np.array([other == group for other in groups])
+            chosen_without[group] = _best_setting(scores[~held_out])
+            out_of_group[held_out] = scores[held_out, chosen_without[group]]
+        scored = ~np.isnan(scores[:, 0])
+        gains = (out_of_group - scores[:, 0])[scored]
+        of_scored = [patient for patient, is_scored in zip(patients, scored, strict=True) if is_scored]
+        if chosen == 0 or not _exceed_noise(gains, of_scored):
             continue
         final[name] = SETTINGS[chosen]
-        for fold, number in chosen_without.items():
-            of_fold[fold][name] = SETTINGS[number]
-    return final, of_fold
+        for group, number in chosen_without.items():
+            of_group[group][name] = SETTINGS[number]
+    return final, of_group
+
+
+def _exceed_noise(gains: np.ndarray, patients: Sequence[str]) -> bool:
+    """Whether the mean gain of the cases is positive, and half a standard error at least."""
+    gain = float(gains.mean())
+    return gain > 0 and gain >= MIN_STANDARD_ERRORS * standard_error(gains, patients)
+
+
+def mean_targets(
+    tables: Mapping[str, np.ndarray], groups: Sequence[str], of_group: Mapping[str, Mapping[str, PostProcessing]]
+) -> tuple[float | None, float | None]:
+    """The mean over cases of the mean over labels, as predicted and with the settings chosen on the other groups.
+
+    Args:
+        tables, groups: as for ``choose_settings``.
+        of_group: what it returned.
+    """
+    rows, after = np.arange(len(groups)), []
+    for name, table in tables.items():
+        numbers = {group: SETTINGS.index(settings.get(name, UNCHANGED)) for group, settings in of_group.items()}
+        after.append(table[rows, [numbers[group] for group in groups]])
+    return _mean_of_cases(np.array([table[:, 0] for table in tables.values()])), _mean_of_cases(np.array(after))
+
+
+def _mean_of_cases(scores: np.ndarray) -> float | None:
+    """(L,N) scores of labels in cases -> the mean over cases of the mean over the labels that are defined."""
+    defined = ~np.isnan(scores).all(axis=0)
+    return float(np.nanmean(scores[:, defined], axis=0).mean()) if defined.any() else None
 
 
 def describe_setting(setting: PostProcessing) -> str:
@@ -180,6 +260,9 @@ def describe_setting(setting: PostProcessing) -> str:
         parts.append(f"a probability of {setting.threshold:g} or more")
     if setting.smallest_lesion_ml:
         parts.append(f"no lesion below {setting.smallest_lesion_ml:g} ml")
+    if setting.largest_lesions:
+        number = setting.largest_lesions
+        parts.append("only the largest lesion" if number == 1 else f"only the {number} largest lesions")
     if setting.fill_holes:
         parts.append("holes filled")
     return ", ".join(parts) or "unchanged"
@@ -221,20 +304,27 @@ def _assign_classes(probabilities: np.ndarray, outputs: Outputs, settings: Mappi
     return running_argmax(claims())[0]
 
 
-def _remove_small(mask: np.ndarray, setting: PostProcessing, voxel_volume_ml: float) -> np.ndarray:
-    """(z,y,x) bool without lesions below the smallest volume."""
-    if not setting.smallest_lesion_ml or not mask.any():
+def _select_lesions(mask: np.ndarray, setting: PostProcessing, voxel_volume_ml: float) -> np.ndarray:
+    """(z,y,x) bool without lesions below the smallest volume, and without all but the largest ones."""
+    if not (setting.smallest_lesion_ml or setting.largest_lesions) or not mask.any():
         return mask
+    lesions, sizes = _number_lesions(mask)
+    return _selected(sizes, setting.smallest_lesion_ml, setting.largest_lesions, voxel_volume_ml)[lesions]
+
+
+def _number_lesions(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(z,y,x) number of each voxel's lesion (26-connected), and (L+1,) voxels of background and of each lesion."""
     lesions, count = cc3d.connected_components(mask, connectivity=26, return_N=True)
-    sizes = np.bincount(lesions.ravel(), minlength=count + 1)
-    return _large_enough(sizes, setting.smallest_lesion_ml, voxel_volume_ml)[lesions]
+    return lesions, np.bincount(lesions.ravel(), minlength=count + 1)
 
 
-def _large_enough(sizes: np.ndarray, smallest_ml: float, voxel_volume_ml: float) -> np.ndarray:
-    """(L+1,) voxels of background and each lesion -> (L+1,) bool."""
-    is_large = sizes * voxel_volume_ml >= smallest_ml * (1 - 1e-9)  # so that rounding removes no lesion of that volume
-    is_large[0] = False
-    return is_large
+def _selected(sizes: np.ndarray, smallest_ml: float, largest: int | None, voxel_volume_ml: float) -> np.ndarray:
+    """(L+1,) voxels of background and each lesion -> (L+1,) bool; of equally large lesions the first ones."""
+    stays = sizes * voxel_volume_ml >= smallest_ml * (1 - 1e-9)  # so that rounding removes no lesion of that volume
+    stays[0] = False
+    if largest is not None:
+        stays[1 + np.argsort(-sizes[1:], kind="stable")[largest:]] = False
+    return stays
 
 
 def _fill(mask: np.ndarray, setting: PostProcessing) -> np.ndarray:
@@ -290,21 +380,20 @@ def _score_label(scorer: LabelScorer, probabilities: np.ndarray, plain: np.ndarr
         plain: (z,y,x) bool, its mask without post-processing.
         overlap: it is a region.
     """
-    scores: dict[tuple[float | None, float, bool], float] = {}
-    volume_ml = scorer.case.voxel_volume_ml
+    scores: dict[tuple[float | None, float, int | None, bool], float] = {}
     for threshold in THRESHOLDS:
         mask = _above_threshold(probabilities, threshold) if threshold is not None or overlap else plain
         mask = mask if overlap else mask & scorer.editable
-        lesions, count = cc3d.connected_components(mask, connectivity=26, return_N=True)
-        sizes = np.bincount(lesions.ravel(), minlength=count + 1)
+        lesions, sizes = _number_lesions(mask)
         computed: dict[int, tuple[float, float]] = {}  # number of remaining lesions -> score without and with filling
-        for smallest in SMALLEST_ML:
-            is_large = _large_enough(sizes, smallest, volume_ml)
-            remaining = int(is_large.sum())
+        for smallest, largest in product(SMALLEST_ML, LARGEST_LESIONS):
+            stays = _selected(sizes, smallest, largest, scorer.case.voxel_volume_ml)
+            remaining = int(stays.sum())  # always the largest ones, so their number tells which
             if remaining not in computed:
-                cleaned = is_large[lesions]
+                cleaned = stays[lesions]
                 filled = fill_voids.fill(cleaned).astype(bool) if remaining else cleaned
                 score = scorer.score(cleaned)
                 computed[remaining] = score, score if np.array_equal(cleaned, filled) else scorer.score(filled)
-            scores[threshold, smallest, False], scores[threshold, smallest, True] = computed[remaining]
-    return np.array([scores[s.threshold, s.smallest_lesion_ml, s.fill_holes] for s in SETTINGS])
+            for fill in (False, True):
+                scores[threshold, smallest, largest, fill] = computed[remaining][fill]
+    return np.array([scores[s.threshold, s.smallest_lesion_ml, s.largest_lesions, s.fill_holes] for s in SETTINGS])

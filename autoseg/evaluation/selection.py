@@ -10,8 +10,11 @@ import numpy as np
 
 from autoseg.core.errors import DataError
 from autoseg.evaluation.statistics import bootstrap_interval, holm, signed_rank_p
+from autoseg.metrics import EmptyScore
 
 Members = tuple[str, ...]
+
+EMPTY_SCORE: EmptyScore = "one"  # else a candidate with false positives in healthy cases would not be penalised
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,6 +81,22 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, patients: Sequence[
     return lower, upper
 
 
+def standard_error(values: np.ndarray, patients: Sequence[str]) -> float:
+    """The standard error of the mean over cases, where cases of one patient vary together; infinite for one patient.
+
+    Source: the linearised variance of a ratio of sums over clusters, Cochran, Sampling Techniques (1977), chapter 9.
+
+    Args:
+        values: (n,) float, one per case.
+        patients: of each of the n cases.
+    """
+    sums, counts = sum_by_patient(values, patients)
+    if len(counts) < 2:
+        return float("inf")
+    deviations = sums - counts * values.mean()
+    return float(np.sqrt(len(counts) / (len(counts) - 1) * np.square(deviations).sum()) / len(values))
+
+
 def signed_rank_p(differences: np.ndarray, patients: Sequence[str]) -> float:
     """Two-sided p of the Wilcoxon signed-rank test on the mean difference of each patient; 1 where none differs.
 

@@ -109,7 +109,7 @@ def render_experiment(outcome: Experiment) -> str:
     if outcome.postprocessing:
         lines.append(
             f"mean {outcome.target_metric} {_number(outcome.target_before)} without and "
-            f"{_number(outcome.target_after)} with post-processing, each fold with settings chosen on the other folds"
+            f"{_number(outcome.target_after)} with post-processing, each case with settings chosen on other cases"
         )
     else:
         lines.append("post-processing: no setting improved held-out cases; masks are unchanged")

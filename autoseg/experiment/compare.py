@@ -17,12 +17,12 @@ from autoseg.core.store import hash_settings, read_record, write_record
 from autoseg.evaluation import DEFAULT_METRICS, Convention, summarize
 from autoseg.evaluation.cases import name_targets
 from autoseg.evaluation.scoring import write_scores
-from autoseg.evaluation.selection import Choice, choose_candidate
+from autoseg.evaluation.selection import EMPTY_SCORE, Choice, choose_candidate
 from autoseg.evaluation.summary import mean_over_labels
 from autoseg.experiment.held_out import HeldOutCase, Members, compare_candidates
 from autoseg.experiment.records import CaseStudy, ExperimentPaths, RunCases, Stopped
 from autoseg.folds.files import mask_path, probabilities_path
-from autoseg.metrics import METRICS, EmptyScore
+from autoseg.metrics import METRICS
 from autoseg.model import fold_folder
 from autoseg.preparation import case_key
 from autoseg.preparation.raw import without_cases
@@ -30,7 +30,6 @@ from autoseg.preparation.raw import without_cases
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-EMPTY_SCORE: EmptyScore = "one"  # else a candidate with false positives in healthy cases would not be penalised
 CASES_PER_WORKER = 8  # a process takes about a second to start, which pays for several cases
 
 

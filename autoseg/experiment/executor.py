@@ -114,7 +114,8 @@ def render_script(root: Path, jobs: Sequence[Job], options: RunOptions, *, casca
             "--epochs, or omit it"
         )
     rerun_arguments = command_line(replace(options, script=None, epochs=None, steps_per_epoch=None))
-    command = ["autoseg_train", "-d", options.dataset, "--root", str(root), "--probabilities", "--fit"]
+    command = ["autoseg_train", "-d", options.dataset, "--root", str(root)]
+    command += ["--probabilities", "--no-postprocessing", "--fit"]
     for option, value in (("--epochs", options.epochs), ("--steps-per-epoch", options.steps_per_epoch)):
         command += [] if value is None else [option, str(value)]
     lines = [

@@ -19,11 +19,11 @@ from autoseg.core.records import BestModel, Calibration, CaseScores, Doubt, Expe
 from autoseg.core.store import explain_write_error, hash_settings, read_record, write_record
 from autoseg.evaluation import summarize
 from autoseg.evaluation.calibration import calibrate
-from autoseg.evaluation.postprocessing import choose_settings, describe_setting
+from autoseg.evaluation.postprocessing import MIN_PATIENTS, choose_settings, describe_setting, group_patients
 from autoseg.evaluation.review import rank_doubts
 from autoseg.evaluation.scoring import write_scores
-from autoseg.evaluation.selection import list_candidates
-from autoseg.experiment.compare import EMPTY_SCORE, ComparisonContext, compare
+from autoseg.evaluation.selection import EMPTY_SCORE, list_candidates
+from autoseg.experiment.compare import ComparisonContext, compare
 from autoseg.experiment.held_out import (
     FinishingSettings,
     HeldOutCase,
@@ -53,7 +53,7 @@ class FinishedWinner:
     Attributes:
         calibration: of its probabilities.
         postprocessing: label or region -> its post-processing; empty where nothing improved held-out cases.
-        target_before, target_after: the target metric without and with it, out of fold.
+        target_before, target_after: the target metric without and with it, as in the record ``Experiment``.
         doubts: cases for review.
     """
 
@@ -140,20 +140,20 @@ def finish(context: ComparisonContext, members: Members, before: Scores) -> Fini
         calibration.error_after,
         "out of fold" if calibration.fold_temperatures else "on the voxels that it was fitted to",
     )
-    final, of_fold = _search(context, members, calibration)
-    scores, doubts = _finish_masks(context, members, calibration, of_fold)
+    final, of_case = _search(context, members, calibration)
+    scores, doubts = _finish_masks(context, members, calibration, of_case)
     target_before, target_after = _mean_target(context, before), _mean_target(context, scores)
     if final and not _is_better(context, target_before, target_after):
         log.info("post-processing improves each label alone, but not all labels together")
         final = {}
-        scores, doubts = _finish_masks(context, members, calibration, {fold: {} for fold in of_fold})
+        scores, doubts = _finish_masks(context, members, calibration, {})
         target_after = _mean_target(context, scores)
     write_scores(context.paths.held_out, scores)
     for label, setting in final.items():
         log.info("post-processing of %s: %s", label, describe_setting(setting))
     if final:
         log.info(
-            "mean %s %.4f without and %.4f with post-processing, each fold with settings chosen on the other folds",
+            "mean %s %.4f without and %.4f with post-processing, each case with settings chosen on other cases",
             context.target,
             target_before,
             target_after,
@@ -194,11 +194,14 @@ def _temperature(calibration: Calibration, held_out: HeldOutCase) -> float:
 def _search(
     context: ComparisonContext, members: Members, calibration: Calibration
 ) -> tuple[Settings, dict[str, Settings]]:
-    """The settings chosen on all cases, and fold -> those chosen on the other folds."""
-    folds = [held_out.fold for held_out in context.cases]
-    if len(set(folds)) < 2:
-        log.info("post-processing is not searched: with one fold, its gain on other cases cannot be measured")
-        return {}, {fold: {} for fold in folds}
+    """The settings chosen on all cases, and case -> those chosen on the other folds or, of one fold, other patients."""
+    groups = [held_out.fold for held_out in context.cases]
+    patients = [held_out.case.group or held_out.case.id for held_out in context.cases]
+    if len(set(groups)) < 2:
+        groups = group_patients(patients)
+        if len(set(patients)) < MIN_PATIENTS:
+            log.info("post-processing is not searched: with one fold, it needs %d patients", MIN_PATIENTS)
+            return {}, {}
     tables = context.map_cases(
         search_case,
         lambda held_out: (held_out, members, _temperature(calibration, held_out), context.target, EMPTY_SCORE),
@@ -207,13 +210,16 @@ def _search(
     stacked = {
         label: np.stack([tables[held_out.case.id][label] for held_out in context.cases]) for label in context.labels
     }
-    return choose_settings(stacked, folds, higher_is_better=METRICS[context.target].higher_is_better)
+    higher_is_better = METRICS[context.target].higher_is_better
+    final, of_group = choose_settings(stacked, groups, patients, higher_is_better=higher_is_better)
+    of_case = {held_out.case.id: of_group[group] for held_out, group in zip(context.cases, groups, strict=True)}
+    return final, of_case
 
 
 def _finish_masks(
-    context: ComparisonContext, members: Members, calibration: Calibration, of_fold: Mapping[str, Settings]
+    context: ComparisonContext, members: Members, calibration: Calibration, of_case: Mapping[str, Settings]
 ) -> tuple[Scores, list[Doubt]]:
-    """Write the masks; their scores and doubts, each case with the settings that were chosen without its fold."""
+    """Write the masks; their scores and doubts, each case with the settings that were chosen without it."""
     shutil.rmtree(context.paths.held_out, ignore_errors=True)
 
     def task_of(held_out: HeldOutCase) -> tuple[HeldOutCase, FinishingSettings]:
@@ -221,7 +227,7 @@ def _finish_masks(
             members=members,
             configurations=context.configurations,
             temperature=_temperature(calibration, held_out),
-            settings=of_fold[held_out.fold],
+            settings=of_case.get(held_out.case.id, {}),
             convention=context.convention,
             target=context.target,
             output=context.paths.held_out / f"{held_out.case.id}.nii.gz",

@@ -112,14 +112,8 @@ def search_case(task: tuple[HeldOutCase, Members, float, str, EmptyScore]) -> di
     held_out, members, temperature, metric, empty_score = task
     label = held_out.label()
     region = CaseRegion(held_out, label, members)
-    ignored = held_out.dataset.ignore_label
-    case = SearchCase(
-        probabilities=temper(region.mean(members), temperature, overlap=held_out.outputs.overlap),
-        reference=region.reference,
-        spacing=label.grid.spacing,
-        ignore_label=ignored,
-        voxels=label.voxels.size - (0 if ignored is None else int(np.count_nonzero(label.voxels == ignored))),
-    )
+    probabilities = temper(region.mean(members), temperature, overlap=held_out.outputs.overlap)
+    case = SearchCase.of(probabilities, region.box, label, held_out.dataset.ignore_label)
     targets = name_targets(held_out.dataset)
     return score_settings(case, held_out.outputs, targets, metric=metric, empty_score=empty_score)
 
@@ -132,7 +126,7 @@ class FinishingSettings:
         members: of the winner.
         configurations: whose masks are compared to find doubtful cases.
         temperature: of the winner's probabilities, fitted without the case's fold.
-        settings: label or region -> its post-processing, chosen without the case's fold.
+        settings: label or region -> its post-processing, chosen without the case.
         convention: of the scores.
         target: the metric that decides.
         output: file for the mask.

@@ -69,6 +69,7 @@ def draw_curve(
             steps_per_epoch=options.steps_per_epoch,
             time_budget_s=None if budget_s is None else round(budget_s / len(jobs), 1),
             subset=size,
+            postprocessing=False,  # the curve is of masks as predicted
         )
         of_fold = train(store, training, should_stop=should_stop, progress=progress)
         if of_fold is None:

@@ -66,6 +66,7 @@ class TrainingRequest:
             time_budget_s=self.time_budget_s,
             fit=True,
             probabilities=True,
+            postprocessing=False,  # searched for the winner, with all folds
             device=experiment.device,
         )
 

@@ -29,6 +29,11 @@ def probabilities_path(folder: Path, case_id: str) -> Path:
     return folder / "validation" / f"{case_id}.npz"
 
 
+def table_path(folder: Path, case_id: str) -> Path:
+    """The scores of a held-out case with every post-processing, in a fold's folder."""
+    return folder / "postprocessing" / f"{case_id}.npz"
+
+
 def read_facts(folder: Path, *, advice: str) -> TrainedFold:
     """The facts of a trained fold.
 

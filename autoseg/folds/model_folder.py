@@ -9,7 +9,7 @@ from pathlib import Path
 from autoseg.core.errors import ModelError
 from autoseg.core.records import Plan, ScoringSettings
 from autoseg.core.store import hash_settings
-from autoseg.model import PLAN, fold_folder, load_plan
+from autoseg.model import PLAN, POSTPROCESSING, fold_folder, load_plan
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ def claim_model_folder(folder: Path, fold_name: str, *, restart: bool, agrees: b
             f"{folder} holds folds trained with {conflict} ({', '.join(others)}); move that folder away, "
             f"remove those folds, or give the configuration a new name in plan.json"
         )
+    if restart or not others:
+        (folder / POSTPROCESSING).unlink(missing_ok=True)  # a fold that helped to choose it is gone
     if restart and own.exists():
         shutil.rmtree(own)
         log.info("removed %s to start again", own)

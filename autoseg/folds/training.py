@@ -17,6 +17,7 @@ from autoseg.folds.files import mask_path
 from autoseg.folds.held_out import predict_held_out
 from autoseg.folds.inputs import choose_fold, read_cases, read_plan_for
 from autoseg.folds.model_folder import claim_model_folder, has_folds, inherit_from_model, plan_identity
+from autoseg.folds.postprocessing import SettingSearch
 from autoseg.folds.probing import add_stages
 from autoseg.folds.running import run_fold
 from autoseg.folds.setup import FoldSetup
@@ -37,7 +38,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = no_progress,
 ) -> Scores | None:
-    """Train a fold, or resume it; then predict and score its held-out cases.
+    """Train a fold, or resume it; then predict and score its held-out cases, and search post-processing that helps.
 
     Args:
         store: raw, preprocessed and result folders.
@@ -47,7 +48,8 @@ def train(
         progress: of steps and cases.
 
     Returns:
-        Scores of the held-out cases; None for fold ``all``, after a stop, and in all processes but the first.
+        Scores of the held-out cases as predicted, without post-processing; None for fold ``all``, after a stop, and in
+        all processes but the first.
 
     Raises:
         UsageError, PlanError, StaleError, ModelError, TrainingError, MemoryShortageError, StorageError: each with its
@@ -89,13 +91,16 @@ def train(
         run_fold(setup, task, cases, save_memory=options.fit, should_stop=should_stop, progress=progress)
     if not ranks.leads or not setup.is_finished() or not fold.validation:
         return None
+    search = SettingSearch(dataset=dataset, outputs=setup.plan.outputs) if options.postprocessing else None
     if not predict_held_out(
-        setup, dataset, cases, probabilities=options.probabilities, should_stop=should_stop, progress=progress
+        setup, dataset, cases, options.probabilities, search, should_stop=should_stop, progress=progress
     ):
         return None
     masks = {case: mask_path(setup.folder, case) for case in fold.validation}
     scores = score_masks(scored, masks, convention=convention, progress=progress)
     write_scores(setup.folder, scores)
+    if search is not None:
+        search.choose(model_folder)
     return scores
 
 

@@ -95,6 +95,15 @@ class PredictOptions(Options):
             "[experiments.md](experiments.md#review).",
         ),
     )
+    postprocessing: bool = field(
+        default=True,
+        metadata=option(
+            "--no-postprocessing",
+            help="leave masks as the networks predict them",
+            more="Otherwise the post-processing that improved held-out cases is applied; see "
+            "[experiments.md](experiments.md#after-a-single-fold).",
+        ),
+    )
     step: float | None = field(
         default=None,
         metadata=option(

@@ -57,6 +57,14 @@ class TrainOptions(DeviceOptions, LengthOptions):
             "finished fold is predicted again for them.",
         ),
     )
+    postprocessing: bool = field(
+        default=True,
+        metadata=option(
+            "--no-postprocessing",
+            help="do not search the held-out cases for post-processing that helps",
+            more="See [experiments.md](experiments.md#after-a-single-fold).",
+        ),
+    )
     devices: int = field(
         default=1,
         metadata=option(
@@ -156,7 +164,6 @@ class RunOptions(LengthOptions):
             "-f",
             "--folds",
             help="folds to train",
-            more="With one fold alone, no post-processing is searched.",
             default="all",
             metavar="FOLD",
             count="+",

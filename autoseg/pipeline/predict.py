@@ -120,7 +120,7 @@ def _predict_side_by_side(parts: Sequence[_Part], progress: Progress) -> _Result
 def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
     options, device = part.options, choose_device(part.device)
     use_cores(share=part.parts[-1][1])
-    ensemble = load_ensemble(part.folder, options.folds, device)
+    ensemble = load_ensemble(part.folder, options.folds, device, postprocessing=options.postprocessing)
     ensemble = adapt_ensemble(ensemble, device, step=options.step, mirror=options.mirror)
     channels = ensemble.plan.channels
     all_cases, all_failures = find_scans(options.scans, channels)
@@ -218,7 +218,12 @@ def _select_unfinished(
     for case in cases:
         files = CaseFiles.of(options.output, case)
         try:
-            record = MaskRecord(model=key, name=ensemble.name, scan=source_key(case))
+            record = MaskRecord(
+                model=key,
+                name=ensemble.name,
+                scan=source_key(case),
+                postprocessing=dict(ensemble.postprocessing),
+            )
             if files.are_complete(record, **requested):
                 result.masks.append(files.mask)
                 continue
@@ -242,8 +247,9 @@ def _log_start(options: PredictOptions, ensemble: Ensemble, device: torch.device
         log.info("%s%s, folds %s", mean, member.name, ", ".join(member.folds))
         if member.source is not None:
             log.info("first stage of the cascade: %s, folds %s", member.source.name, ", ".join(member.source.folds))
-    for label, setting in ensemble.postprocessing.items():
-        log.info("post-processing of %s: %s", label, describe_setting(setting))
+    if ensemble.postprocessing:
+        settings = (f"{label}: {describe_setting(setting)}" for label, setting in ensemble.postprocessing.items())
+        log.info("post-processing of %s (--no-postprocessing leaves it out)", "; of ".join(settings))
     if result.masks:
         log.info("%d of the masks exist already", len(result.masks))
 

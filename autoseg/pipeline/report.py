@@ -23,6 +23,7 @@ from autoseg.core.records import (
     Experiment,
     Fingerprint,
     Folds,
+    ModelPostProcessing,
     Plan,
     Record,
     Scores,
@@ -34,7 +35,7 @@ from autoseg.evaluation.summary import mean_over_labels
 from autoseg.experiment.records import ExperimentPaths
 from autoseg.folds.files import FACTS, mask_path, read_facts, read_history
 from autoseg.metrics import METRICS
-from autoseg.model import fold_folder, load_plan
+from autoseg.model import POSTPROCESSING, fold_folder, load_plan
 from autoseg.options import ReportOptions
 from autoseg.reporting import Picture, ReportContent, ShownScores, Training, cut_stack, render_report
 
@@ -94,6 +95,7 @@ def report(store: Store, options: ReportOptions, *, progress: Progress = no_prog
         summaries=summaries,
         shown=shown,
         experiment=experiment,
+        postprocessing=_read_postprocessing(home, names),
         pictures=_take_pictures(store, dataset, masks, shown, notes, progress) if options.pictures else (),
         notes=notes if options.pictures else {**notes, "pictures": ("This report was made without pictures.",)},
     )
@@ -154,6 +156,12 @@ def _read_plan(home: Path, main: str, names: Sequence[str], notes: Notes) -> Pla
     if differing:
         notes["plan"] = (f"This is the plan of {main}; {', '.join(differing)} was trained with another plan.",)
     return plan
+
+
+def _read_postprocessing(home: Path, names: Sequence[str]) -> dict[str, ModelPostProcessing]:
+    """Configuration -> what its held-out cases chose, as far as it was searched."""
+    found = {name: _read_optional(ModelPostProcessing, home / name / POSTPROCESSING) for name in names}
+    return {name: record for name, record in found.items() if record is not None}
 
 
 def _compare_folds(trainings: Sequence[Training], folds: Folds | None, notes: Notes) -> None:
@@ -220,7 +228,7 @@ def _choose_shown(
 
 
 def _show_winner(places: ExperimentPaths, experiment: Experiment, trainings: Sequence[Training]) -> ShownScores | None:
-    """The post-processed masks of the winner, each fold with settings chosen on the other folds."""
+    """The post-processed masks of the winner, each case with settings chosen on other cases."""
     scores = _read_optional(Scores, places.held_out / SCORES)
     if scores is None:
         return None

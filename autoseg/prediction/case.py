@@ -127,7 +127,8 @@ def mask_restorer(model: Model, placement: Placement, *, probabilities: bool = F
     if needed > MAX_FREE_SHARE * free:
         raise MemoryShortageError(
             f"probabilities of {len(outputs.values)} classes or regions on the scan's grid need {needed / 1e9:.1f} GB "
-            f"of memory, but {free / 1e9:.1f} GB are free; close other programs, or omit --probabilities"
+            f"of memory, but {free / 1e9:.1f} GB are free; close other programs, or omit --probabilities and use "
+            f"--no-postprocessing"
         )
     return LogitRestorer(
         placement,

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from autoseg.core.errors import ModelError
-from autoseg.core.geometry import box_slices
+from autoseg.core.geometry import bounding_box, box_slices
 from autoseg.core.probabilities import ClassProbabilities
-from autoseg.core.records import BestModel, Grid, Label, Plan, PostProcessing
+from autoseg.core.records import BestModel, Grid, Label, ModelPostProcessing, Plan, PostProcessing
 from autoseg.core.store import read_record
 from autoseg.evaluation.calibration import temper
-from autoseg.evaluation.postprocessing import finish_mask
-from autoseg.model import Model, have_same_channels, load_model
+from autoseg.evaluation.postprocessing import clean_classes, finish_mask, needs_probabilities
+from autoseg.model import POSTPROCESSING, Model, have_same_channels, load_model
 from autoseg.preprocessing import LogitRestorer
 
 BEST_RECORD = "best.json"
@@ -52,23 +52,33 @@ class Ensemble:
 
     @property
     def needs_probabilities(self) -> bool:
-        """Whether the mask is made from probabilities; a single model's is made from its logits."""
-        return len(self.members) > 1 or bool(self.postprocessing)
+        """Whether the mask is made from probabilities; a single model's is made from its logits where possible."""
+        return len(self.members) > 1 or needs_probabilities(self.plan.outputs, self.postprocessing)
 
 
-def load_ensemble(folder: Path, folds: Sequence[str] | None, device: torch.device) -> Ensemble:
+def load_ensemble(
+    folder: Path, folds: Sequence[str] | None, device: torch.device, *, postprocessing: bool = True
+) -> Ensemble:
     """Open a model folder, or the folder of the best model of an experiment.
 
     Args:
         folder: ``autoseg_results/<dataset>/<configuration>``, or one that holds ``best.json``.
         folds: of every member; None for all trained ones.
         device: of the networks.
+        postprocessing: apply what improved held-out cases, if anything did.
 
     Raises:
         ModelError: as ``load_model``; or members are missing, or differ in channels or labels.
     """
     if not (folder / BEST_RECORD).exists():
-        return Ensemble.of(load_model(folder, folds, device))
+        ensemble = Ensemble.of(load_model(folder, folds, device))
+        path = folder / POSTPROCESSING
+        if not postprocessing or not path.exists():
+            return ensemble
+        again = "copy the whole model folder again, or delete the file to predict without"
+        settings = read_record(ModelPostProcessing, path, advice=again).settings
+        _check_labels(settings, ensemble.plan, path, again)
+        return replace(ensemble, postprocessing=settings)
     again = "copy the whole folder again, or delete it and run autoseg_run again"
     best = read_record(BestModel, folder / BEST_RECORD, advice=again)
     missing = [name for name in best.members if not (folder / name).is_dir()]
@@ -80,17 +90,24 @@ def load_ensemble(folder: Path, folds: Sequence[str] | None, device: torch.devic
     for other in members[1:]:
         if not have_same_channels(members[0].plan, other.plan):
             raise ModelError(f"members of {folder} differ in channels, labels or regions; {again}")
-    unknown = [name for name in best.postprocessing if name not in members[0].plan.outputs.names]
-    if unknown:
-        raise ModelError(
-            f"{folder / BEST_RECORD} post-processes '{unknown[0]}', which is not a label of its model; {again}"
-        )
+    _check_labels(best.postprocessing, members[0].plan, folder / BEST_RECORD, again)
     return Ensemble(
         name=f"{best.dataset}/best",
         members=members,
-        postprocessing=best.postprocessing,
+        postprocessing=best.postprocessing if postprocessing else {},
         temperature=best.temperature,
     )
+
+
+def _check_labels(settings: Mapping[str, PostProcessing], plan: Plan, path: Path, advice: str) -> None:
+    """Refuse settings of a label or region that the model does not have.
+
+    Raises:
+        ModelError: one is unknown.
+    """
+    unknown = [name for name in settings if name not in plan.outputs.names]
+    if unknown:
+        raise ModelError(f"{path} post-processes '{unknown[0]}', which is not a label of its model; {advice}")
 
 
 class EnsembleAverager:
@@ -142,7 +159,7 @@ class EnsembleAverager:
     def finish(self) -> tuple[Label, np.ndarray | None]:
         """The mask on the scan's own grid, and (K,Z,Y,X) float16 calibrated probabilities if they are kept."""
         assert self.count == len(self.ensemble.members)  # all members have been added
-        mask = self.mask or self._postprocessed_mask()
+        mask = self._postprocessed_mask() if self.mask is None else self._cleaned(self.mask)
         if not self.keep_probabilities or self.mean is None:
             return mask, None
         if self.ensemble.temperature != 1:
@@ -150,6 +167,16 @@ class EnsembleAverager:
                 rows = (slice(None), slice(start, start + SLAB))
                 self.mean[rows] = self._temper(self.mean[rows])
         return mask, self.mean
+
+    def _cleaned(self, mask: Label) -> Label:
+        """The mask of a single member with its post-processing, none of which needs probabilities."""
+        settings, marked = self.ensemble.postprocessing, mask.voxels != 0
+        if not settings or not marked.any():
+            return mask
+        voxels = mask.voxels.copy()
+        inside = voxels[box_slices(bounding_box(marked))]  # a view
+        clean_classes(inside, self.ensemble.plan.outputs, settings, voxel_volume_ml=self.grid.voxel_volume_ml)
+        return Label(voxels=voxels, grid=mask.grid)
 
     def _postprocessed_mask(self) -> Label:
         assert self.mean is not None  # without probabilities the mask is the single member's

@@ -136,6 +136,7 @@ def open_model(
     *,
     step: float | None = None,
     mirror: bool | None = None,
+    postprocessing: bool = True,
 ) -> LoadedModel:
     """Load a model folder, or that of the best of an experiment.
 
@@ -144,11 +145,12 @@ def open_model(
         folds: of every member; None for all that are trained.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         step, mirror: as for ``adapt_ensemble``.
+        postprocessing: as for ``load_ensemble``.
 
     Raises:
         ModelError: the folder holds no finished model.
         UsageError: torch does not see the device; mirroring is requested, but the model was trained without.
     """
     target = choose_device(device)
-    ensemble = adapt_ensemble(load_ensemble(folder, folds, target), target, step=step, mirror=mirror)
-    return LoadedModel(ensemble=ensemble, device=target)
+    ensemble = load_ensemble(folder, folds, target, postprocessing=postprocessing)
+    return LoadedModel(ensemble=adapt_ensemble(ensemble, target, step=step, mirror=mirror), device=target)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from pydantic import Field
+
 from autoseg.core.errors import PlanError, StorageError
 from autoseg.core.images import file_ending, strip_ending
-from autoseg.core.records import Case, CaseDoubt, CaseLesions, Record
+from autoseg.core.records import Case, CaseDoubt, CaseLesions, PostProcessing, Record
 from autoseg.core.store import explain_write_error, hash_settings, read_record, write_record
 from autoseg.model import WEIGHTS, Model, fold_folder
 from autoseg.prediction.ensembles import BEST_RECORD, Ensemble
@@ -27,11 +29,13 @@ class MaskRecord(Record):
         model: key of the model's weights and plan, and of tiles and mirroring.
         name: of the model, for people.
         scan: key of the scan's files.
+        postprocessing: label or region -> its post-processing, for people; ``model`` depends on it, too.
     """
 
     model: str
     name: str
     scan: str
+    postprocessing: dict[str, PostProcessing] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +123,13 @@ def read_case_records(kind: type[R], output: Path, masks: Sequence[Path], failed
 
 
 def ensemble_key(ensemble: Ensemble, folder: Path) -> str:
-    """Hash of all members' keys, post-processing and temperature; for a single model its own key."""
-    if not (folder / BEST_RECORD).exists():
-        return model_key(ensemble.members[0], folder)
-    keys = [model_key(member, folder / member.name.rpartition("/")[2]) for member in ensemble.members]
+    """Hash of all members' keys, post-processing and temperature; for a single model without these its own key."""
+    if (folder / BEST_RECORD).exists():
+        keys = [model_key(member, folder / member.name.rpartition("/")[2]) for member in ensemble.members]
+    else:
+        keys = [model_key(ensemble.members[0], folder)]
+        if not ensemble.postprocessing:
+            return keys[0]
     return hash_settings(keys, sorted(ensemble.postprocessing.items()), ensemble.temperature)
 
 

@@ -12,10 +12,15 @@ from autoseg.evaluation.postprocessing import (
     UNCHANGED,
     SearchCase,
     choose_settings,
+    clean_classes,
     describe_setting,
     finish_mask,
+    group_patients,
+    mean_targets,
+    needs_probabilities,
     score_settings,
 )
+from autoseg.evaluation.statistics import standard_error
 
 CLASSES = Outputs(names=("background", "edema", "core"), values=(0, 1, 4), overlap=False)
 ONE = Outputs(names=("background", "lesion"), values=(0, 1), overlap=False)
@@ -34,7 +39,11 @@ def finish(shares, outputs=ONE, *, volume_ml=0.01, **settings):
 
 def test_the_plainest_setting_comes_first_and_none_is_missing():
     assert SETTINGS[0] == UNCHANGED == PostProcessing()
-    assert len(set(map(str, SETTINGS))) == len(SETTINGS) == 9 * len(SMALLEST_ML) * 2
+    assert len(set(map(str, SETTINGS))) == len(SETTINGS) == 9 * len(SMALLEST_ML) * 4 * 2
+    removing = [SETTINGS.index(PostProcessing(**each)) for each in (
+        {"smallest_lesion_ml": 0.005}, {"smallest_lesion_ml": 1.0}, {"largest_lesions": 3}, {"largest_lesions": 1},
+    )]  # fmt: skip
+    assert removing == sorted(removing)
 
 
 def test_a_threshold_replaces_the_most_probable_class():
@@ -60,6 +69,41 @@ def test_lesions_below_the_smallest_volume_go_and_one_of_that_volume_stays():
     assert kept.tolist() == [1, 1, 0, 1, 1, 1, 0, 0]
     kept = finish(shares, volume_ml=0.1, lesion=PostProcessing(smallest_lesion_ml=0.3)).ravel()
     assert kept.tolist() == [0, 0, 0, 1, 1, 1, 0, 0]
+
+
+def test_only_the_largest_lesions_stay_and_of_equal_ones_the_first():
+    shares = of_lesion([0.9, 0.9, 0, 0.9, 0.9, 0.9, 0, 0.9, 0.9, 0, 0.9])  # 2, 3, 2 and 1 voxels
+    mask = finish(shares, lesion=PostProcessing(largest_lesions=1)).ravel()
+    assert mask.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0]
+    mask = finish(shares, lesion=PostProcessing(largest_lesions=2)).ravel()
+    assert mask.tolist() == [1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0]
+    both = PostProcessing(largest_lesions=3, smallest_lesion_ml=0.03)
+    assert finish(shares, lesion=both, volume_ml=0.01).ravel().tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert finish(shares, lesion=PostProcessing(largest_lesions=9)).sum() == 8
+    assert not finish(np.zeros_like(shares), lesion=PostProcessing(largest_lesions=1)).any()
+
+
+def test_a_mask_of_classes_alone_is_cleaned_as_probabilities_are():
+    rng = np.random.default_rng(3)
+    case = make_case(rng, CLASSES)
+    plain = finish(case.probabilities, CLASSES)
+    settings = {
+        "edema": PostProcessing(largest_lesions=2, fill_holes=True),
+        "core": PostProcessing(smallest_lesion_ml=0.03),
+    }
+    expected = finish(case.probabilities, CLASSES, **settings)
+    assert not needs_probabilities(CLASSES, settings)
+    assert not np.array_equal(plain, expected)
+    clean_classes(plain, CLASSES, settings, voxel_volume_ml=0.01)
+    assert np.array_equal(plain, expected)
+
+
+def test_thresholds_and_regions_need_probabilities():
+    largest, threshold = PostProcessing(largest_lesions=1), PostProcessing(threshold=0.4)
+    assert needs_probabilities(CLASSES, {"edema": largest, "core": threshold})
+    assert needs_probabilities(REGIONS, {"whole": largest})
+    assert not needs_probabilities(REGIONS, {"whole": UNCHANGED})
+    assert not needs_probabilities(CLASSES, {})
 
 
 def test_lesions_touch_by_corners():
@@ -159,13 +203,21 @@ def index_of(**values):
     return SETTINGS.index(PostProcessing(**values))
 
 
+PATIENTS = list("abcdef")
+
+
+def choose(table, groups, patients=PATIENTS, *, higher_is_better=True):
+    return choose_settings({"lesion": table}, list(groups), patients[: len(table)], higher_is_better=higher_is_better)
+
+
 def test_a_setting_that_helps_in_every_fold_is_taken():
     table = np.full((6, len(SETTINGS)), 0.5)
     helpful = index_of(smallest_lesion_ml=0.05)
     table[:, helpful] = 0.6
-    final, without = choose_settings({"lesion": table}, list("001122"), higher_is_better=True)
+    final, without = choose(table, "001122")
     assert final == {"lesion": SETTINGS[helpful]}
     assert without == {fold: {"lesion": SETTINGS[helpful]} for fold in "012"}
+    assert mean_targets({"lesion": table}, list("001122"), without) == pytest.approx((0.5, 0.6))
 
 
 def test_what_helps_only_the_fold_it_is_chosen_on_is_left():
@@ -174,33 +226,57 @@ def test_what_helps_only_the_fold_it_is_chosen_on_is_left():
     table[2:, index_of(threshold=0.4)] = [0.2, 0.2]
     table[:2, index_of(threshold=0.6)] = [0.2, 0.2]
     table[2:, index_of(threshold=0.6)] = [0.8, 0.8]  # fold 1
-    final, without = choose_settings({"lesion": table}, list("0011"), higher_is_better=True)
+    final, without = choose(table, "0011")
     assert final == {}
     assert without == {"0": {}, "1": {}}
+    assert mean_targets({"lesion": table}, list("0011"), without) == pytest.approx((0.5, 0.5))
+
+
+def test_a_gain_within_noise_is_left():
+    """A mean gain of 0.01, whatever patient is left out, with a standard error of 0.022 and of 0.013."""
+    table = np.full((6, len(SETTINGS)), 0.5)
+    largest = index_of(largest_lesions=1)
+    table[:, largest] += [0.059, 0.059, 0.059, -0.039, -0.039, -0.039]
+    assert choose(table, "012345")[0] == {}
+    table[:, largest] = 0.5 + np.array([0.04, 0.04, 0.04, -0.02, -0.02, -0.02])
+    assert choose(table, "012345")[0] == {"lesion": SETTINGS[largest]}
+
+
+def test_noise_is_that_of_patients():
+    values = np.array([0.3, 0.3, 0.3, 0.0, 0.0, 0.0])
+    assert standard_error(values, list("aaabbb")) == pytest.approx(0.15)  # of two means
+    assert standard_error(values, list("abcdef")) == pytest.approx(values.std(ddof=1) / np.sqrt(6))
+    assert standard_error(values, list("aaaaaa")) == np.inf
+
+
+def test_patients_are_dealt_to_ten_groups_at_most():
+    assert group_patients(["b", "a", "b", "c"]) == ["1", "0", "1", "2"]
+    groups = group_patients([f"{number:02}" for number in range(25)])
+    assert sorted(map(groups.count, set(groups))) == [2] * 5 + [3] * 5
 
 
 def test_of_equal_settings_the_plainest_is_taken():
     table = np.full((4, len(SETTINGS)), 0.5)
     table[:, [index_of(fill_holes=True), index_of(threshold=0.1, smallest_lesion_ml=1.0)]] = 0.7
-    final, _ = choose_settings({"lesion": table}, list("0011"), higher_is_better=True)
-    assert final == {"lesion": PostProcessing(fill_holes=True)}
+    assert choose(table, "0011")[0] == {"lesion": PostProcessing(fill_holes=True)}
 
 
 def test_lower_may_be_better_and_a_mask_that_vanished_is_no_gain():
     table = np.full((4, len(SETTINGS)), 10.0)
     table[:, index_of(threshold=0.9)] = [np.nan, 1.0, 1.0, 1.0]  # one mask became empty
     table[:, index_of(threshold=0.6)] = 8.0
-    final, _ = choose_settings({"lesion": table}, list("0011"), higher_is_better=False)
-    assert final == {"lesion": PostProcessing(threshold=0.6)}
+    assert choose(table, "0011", higher_is_better=False)[0] == {"lesion": PostProcessing(threshold=0.6)}
 
 
-def test_one_fold_decides_nothing():
+def test_one_group_decides_nothing():
     table = np.full((4, len(SETTINGS)), 0.5)
     table[:, 3] = 0.9
-    assert choose_settings({"lesion": table}, list("0000"), higher_is_better=True) == ({}, {"0": {}})
+    assert choose(table, "0000") == ({}, {"0": {}})
 
 
 def test_settings_in_words():
     assert describe_setting(UNCHANGED) == "unchanged"
     both = PostProcessing(threshold=0.3, smallest_lesion_ml=0.02, fill_holes=True)
     assert describe_setting(both) == "a probability of 0.3 or more, no lesion below 0.02 ml, holes filled"
+    assert describe_setting(PostProcessing(largest_lesions=1)) == "only the largest lesion"
+    assert describe_setting(PostProcessing(largest_lesions=3)) == "only the 3 largest lesions"

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from autoseg.core.records import ModelPostProcessing, PostProcessing
 from autoseg.reporting import render_report
 
 HOSTILE = "<script>alert('x')</script>&\"<img src=http://evil.example/x onerror=alert(1)>"
@@ -137,6 +138,21 @@ def test_an_experiment_is_shown_with_its_numbers(content, experiment):
     assert '<a href="#case-1">case2</a>' in section(page, "review")
     assert "0.0200 as predicted and 0.0100" in section(page, "calibration")
     assert "divided by the temperature 1.5." in section(page, "calibration")
+
+
+def test_what_the_cases_of_single_folds_chose_is_shown(content):
+    common = {"target_metric": "dice", "empty_score": "one", "folds": ("0",), "cases": 20, "patients": 20}
+    chosen = ModelPostProcessing(
+        settings={"lesion": PostProcessing(largest_lesions=1)}, reason="It helps.", target_before=0.74,
+        target_after=0.815, **common,
+    )  # fmt: skip
+    nothing = ModelPostProcessing(reason="no setting improved <them>", **common)
+    text = section(render_report(content(postprocessing={"3d": chosen, "2d": nothing})), "postprocessing")
+
+    assert "lesion: only the largest lesion" in text
+    assert "0.815" in text
+    assert "no setting improved &lt;them&gt;" in text
+    assert "has not been searched yet" not in text
 
 
 def test_the_plan_of_what_was_selected_is_open_and_says_why(content, experiment):

@@ -13,6 +13,7 @@ from autoseg.core.records.experiment import (
     DoubtfulLesion,
     Doubts,
     Experiment,
+    ModelPostProcessing,
     PostProcessing,
 )
 from autoseg.core.records.facts import (
@@ -95,6 +96,7 @@ __all__ = [
     "LossSettings",
     "MachineSpeed",
     "MemoryFacts",
+    "ModelPostProcessing",
     "NetworkSettings",
     "OptimiserSettings",
     "Outputs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from autoseg.core.records.base import Record
 from autoseg.core.records.scores import Statistics
@@ -16,12 +16,41 @@ class PostProcessing(Record):
     Attributes:
         threshold: least probability of its voxels; None takes the most probable class, or 0.5 for a region.
         smallest_lesion_ml: lesions (26-connected) below this volume are removed.
+        largest_lesions: only so many lesions stay, the largest ones; None for all.
         fill_holes: whether background enclosed by the mask is filled.
     """
 
     threshold: float | None = Field(default=None, gt=0, lt=1)
     smallest_lesion_ml: NonNegativeFloat = 0.0
+    largest_lesions: PositiveInt | None = None
     fill_holes: bool = False
+
+
+class ModelPostProcessing(Record):
+    """``postprocessing.json`` of a model folder: chosen by the cases that its folds held out.
+
+    Attributes:
+        schema_version: format version (``schema`` on disk).
+        settings: label or region -> its post-processing; empty where nothing improved held-out cases.
+        reason: of the choice, one sentence.
+        target_metric: the metric that decided, averaged over labels.
+        empty_score: its value where both masks are empty.
+        folds: names of the folds whose held-out cases decided.
+        cases, patients: numbers of those.
+        target_before, target_after: mean over cases as predicted, and with settings chosen on other patients, each
+            label by itself.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    settings: dict[str, PostProcessing] = Field(default_factory=dict)
+    reason: str
+    target_metric: str
+    empty_score: Literal["undefined", "one"]
+    folds: tuple[str, ...]
+    cases: NonNegativeInt
+    patients: NonNegativeInt
+    target_before: float | None = None
+    target_after: float | None = None
 
 
 class CalibrationBin(Record):
@@ -171,8 +200,8 @@ class Experiment(Record):
         winner: name of the candidate that was chosen.
         reason: of the choice, one sentence.
         postprocessing: label or region -> its post-processing; empty where nothing improved held-out cases.
-        target_before, target_after: the winner's target metric without and with post-processing, the latter out of
-            fold: each fold with settings chosen on the other folds.
+        target_before, target_after: the winner's target metric without and with post-processing, each case with
+            settings chosen on the other folds; with one fold, on other patients.
         calibration: of the winner; None where no voxel was predicted.
         doubts: most doubtful first.
         elapsed_s: seconds of all trainings, predictions and scores together.

@@ -23,7 +23,12 @@ from autoseg.reporting.html.numbers import (
 )
 from autoseg.reporting.html.reproduce import list_commands, list_settings
 from autoseg.reporting.html.scores import describe_scores, describe_volumes
-from autoseg.reporting.html.selection import describe_candidates, describe_postprocessing, draw_calibration
+from autoseg.reporting.html.selection import (
+    describe_candidates,
+    describe_model_postprocessing,
+    describe_postprocessing,
+    draw_calibration,
+)
 from autoseg.reporting.html.trainings import describe_training, draw_histories
 from autoseg.reporting.html.viewer import list_outcomes, view_case
 
@@ -91,6 +96,7 @@ def _describe(content: ReportContent) -> dict[str, Any]:
         "histories": draw_histories(content.trainings),
         "candidates": None if experiment is None else describe_candidates(experiment),
         "postprocessing": None if experiment is None else describe_postprocessing(experiment),
+        "model_postprocessing": describe_model_postprocessing(content.postprocessing),
         "calibration_title": "Calibration on out-of-fold predictions",
         "calibration": calibration,
         "calibration_chart": calibration

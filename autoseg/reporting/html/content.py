@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from autoseg.core.records import CaseScores, Experiment, Fingerprint, Folds, Plan, Scores, TrainedFold
+from autoseg.core.records import (
+    CaseScores,
+    Experiment,
+    Fingerprint,
+    Folds,
+    ModelPostProcessing,
+    Plan,
+    Scores,
+    TrainedFold,
+)
 from autoseg.reporting.slices import Slices
 
 Row = Mapping[str, float | None]
@@ -75,6 +84,7 @@ class ReportContent:
         summaries: configuration or candidate -> scores of all its held-out cases.
         shown: scores to show case by case; None if no fold has any.
         experiment: result of ``autoseg_run``.
+        postprocessing: configuration -> what its held-out cases chose.
         pictures: of some cases of ``shown``.
         notes: section -> sentences on what is missing, and why.
     """
@@ -88,5 +98,6 @@ class ReportContent:
     summaries: Mapping[str, Scores]
     shown: ShownScores | None = None
     experiment: Experiment | None = None
+    postprocessing: Mapping[str, ModelPostProcessing] = field(default_factory=dict)
     pictures: tuple[Picture, ...] = ()
     notes: Mapping[str, tuple[str, ...]]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
 
-from autoseg.core.records import Calibration, Experiment, PostProcessing
+from autoseg.core.records import Calibration, Experiment, ModelPostProcessing, PostProcessing
 from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.reporting.html.charts import Curve, Interval, draw_reliability
 from autoseg.reporting.html.numbers import DASH, format_p, format_range, format_value
@@ -45,6 +46,21 @@ def describe_postprocessing(experiment: Experiment) -> dict[str, Any]:
         ],
         "gain": None if before is None or after is None else f"{after - before:+.3f}",
     }
+
+
+def describe_model_postprocessing(chosen: Mapping[str, ModelPostProcessing]) -> list[list[str]]:
+    """A row per configuration: the post-processing of its masks, and the score without and with it."""
+    return [
+        [
+            name,
+            "; ".join(f"{label}: {describe_setting(setting)}" for label, setting in record.settings.items())
+            or record.reason,
+            str(record.cases),
+            format_value(record.target_before, record.target_metric),
+            format_value(record.target_after, record.target_metric),
+        ]
+        for name, record in chosen.items()
+    ]
 
 
 def draw_calibration(calibration: Calibration, title: str) -> Markup:
