@@ -9,6 +9,7 @@ import cc3d
 import numpy as np
 
 from autoseg.core.geometry import Box
+from autoseg.core.masks import connected_components
 from autoseg.core.records import Doubt, DoubtfulLesion, Grid
 
 UNCERTAIN = (0.2, 0.8)  # between these probabilities a voxel is uncertain
@@ -108,7 +109,7 @@ def _doubtful_lesions(
     """Lesions that are uncertain or that not all masks touch, most doubtful first."""
     if not mask.any():
         return []
-    lesions, count = cc3d.connected_components(mask, connectivity=26, return_N=True)
+    lesions, count = connected_components(mask)
     sizes = np.bincount(lesions.ravel(), minlength=count + 1)[1:]
     sums = np.bincount(lesions.ravel(), weights=foreground.ravel(), minlength=count + 1)[1:]
     centres = cc3d.statistics(lesions)["centroids"][1:]

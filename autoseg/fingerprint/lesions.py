@@ -9,6 +9,7 @@ import cc3d
 import numpy as np
 
 from autoseg.core.geometry import bounding_box, box_slices
+from autoseg.core.masks import connected_components
 from autoseg.core.records import CaseFacts, LesionFacts, LesionPositions, LesionSummary
 from autoseg.core.text import six_digits
 
@@ -35,8 +36,8 @@ def measure_lesions(
     if not lesion_mask.any():
         return ()
     box = bounding_box(lesion_mask)
-    inside = np.ascontiguousarray(np.where(lesion_mask, reference, 0)[box_slices(box)].astype(np.uint16))
-    components, count = cc3d.connected_components(inside, connectivity=26, return_N=True)
+    inside = np.where(lesion_mask, reference, 0)[box_slices(box)].astype(np.uint16)
+    components, count = connected_components(inside)
     measured = cc3d.statistics(components)
     value_of = np.zeros(count + 1, np.int64)
     in_lesion = components > 0

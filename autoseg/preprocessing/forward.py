@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cc3d
 import fill_voids
 import numpy as np
 
 from autoseg.core.geometry import bounding_box, box_slices, nearest_axes, resampled_shape, turn
+from autoseg.core.masks import connected_components
 from autoseg.core.records import Grid, Image, Label, Lesions, Placement, PreparedCase, PreprocessingSettings
 from autoseg.preprocessing.normalization import normalize
 from autoseg.preprocessing.resampling import coarse_axis, resample_image, resample_label
@@ -110,7 +110,7 @@ def find_lesions(label: np.ndarray) -> Lesions:
     values, sizes, points = [], [], []
     box = box_slices(bounding_box(label != 0))
     offset = np.array([part.start for part in box])
-    components, count = cc3d.connected_components(np.ascontiguousarray(label[box]), connectivity=26, return_N=True)
+    components, count = connected_components(label[box])
     where = np.argwhere(components)  # in index order, so lesions' voxels stay ordered within each lesion
     owner = components[tuple(where.T)]
     order = np.argsort(owner, kind="stable")

@@ -8,6 +8,7 @@ import cc3d
 import numpy as np
 
 from autoseg.core.geometry import bounding_box, box_slices
+from autoseg.core.masks import connected_components
 from autoseg.core.records import CaseLesions, Grid, LabelLesions, Plan, PredictedLesion
 from autoseg.core.text import six_digits
 from autoseg.evaluation.tables import write_rows
@@ -68,7 +69,7 @@ def list_lesions(
 
 def _measure(inside: np.ndarray, probability: np.ndarray, grid: Grid, corner: Sequence[int]) -> list[PredictedLesion]:
     """Components of a crop of the mask that begins at voxel ``corner`` of the grid."""
-    components, count = cc3d.connected_components(np.ascontiguousarray(inside), connectivity=26, return_N=True)
+    components, count = connected_components(inside)
     measured = cc3d.statistics(components)
     sums = np.bincount(components.ravel(), weights=probability.ravel().astype(np.float64), minlength=count + 1)
     voxels = measured["voxel_counts"].astype(np.int64)

@@ -1,9 +1,9 @@
-"""Channels that come one after the other."""
+"""Channels that come one after the other, and components of flat arrays."""
 
 import numpy as np
 import pytest
 
-from autoseg.core.masks import running_argmax
+from autoseg.core.masks import connected_components, running_argmax
 
 
 @pytest.mark.parametrize(("last", "winners"), [(False, [1, 0, 0]), (True, [2, 2, 0])])
@@ -13,3 +13,21 @@ def test_ties_go_to_the_first_or_to_the_last_channel(last, winners):
     assert winner.tolist() == winners
     assert best.tolist() == [3, 2, 5]
     assert channels[0].tolist() == [0, 2, 5]  # not overwritten
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 11), (1, 11, 1), (11, 1, 1)])
+def test_components_of_a_line_are_numbered(shape):
+    line = np.array([1, 1, 0, 1, 1, 1, 0, 1, 1, 0, 1])
+    components, count = connected_components(line.astype(bool).reshape(shape))
+    assert (components.shape, count) == (shape, 4)
+    assert components.ravel().tolist() == [1, 1, 0, 2, 2, 2, 0, 3, 3, 0, 4]
+
+
+def test_components_of_values_are_apart_and_touch_by_corners():
+    voxels = np.zeros((2, 3, 3), np.uint8)
+    voxels[0, 0, 0] = voxels[1, 1, 1] = 1
+    voxels[1, 2, 2] = 2
+    components, count = connected_components(voxels[:, ::-1])  # a view
+    assert count == 2
+    assert components[voxels[:, ::-1] > 0].tolist() in ([1, 2, 1], [1, 1, 2])
+    assert components[0, 2, 0] == components[1, 1, 1] != components[1, 0, 2] > 0

@@ -199,6 +199,20 @@ def test_the_search_scores_what_the_finished_mask_scores(outputs, labels, region
             assert tables[label][number] == pytest.approx(scores.scores[label][metric]), SETTINGS[number]
 
 
+@pytest.mark.parametrize("probability", [0.05, 0.95], ids=["empty", "full"])
+def test_a_case_without_background_or_without_anything_is_searched(probability):
+    case = SearchCase(
+        probabilities=np.stack([np.full((2, 3, 3), 1 - probability), np.full((2, 3, 3), probability)]),
+        reference=np.full((2, 3, 3), int(probability > 0.5), np.uint8),
+        spacing=(1.0, 1.0, 1.0),
+        ignore_label=None,
+        voxels=18,
+    )
+    scores = score_settings(case, ONE, {"lesion": (1,)}, metric="dice", empty_score="one")["lesion"]
+    removed = [setting.smallest_lesion_ml > 0.018 and probability > 0.5 for setting in SETTINGS]
+    assert scores.tolist() == [0.0 if is_removed else 1.0 for is_removed in removed]
+
+
 def index_of(**values):
     return SETTINGS.index(PostProcessing(**values))
 
