@@ -8,9 +8,9 @@ from pathlib import Path
 from autoseg.core.devices import choose_device, choose_rank_device
 from autoseg.core.errors import UsageError
 from autoseg.core.parallel import Progress, no_progress
-from autoseg.core.records import Configuration, PreparedCase, Scores
+from autoseg.core.records import Configuration, Dataset, PreparedCase, Scores
 from autoseg.core.store import Store
-from autoseg.evaluation import apply_scoring
+from autoseg.evaluation import Convention, apply_scoring
 from autoseg.evaluation.scoring import score_masks, write_scores
 from autoseg.folds.cascade import add_priors, check_source, copy_source
 from autoseg.folds.files import mask_path
@@ -96,11 +96,18 @@ def train(
         setup, dataset, cases, options.probabilities, search, should_stop=should_stop, progress=progress
     ):
         return None
-    masks = {case: mask_path(setup.folder, case) for case in fold.validation}
-    scores = score_masks(scored, masks, convention=convention, progress=progress)
+    return _score_held_out(setup, scored, convention, search, progress)
+
+
+def _score_held_out(
+    setup: FoldSetup, dataset: Dataset, convention: Convention, search: SettingSearch | None, progress: Progress
+) -> Scores:
+    """Write the scores of the held-out cases, and what they choose as post-processing."""
+    masks = {case: mask_path(setup.folder, case) for case in setup.fold.validation}
+    scores = score_masks(dataset, masks, convention=convention, progress=progress)
     write_scores(setup.folder, scores)
     if search is not None:
-        search.choose(model_folder)
+        search.choose(setup.model_folder)
     return scores
 
 
