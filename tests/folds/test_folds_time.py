@@ -17,9 +17,9 @@ def slow(monkeypatch):
 
 
 def train(run, root, *options, fold=0):
-    code, _, err = run("train", "-d", "Tiny", "-c", "3d", "-f", fold, "--device", "cpu", *options, "--root", root)
+    code, _, err = run("train", "-d", "Tiny", "-c", "2d", "-f", fold, "--device", "cpu", *options, "--root", root)
     assert code == 0, err
-    return err, load_plan(root / "autoseg_results" / "Tiny" / "3d").configurations["3d"].training
+    return err, load_plan(root / "autoseg_results" / "Tiny" / "2d").configurations["2d"].training
 
 
 def test_a_short_training_begins_on_a_coarser_grid_and_other_folds_follow(run, planned, slow):
