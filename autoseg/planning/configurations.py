@@ -97,8 +97,8 @@ def _plan_slices(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, bud
     planner = _patch_planner(fingerprint, preset, budget, 2)
     timed = fit_to_time(fingerprint, grid, budget.time, planner)
     # 20d. An encoder with ImageNet weights can use fine detail from the start, so it keeps the full resolution.
-    problem, rules = planner(grid, 0)
-    full = replace(timed, grid=grid, problem=problem, patch_plan=rules, context_slices=0)
+    problem, rules = planner(grid)
+    full = replace(timed, grid=grid, problem=problem, patch_plan=rules)
     # 11a. A slice may hold no lesion at all, and its Dice would be 0 or 1 by a voxel: pool the batch.
     make = partial(_configure, fingerprint, preset=preset, pooled=True, because="a slice may hold no lesion")
     return _join(
@@ -134,11 +134,10 @@ def _plan_imagenet(
 
 
 def _patch_planner(fingerprint: Fingerprint, preset: Preset, budget: Budget, dimensions: int) -> PlanPatch:
-    """Rules 5-8 on a grid, for a network that also sees some neighbouring slices."""
+    """Rules 5-8 on a grid."""
 
-    def plan(grid: TargetGrid, context_slices: int) -> tuple[PatchProblem, PatchPlan]:
+    def plan(grid: TargetGrid) -> tuple[PatchProblem, PatchPlan]:
         problem = _describe_problem(fingerprint, grid, preset, dimensions)
-        problem = replace(problem, input_channels=problem.input_channels * (1 + 2 * context_slices))
         return problem, fit_patch(problem, preset, memory_gb=budget.memory_gb)
 
     return plan
@@ -282,7 +281,6 @@ def _configure(
         sampling=sampling,
         augmentation=augmentation,
         tiling=tiling,
-        context_slices=timed.context_slices,
     )
     reasons |= patch_plan.reasons | explain_training(preset) | why_training
     return PlannedConfigurations(

@@ -24,12 +24,11 @@ LEAST_PASSES = 4.0  # with fewer, a coarser grid learns more
 FACTOR = 2  # between one grid and the next
 LEAST_LESION = 5.0  # voxels across that three of four lesions keep on a coarser grid
 LEAST_SHAPE = 16  # voxels that an axis keeps there
-CONTEXT_SLICES = 1
 STAGE_END = 0.5  # share of the time on the coarser grid
 STAGE_BATCH = 64  # largest
 LEAST_BOTTOM = 2  # voxels per axis of a stage's patch at the network's coarsest stage
 
-PlanPatch = Callable[[TargetGrid, int], tuple[PatchProblem, PatchPlan]]  # grid, neighbouring slices -> patch and batch
+PlanPatch = Callable[[TargetGrid], tuple[PatchProblem, PatchPlan]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,6 @@ class TimedGrid:
     Attributes:
         grid: with the reason of its spacing.
         problem, patch_plan: on that grid.
-        context_slices: neighbouring slices on either side that the network sees.
         budget: of time; None plans no length.
         is_short: the time shows the dataset at full resolution so few times that the plan is made for it.
         why: what the time holds at full resolution, a clause.
@@ -85,7 +83,6 @@ class TimedGrid:
     grid: TargetGrid
     problem: PatchProblem
     patch_plan: PatchPlan
-    context_slices: int = 0
     budget: TimeBudget | None = None
     is_short: bool = False
     why: str = ""
@@ -100,7 +97,7 @@ def fit_to_time(fingerprint: Fingerprint, grid: TargetGrid, budget: TimeBudget |
         budget: of time; None takes the full resolution.
         plan: rules 5-8.
     """
-    problem, patch_plan = plan(grid, 0)
+    problem, patch_plan = plan(grid)
     timed = TimedGrid(grid=grid, problem=problem, patch_plan=patch_plan, budget=budget)
     if budget is None:
         return timed
@@ -108,15 +105,13 @@ def fit_to_time(fingerprint: Fingerprint, grid: TargetGrid, budget: TimeBudget |
     if budget.count_passes(problem, patch_plan) >= FEW_PASSES:
         return replace(timed, why=why)
     axes = len(problem.shape)
-    context = CONTEXT_SLICES if axes == 2 and grid.shape[0] > 1 else 0
-    problem, patch_plan = plan(grid, context)
     factor = 1
     while budget.count_passes(problem, patch_plan) < LEAST_PASSES:
         coarser = coarsen_grid(grid, factor * FACTOR, axes=axes)
         if coarser is None or count_lesion_voxels(fingerprint, coarser) < LEAST_LESION:
             break
         factor *= FACTOR
-        problem, patch_plan = plan(coarser, context)
+        problem, patch_plan = plan(coarser)
         spacing_why = (
             f"{grid.reasons['spacing']} At this spacing {why}, and a training that sees it fewer than {LEAST_PASSES:g} "
             f"times learns more on a coarser grid: at {join(coarser.spacing)} mm it sees it "
@@ -128,7 +123,6 @@ def fit_to_time(fingerprint: Fingerprint, grid: TargetGrid, budget: TimeBudget |
         timed,
         problem=problem,
         patch_plan=patch_plan,
-        context_slices=context,
         is_short=True,
         why=why,
     )
@@ -152,11 +146,6 @@ def plan_training(preset: Preset, timed: TimedGrid, patch_plan: PatchPlan) -> tu
         return training, {"training": why}
     stages, why_stages = plan_stages(timed.problem, patch_plan)
     reasons = {"training": f"{length} at full resolution, fewer than {FEW_PASSES:g}. {why_stages}"}
-    if timed.context_slices:
-        reasons["context_slices"] = (
-            "The network also sees the slice before and the slice after, as further channels: they tell a lesion from "
-            "what looks like one in a single slice, and cost little."
-        )
     return training.model_copy(update={"stages": stages}), reasons
 
 

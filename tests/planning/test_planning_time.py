@@ -62,7 +62,6 @@ def test_a_short_training_begins_on_a_coarser_grid(facts):
     assert (stage.until, stage.factors) == (0.5, (2, 2))
     assert all(n <= 2 * m < 2 * n for n, m in zip(made.patch_size, stage.patch_size, strict=True))
     assert stage.batch_size == min(4 * made.batch_size, 64)
-    assert made.context_slices == 1
 
 
 def test_a_patch_that_shows_a_whole_case_has_no_coarser_beginning(fingerprint):
@@ -77,7 +76,7 @@ def test_an_encoder_with_imagenet_weights_keeps_the_full_resolution(facts):
     plan = planned(facts, 600, cost=price_step, at_hand=lambda encoder: True)
     made, slices = plan.configurations["2d_imagenet"], plan.configurations["2d"]
     assert (made.preprocessing.spacing[1:], slices.preprocessing.spacing[1:]) == ((1.0, 1.0), (2.0, 2.0))
-    assert (made.context_slices, made.training.time_budget_s) == (0, 600)
+    assert made.training.time_budget_s == 600
     assert [stage.factors for stage in made.training.stages] == [(2, 2)]
 
 
@@ -85,11 +84,6 @@ def test_a_coarse_axis_stays_in_the_stage(fingerprint):
     thick = fingerprint(80, (20, 240, 200), (12.0, 1.0, 1.0), lesions=LARGE)
     (stage,) = planned(thick, 600).configurations["3d"].training.stages
     assert stage.factors == (1, 2, 2)
-
-
-def test_slices_of_single_slices_have_no_neighbours(fingerprint):
-    flat = fingerprint(2000, (1, 240, 200), SPACING, lesions=LARGE)
-    assert planned(flat, 600).configurations["2d"].context_slices == 0
 
 
 def test_a_short_training_has_no_cascade(facts):
