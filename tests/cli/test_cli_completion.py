@@ -37,7 +37,7 @@ def complete(tmp_path):
         (("autoseg_train", "--ep"), ["--epochs"]),
         (("/usr/bin/autoseg_import_model", "--re"), ["--replace"]),
         (("autoseg", "plan", "--preset", "res"), ["residual_m", "residual_l", "residual_xl"]),
-        (("autoseg", "predict", "--no"), ["--no-mirror"]),
+        (("autoseg", "predict", "--no-m"), ["--no-mirror"]),
         (("autoseg", "completion", ""), list(SHELLS)),
     ],
     ids=" ".join,
