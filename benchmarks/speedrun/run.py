@@ -111,7 +111,7 @@ def train(args: argparse.Namespace, root: Path, job: Row) -> Row:
     if args.test is not None and job["system"] != "plain":
         masks = root / f"masks_{name}_{fold}_{seed}"
         run("predict", "-i", root / "autoseg_raw" / "test" / "imagesTr", "-o", masks, "-d", args.task, "-c", name,
-            "-f", fold, "--device", "cpu", "--replace", "--root", root)  # fmt: skip
+            "-f", fold, "--device", "cpu", "--root", root)  # fmt: skip
         run("evaluate", "-p", masks, "-d", "test", "-o", masks / "scores", "--root", root)
         row |= {f"test_{key}": value for key, value in read_scores(masks / "scores" / "scores.json").items()}
     return row
