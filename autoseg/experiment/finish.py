@@ -6,7 +6,6 @@ import importlib.metadata
 import logging
 import math
 import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import autoseg
 from autoseg.core.errors import StorageError
 from autoseg.core.records import BestModel, Calibration, CaseScores, Doubt, Experiment, PostProcessing, Scores
-from autoseg.core.store import explain_write_error, hash_settings, read_record, write_record
+from autoseg.core.store import explain_write_error, hash_settings, hidden_beside, read_record, write_record
 from autoseg.evaluation import summarize
 from autoseg.evaluation.calibration import calibrate
 from autoseg.evaluation.postprocessing import MIN_PATIENTS, choose_settings, describe_setting, group_patients
@@ -277,8 +276,7 @@ def write_best(
     best = BestModel(
         dataset=dataset_name, members=members, postprocessing=dict(postprocessing), temperature=temperature
     )
-    token = uuid.uuid4().hex[:8]
-    new, previous = (paths.best.with_name(f".{token}.{kind}") for kind in ("new", "previous"))
+    new, previous = (hidden_beside(paths.best.with_name(kind)) for kind in ("new", "previous"))
     try:
         for member in members:
             _copy_with_source(paths.results / member, new / member, folds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from autoseg.core.errors import PlanError
 from autoseg.core.records import Fingerprint, FoldRule, Folds
+from autoseg.core.records.base import FOREIGN_JSON_BYTES, parse_json
 from autoseg.core.store import Store, read_record
 from autoseg.core.text import join_names
 from autoseg.planning import describe_rule, find_split_groups, labelled_groups, make_folds, read_folds_content
@@ -55,7 +55,7 @@ def import_folds(path: Path, cases: Collection[str]) -> Folds:
         PlanError: it is missing, not JSON, or its folds are wrong.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_bytes(), max_bytes=FOREIGN_JSON_BYTES)
     except FileNotFoundError as error:
         raise PlanError(f"--folds: {path} does not exist; give a folds.json or a splits_final.json") from error
     except (OSError, ValueError) as error:
