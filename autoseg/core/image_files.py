@@ -59,6 +59,11 @@ def open_file(path: Path) -> BinaryIO:
         raise DataError(f"{path} cannot be read: {_describe(error)}") from error
 
 
+def real_path(path: Path) -> Path:
+    """A path without links; ``Path.resolve`` raises where links lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def show_path(path: Path) -> str:
     """A path that can be printed, whatever bytes its name holds."""
     return os.fsencode(path).decode(errors="replace")

@@ -337,9 +337,9 @@ def _numbers(path: Path, name: str, text: str, count: int, *, positive: bool = F
         numbers = [float(word) for word in words]
     except ValueError:
         numbers = []
-    wanted = f"{count} {'positive ' if positive else ''}numbers"
+    expected = f"{count} {'positive ' if positive else ''}numbers"
     if len(numbers) != count or not all(map(math.isfinite, numbers)) or (positive and min(numbers, default=1) <= 0):
-        raise DataError(f"{path} states {name} {text[:60]}, not {wanted}; {REPAIR}")
+        raise DataError(f"{path} states {name} {text[:60]}, not {expected}; {REPAIR}")
 
 
 def _data_file(path: Path, name: str) -> Path:
@@ -357,18 +357,18 @@ def _data_file(path: Path, name: str) -> Path:
 
 def _check_data(path: Path, begin: int, size: int, *, wbits: int | None) -> None:
     """Whether a file holds exactly as many bytes of voxels as its header states."""
-    held = check_file(path) - begin
+    data_bytes = check_file(path) - begin
     if wbits is not None:
         with open_file(path) as file:
             file.seek(begin)
             wbits = (31 if file.read(2) == b"\x1f\x8b" else 15) if wbits == 47 else wbits
             file.seek(begin)
-            held = 0
+            data_bytes = 0
             for chunk in inflate(file, wbits=wbits):
-                held += len(chunk)
-                if held > size:
+                data_bytes += len(chunk)
+                if data_bytes > size:
                     break
-    if held < size:
-        raise DataError(f"{path} is truncated: {held} of {size} bytes of voxels; copy it again")
-    if held > size:
+    if data_bytes < size:
+        raise DataError(f"{path} is truncated: {data_bytes} of {size} bytes of voxels; copy it again")
+    if data_bytes > size:
         raise DataError(f"{path} holds more voxels than its header states, so what it shows is uncertain; {REPAIR}")

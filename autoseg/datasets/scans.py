@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autoseg.core.errors import DataError, UsageError
+from autoseg.core.image_files import real_path
 from autoseg.core.images import ENDINGS, count_volumes, file_ending, strip_ending
 from autoseg.core.records import Case, ChannelFile
 from autoseg.core.text import join_names
@@ -37,7 +38,7 @@ def find_scans(folder: Path, channels: Sequence[str], *, without: Path | None = 
     """
     if not folder.exists():
         raise UsageError(f"{folder} does not exist; give a folder of scans")
-    skip = None if without is None else without.resolve()
+    skip = None if without is None else real_path(without)
     files = [folder] if folder.is_file() else list_images(folder)
     if folder.is_file() and not file_ending(folder):
         raise UsageError(f"{folder} is not an image; use {', '.join(ENDINGS)}")
@@ -48,7 +49,7 @@ def find_scans(folder: Path, channels: Sequence[str], *, without: Path | None = 
         cases, failures = _from_folders(list_folders(folder), channels, skip)
         if files and not cases and not failures:
             fourth = _from_files(files, channels)
-            cases, failures = fourth if fourth[0] else _from_folders([folder.resolve()], channels, skip)
+            cases, failures = fourth if fourth[0] else _from_folders([real_path(folder)], channels, skip)
     unreadable = unreadable_names(folder)
     failures = {**failures, **{name: f"{folder / name} has a name that is not UTF-8; rename it" for name in unreadable}}
     if not cases and not failures:
@@ -130,7 +131,7 @@ def _from_folders(folders: Sequence[Path], channels: Sequence[str], skip: Path |
     failures: dict[str, str] = {}
     for folder in folders:
         try:
-            files = [path for path in list_images_below(folder) if skip is None or skip not in path.resolve().parents]
+            files = [path for path in list_images_below(folder) if skip is None or skip not in real_path(path).parents]
             if not files:
                 continue
             cases.append(Case(id=folder.name, channels=_match_channels(folder, files, channels)))

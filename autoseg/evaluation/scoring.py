@@ -18,6 +18,7 @@ from autoseg.core.probabilities import read_probabilities
 from autoseg.core.records import Case, CaseScores, Dataset, Label, ScoredCase, Scores
 from autoseg.core.store import check_ours, hash_settings, read_record, sha256, write_record, write_text
 from autoseg.datasets import read_label
+from autoseg.datasets.reading import ROUNDING, WHITE
 from autoseg.evaluation.cases import name_targets, score_case
 from autoseg.evaluation.conventions import Convention
 from autoseg.evaluation.summary import summarize
@@ -169,7 +170,7 @@ def _score(task: ScoringTask) -> CaseScores:
 
 
 def _read_mask(case: Case, path: Path, label: Label) -> np.ndarray:
-    """(Z,Y,X), whole numbers as integers."""
+    """(Z,Y,X), whole numbers as integers; rounded and black and white as labels are read."""
     voxels, grid = read_voxels(path)
     if not grid.matches(label.grid):
         raise DataError(
@@ -177,8 +178,10 @@ def _read_mask(case: Case, path: Path, label: Label) -> np.ndarray:
             f"{case.labels[0]} ({label.grid.describe()}): {grid.describe_difference(label.grid)}; score masks on the "
             f"scan's own grid"
         )
-    if voxels.dtype.kind == "f" and np.array_equal(voxels, np.rint(voxels)):
-        return voxels.astype(np.int32)
+    if voxels.dtype.kind == "f" and np.abs(voxels - np.rint(voxels)).max() <= ROUNDING:
+        voxels = np.rint(voxels).astype(np.int32)
+    if set(np.unique(label.voxels)) <= {0, 1} and set(np.unique(voxels)) == {0, WHITE}:
+        voxels = (voxels == WHITE).astype(np.uint8)  # an image editor's mask: black and white
     return voxels
 
 

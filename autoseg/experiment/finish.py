@@ -17,9 +17,9 @@ from autoseg.core.errors import StorageError
 from autoseg.core.records import BestModel, Calibration, CaseScores, Doubt, Experiment, PostProcessing, Scores
 from autoseg.core.store import explain_write_error, hash_settings, hidden_beside, read_record, write_record
 from autoseg.evaluation import summarize
-from autoseg.evaluation.calibration import calibrate
+from autoseg.evaluation.calibration import calibrate, is_reliable
 from autoseg.evaluation.postprocessing import MIN_PATIENTS, choose_settings, describe_setting, group_patients
-from autoseg.evaluation.review import rank_doubts
+from autoseg.evaluation.review import rank_doubts, without_expectation
 from autoseg.evaluation.scoring import write_scores
 from autoseg.evaluation.selection import EMPTY_SCORE, list_candidates
 from autoseg.experiment.compare import ComparisonContext, compare
@@ -85,7 +85,7 @@ def conclude(context: ComparisonContext, experiment: ExperimentProgress) -> Expe
         members,
         folds,
         postprocessing=finished.postprocessing,
-        temperature=finished.calibration.temperature,
+        calibration=finished.calibration,
     )
     outcome = Experiment(
         dataset=context.plan.dataset,
@@ -139,6 +139,9 @@ def finish(context: ComparisonContext, members: Members, before: Scores) -> Fini
         calibration.error_after,
         "out of fold" if calibration.fold_temperatures else "on the voxels that it was fitted to",
     )
+    reliable = is_reliable(calibration.temperature, calibration.error_after)
+    if not reliable:
+        log.warning("calibration failed, so no Dice is expected from the probabilities; do not use them as they are")
     final, of_case = _search(context, members, calibration)
     scores, doubts = _finish_masks(context, members, calibration, of_case)
     target_before, target_after = _mean_target(context, before), _mean_target(context, scores)
@@ -164,7 +167,7 @@ def finish(context: ComparisonContext, members: Members, before: Scores) -> Fini
         postprocessing=final,
         target_before=target_before,
         target_after=target_after,
-        doubts=rank_doubts(doubts),
+        doubts=rank_doubts(doubts if reliable else without_expectation(doubts)),
     )
 
 
@@ -259,7 +262,7 @@ def write_best(
     folds: tuple[str, ...],
     *,
     postprocessing: Mapping[str, PostProcessing],
-    temperature: float,
+    calibration: Calibration,
 ) -> None:
     """Replace the best model, whole or not at all.
 
@@ -268,13 +271,18 @@ def write_best(
         dataset_name: of the experiment.
         members: configurations whose probabilities are averaged.
         folds: the folds of each that were compared.
-        postprocessing, temperature: as in the record ``BestModel``.
+        postprocessing: as in the record ``BestModel``.
+        calibration: of the mean probabilities.
 
     Raises:
         StorageError: the folder cannot be written.
     """
     best = BestModel(
-        dataset=dataset_name, members=members, postprocessing=dict(postprocessing), temperature=temperature
+        dataset=dataset_name,
+        members=members,
+        postprocessing=dict(postprocessing),
+        temperature=calibration.temperature,
+        reliable=is_reliable(calibration.temperature, calibration.error_after),
     )
     new, previous = (hidden_beside(paths.best.with_name(kind)) for kind in ("new", "previous"))
     try:

@@ -85,7 +85,7 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish_model(making: Path, made: Path, target: Path, *, replace: bool) -> None:
+def _publish_model(making: Path, new: Path, target: Path, *, replace: bool) -> None:
     """Rename a complete model to its name; a previous one is removed with the hidden folder.
 
     Raises:
@@ -94,7 +94,7 @@ def _publish_model(making: Path, made: Path, target: Path, *, replace: bool) -> 
     if replace and target.exists():
         target.rename(making / f".{target.name}.replaced")
     try:
-        made.rename(target)  # fails where a model is
+        new.rename(target)  # fails where a model is
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise

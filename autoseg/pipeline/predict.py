@@ -14,6 +14,7 @@ import torch
 from autoseg.core.devices import choose_device, choose_devices, name_device, use_cores
 from autoseg.core.errors import CasesError, DataError, UsageError
 from autoseg.core.geometry import nearest_axes, turn
+from autoseg.core.image_files import real_path
 from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Progress, map_cases, no_progress
 from autoseg.core.probabilities import ClassProbabilities, write_probabilities
@@ -82,7 +83,7 @@ def predict(store: Store, options: PredictOptions, *, progress: Progress = no_pr
         CasesError: some scans failed; the others are done.
     """
     output = options.output
-    if output.resolve() == options.scans.resolve():
+    if real_path(output) == real_path(options.scans):
         raise UsageError(f"{output} is the folder of the scans; choose another folder for the masks")
     folder = choose_model(store, options.dataset, options.configuration)
     tables = {CASE_TABLE: CASE_COLUMNS, LESION_TABLE: LESION_COLUMNS} if options.report else {}
@@ -155,8 +156,8 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
     def review(case: Case, mask: Label, probabilities: np.ndarray, network_masks: list[np.ndarray]) -> None:
         files = CaseFiles.of(options.output, case)
         files.begin(records[case.id])
-        outputs, record = ensemble.plan.outputs, records[case.id]
-        write_case_review(files, case.id, mask, probabilities, network_masks, outputs, record)
+        shared = (files, case.id, mask, probabilities, network_masks, ensemble.plan.outputs, records[case.id])
+        write_case_review(*shared, reliable=ensemble.reliable)
 
     def write(case: Case, mask: Label, probabilities: np.ndarray | None) -> None:
         files = CaseFiles.of(options.output, case)
@@ -240,7 +241,7 @@ def _select_unfinished(
     records: dict[str, MaskRecord] = {}
     outdated = 0
     foreign: list[Path] = []
-    scans = {file.path.resolve() for case in cases for file in case.channels}
+    scans = {real_path(file.path) for case in cases for file in case.channels}
     requested = {"probabilities": options.probabilities, "report": options.report, "review": options.doubt}
     for case in cases:
         files = CaseFiles.of(options.output, case)
@@ -254,7 +255,7 @@ def _select_unfinished(
             if files.are_complete(record, **requested):
                 result.masks.append(files.mask)
                 continue
-            if files.mask.resolve() in scans:
+            if real_path(files.mask) in scans:
                 raise UsageError(f"the mask {files.mask} would replace a scan; choose another folder with -o")
             foreign += [path for path in [files.find_foreign()] if path is not None]
             previous = files.read_record()

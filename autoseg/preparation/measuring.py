@@ -82,9 +82,13 @@ def measure_dataset(
             raise CasesError(bad, of=len(bad), doing="measuring")
     measured = {case: key for case, key in keys.items() if case not in bad}
     _warn_unusual([facts_of[case] for case in measured])
+    _warn_repeated([facts_of[case] for case in measured])
     warn_unoriented([case for case in todo if case.id not in bad])
     dataset_key = hash_settings(without_cases(dataset), *sorted(measured.items()))
     fingerprint = summarize(dataset, dataset_key, [facts_of[case] for case in measured])
+    unseen = [name for name, found in fingerprint.frequencies.items() if not found.cases]
+    if unseen:
+        log.warning("no label holds %s; dataset.json declares it", join_names(unseen))
     if write:
         write_record(folder / "fingerprint.json", fingerprint)
     return fingerprint, dict(sorted(bad.items()))
@@ -113,6 +117,21 @@ def _warn_unusual(facts: Sequence[CaseFacts]) -> None:
                 median,
                 join_names(named, limit=5),
             )
+
+
+def _warn_repeated(facts: Sequence[CaseFacts]) -> None:
+    """Name cases of two patients whose scans measure alike in everything: one scan under two names."""
+    patients: dict[object, dict[str, str]] = {}
+    for case in facts:
+        measures = (case.shape, case.spacing, tuple(channel.brain for channel in case.channels))
+        patients.setdefault(hash_settings(*measures), {}).setdefault(case.group or case.case, case.case)
+    repeated = [" and ".join(cases.values()) for cases in patients.values() if len(cases) > 1]
+    if repeated:
+        log.warning(
+            "scans are identical (%s), so one may be trained on and the other held out; remove one of them, or give "
+            "them one patient under groups in dataset.json",
+            join_names(repeated, limit=3),
+        )
 
 
 def _measure_or_explain(task: tuple[Dataset, Case, bool]) -> CaseFacts | str:

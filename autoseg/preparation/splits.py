@@ -106,7 +106,7 @@ def resolve_folds(
 
 
 def check_folds(folds: Folds, cases: set[str], path: Path) -> None:
-    """Every id in the folds must be a case of the dataset that has a label.
+    """Every id in the folds must be a case of the dataset that has a label; a warning names cases in no fold.
 
     Raises:
         PlanError: an id is unknown.
@@ -117,6 +117,13 @@ def check_folds(folds: Folds, cases: set[str], path: Path) -> None:
         raise PlanError(
             f"{path} names {len(unknown)} cases that the dataset does not have with a label "
             f"({join_names(unknown, limit=3)}); correct it, or delete it and run autoseg_plan again"
+        )
+    unused = sorted(cases - used)
+    if unused:
+        log.warning(
+            "%d labelled cases are in no fold and will not be used (%s); plan again, or import folds that hold them",
+            len(unused),
+            join_names(unused, limit=3),
         )
 
 
@@ -154,15 +161,6 @@ def _log_split(folds: Folds, fingerprint: Fingerprint, labelled: Sequence[str]) 
     requested = folds.made_by.count
     if requested is not None and requested > len(folds.folds):
         log.warning("%d folds were requested, but only %d patients can be held out", requested, len(groups))
-    used = {case for fold in folds.folds for case in (*fold.train, *fold.validation)}
-    missing = [case for case in labelled if case not in used]
-    if missing:
-        log.warning(
-            "%d labelled cases are in no fold and will not be used (%s); import folds that hold them, or make others "
-            "with --fold-count",
-            len(missing),
-            join_names(missing, limit=3),
-        )
     split = find_split_groups(folds, fingerprint)
     if split:
         log.warning(

@@ -96,6 +96,10 @@ def test_nnunet_region_painted_with_another_value_of_its_own_puts_it_first(make_
         ({"labels": {"background": 0, "all": [1, 2], "one": 1}, "regions_class_order": [3, 1]}, "one value of each"),
         ({"labels": {"background": 0, "one": [1], "all": [1, 2]}}, "list a region before those that lie inside it"),
         ({"groups": ["a"]}, '"groups" must be an object'),
+        (
+            {"labels": {"background": 0, **{f"l{n}": n for n in range(1, 261)}}},
+            "up to 260; masks hold values up to 255",
+        ),
         ({"groups": {"a.nii.gz": "p"}}, r'"groups" names 1 cases .*: \'a\.nii\.gz\' \(did you mean \'a\'\?\)'),
         ({"sites": {"a_0000": "Bern", "b": "Bern"}}, '"sites" names 1 cases'),
         ({"licence": float("nan")}, "NaN is not a number of JSON"),

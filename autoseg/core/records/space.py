@@ -54,8 +54,8 @@ class Grid(Record):
     def distance_mm(self, grid: Grid) -> float:
         """Largest distance along one axis between a corner of this grid and the same corner of the given one."""
         sides = np.array(list(product((0, 1), repeat=3)))
-        here, there = (each.to_world(sides * (np.array(each.shape) - 1)) for each in (self, grid))
-        return float(np.abs(here - there).max())
+        corners, others = (g.to_world(sides * (np.array(g.shape) - 1)) for g in (self, grid))
+        return float(np.abs(corners - others).max())
 
     def turned_degrees(self, grid: Grid) -> float | None:
         """Angle of the rotation between the axes of both grids; None where one is a mirror image of the other."""
