@@ -85,7 +85,8 @@ def conclude(context: ComparisonContext, experiment: ExperimentProgress) -> Expe
         members,
         folds,
         postprocessing=finished.postprocessing,
-        calibration=finished.calibration,
+        temperature=finished.calibration.temperature,
+        reliable=is_reliable(finished.calibration.temperature, finished.calibration.error_after),
     )
     outcome = Experiment(
         dataset=context.plan.dataset,
@@ -262,7 +263,8 @@ def write_best(
     folds: tuple[str, ...],
     *,
     postprocessing: Mapping[str, PostProcessing],
-    calibration: Calibration,
+    temperature: float,
+    reliable: bool = True,
 ) -> None:
     """Replace the best model, whole or not at all.
 
@@ -271,8 +273,7 @@ def write_best(
         dataset_name: of the experiment.
         members: configurations whose probabilities are averaged.
         folds: the folds of each that were compared.
-        postprocessing: as in the record ``BestModel``.
-        calibration: of the mean probabilities.
+        postprocessing, temperature, reliable: as in the record ``BestModel``.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -281,8 +282,8 @@ def write_best(
         dataset=dataset_name,
         members=members,
         postprocessing=dict(postprocessing),
-        temperature=calibration.temperature,
-        reliable=is_reliable(calibration.temperature, calibration.error_after),
+        temperature=temperature,
+        reliable=reliable,
     )
     new, previous = (hidden_beside(paths.best.with_name(kind)) for kind in ("new", "previous"))
     try:

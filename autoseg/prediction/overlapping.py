@@ -96,7 +96,9 @@ def predict_cases(
                     del prepared, scan
                     steps.append(writer.submit(finish, case, averager))
                     del averager
-                except (AutosegError, MemoryError) as error:
+                except StorageError:
+                    raise
+                except Exception as error:
                     failure = _describe(case, error)
             if previous is not None:
                 yield _outcome(*previous)
