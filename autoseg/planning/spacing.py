@@ -64,7 +64,7 @@ def plan_grid(fingerprint: Fingerprint, orientation: Orientation = "canonical") 
     median = np.median([_resample(*row, spacing) for row in zip(shapes, spacings, strict=True)], axis=0)
     order = f"The {AXES[orientation][worst]} axis comes first: its spacing ({spacing[worst]:.4g} mm) is the largest."
     if thin:
-        order = f"The {AXES[orientation][worst]} axis comes first: the median case has a single slice along it."
+        order = f"The {AXES[orientation][worst]} axis comes first: the median case has 1 slice along it."
     elif min(spacing) == max(spacing):
         order = (
             f"All axes have the same spacing ({spacing[worst]:.4g} mm), so the {AXES[orientation][0]} axis comes first."

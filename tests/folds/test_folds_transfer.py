@@ -203,7 +203,8 @@ def test_a_twin_is_not_dropped_unless_it_is_said(run, transferred):
     before = (planned_of(transferred) / "plan.json").read_bytes()
     code, _, err = run(*plan_again)
     assert code == 2
-    assert "--pretrained would drop 3d_transfer_scratch from the plan; keep it with --with-scratch-twin" in err
+    assert "--pretrained would drop 3d_transfer_scratch, 2d_transfer_scratch from the plan; keep" in err
+    assert "--with-scratch-twin" in err
     assert (planned_of(transferred) / "plan.json").read_bytes() == before
 
 
