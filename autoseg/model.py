@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from autoseg.core.errors import ModelError, StorageError
 from autoseg.core.records import Configuration, Plan
 from autoseg.core.store import (
     explain_write_error,
+    hidden_beside,
     read_record,
     replacing,
     sha256,
@@ -109,12 +109,16 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        ModelError: it is damaged.
+        ModelError: it is damaged, or a weight is not finite.
     """
     try:
-        return load_tensors(path.read_bytes())
+        weights = load_tensors(path.read_bytes())
     except safetensors.SafetensorError as error:
         raise ModelError(f"{path} is damaged ({error}); copy it again, or train again") from error
+    wrong = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    if wrong:
+        raise ModelError(f"{path} holds weights that are NaN or infinite ({wrong[0]}); copy it again, or train again")
+    return weights
 
 
 def copy_model(source: Path, target: Path, folds: Sequence[str] | None = None) -> None:
@@ -134,7 +138,7 @@ def copy_model(source: Path, target: Path, folds: Sequence[str] | None = None) -
                 with replacing(weights) as temporary:
                     shutil.copyfile(fold_folder(source, fold) / WEIGHTS, temporary)
         return
-    temporary_folder = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")  # folds may start in parallel
+    temporary_folder = hidden_beside(target)  # folds may start in parallel
     try:
         save_plan(temporary_folder, load_plan(source))
         copy_model(source, temporary_folder, folds)

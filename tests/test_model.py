@@ -27,6 +27,7 @@ from autoseg.model import (
     load_model,
     load_plan,
     planned_network,
+    read_weights,
     save_plan,
     save_weights,
     trained_folds,
@@ -195,3 +196,10 @@ def test_a_source_with_other_labels_is_refused(tmp_path):
     (folder / "3d_lowres" / "plan.json").unlink()
     with pytest.raises(PlanError, match="does not exist; copy the whole model folder again"):
         load_model(folder, None, CPU)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    weights = {"a": torch.ones(3), "b": torch.tensor([1.0, float("nan")])}
+    save_weights(tmp_path, "0", weights)
+    with pytest.raises(ModelError, match=r"holds weights that are NaN or infinite \(b\)"):
+        read_weights(fold_folder(tmp_path, "0") / "model.safetensors")

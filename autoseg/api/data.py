@@ -25,6 +25,7 @@ def import_dataset(
     copy: bool = False,
     resample_channels: bool = False,
     skip_bad: bool = False,
+    accept_spacing: bool = False,
     root: Root = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -96,6 +97,7 @@ def plan(
     replace: bool = False,
     dry_run: bool = False,
     skip_bad: bool = False,
+    accept_spacing: bool = False,
     workers: int | None = None,
     root: Root = None,
     progress: Progress | None = None,

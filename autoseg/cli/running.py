@@ -85,12 +85,20 @@ class Command:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 raise
             terminal.clear()
-            parser.refuse(f"{error.filename or 'a file'} could not be written ({error.strerror})")
+            parser.refuse(_describe_refusal(error))
         except KeyboardInterrupt:
             terminal.clear()
             sys.stderr.write(f"{parser.prog}: stopped; the same command resumes\n")
             sys.exit(128 + signal.SIGINT)
         sys.exit(0)
+
+
+def _describe_refusal(error: OSError) -> str:
+    """One sentence on a file that the disk refused to read or to write."""
+    name = error.filename or "a file"
+    if error.errno == errno.EACCES and Path(name).exists() and not os.access(name, os.R_OK):
+        return f"{name} could not be read ({error.strerror}); make it readable"
+    return f"{name} could not be written ({error.strerror})"
 
 
 def default_root() -> Path:

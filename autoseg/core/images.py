@@ -1,19 +1,29 @@
-"""Voxels on disk. The only file that uses SimpleITK, its x-y-z order, and NIfTI headers."""
+"""Voxels on disk. The only file that uses SimpleITK and its x-y-z order.
+
+A file passes three gates: it is a regular file (``image_files``); its header states what can be and what the file holds
+(``nifti``, ``image_headers``); and what is not NIfTI is read in a process of its own (``image_reader``).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import json
 import math
+import os
 import re
-import struct
+import signal
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from isal import igzip, isal_zlib
 
 from autoseg.core.errors import DataError
+from autoseg.core.image_headers import check_header
+from autoseg.core.image_reader import READER, answer, limit_memory
+from autoseg.core.nifti import Form, place_grid, read_header, read_nifti, render_nifti
 from autoseg.core.records import Grid
 from autoseg.core.store import replacing
 from autoseg.core.text import join_names
@@ -21,6 +31,8 @@ from autoseg.core.text import join_names
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".tif", ".tiff")
+NIFTI = (".nii", ".nii.gz")
+MAX_SHEAR = 1e-3  # of the cosine between two axes, which should be 0
 NUMBER = "%d"  # in a file name: the number of each slice of a volume stored slice by slice
 
 
@@ -36,13 +48,18 @@ def strip_ending(path: Path) -> str:
     return path.name[: -len(ending)] if ending else path.name
 
 
+def is_series(path: Path) -> bool:
+    """Whether a path names the slices of a volume (``scan_%d.tif``), and not a file that is called so."""
+    return NUMBER in path.name and not path.exists()
+
+
 def list_files(path: Path) -> list[Path]:
     """The file itself; or every slice, by number, of a volume stored slice by slice (``scan_%d.tif``).
 
     Raises:
         DataError: no slice exists, or one in between is missing.
     """
-    if NUMBER not in path.name:
+    if not is_series(path):
         return [path]
     before, _, after = path.name.partition(NUMBER)
     name = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
@@ -58,11 +75,12 @@ def list_files(path: Path) -> list[Path]:
     return [numbered[number] for number in sorted(numbered)]
 
 
-def read_grid(path: Path) -> tuple[Grid, int | None]:
+def read_grid(path: Path, *, orientation: Form | None = None) -> tuple[Grid, int | None]:
     """Grid of a file, from its header alone.
 
     Args:
         path: a file, or the name of slices with ``%d`` for their number; their colours are its volumes.
+        orientation: the form to follow in a NIfTI file whose two forms disagree; None refuses it.
 
     Returns:
         The grid, and the length of the fourth axis or None for a 3D file.
@@ -70,41 +88,38 @@ def read_grid(path: Path) -> tuple[Grid, int | None]:
     Raises:
         DataError: missing, empty, unreadable, colour, more than four axes, or a header that contradicts itself.
     """
-    if NUMBER in path.name:
+    if is_series(path):
         return _read_slices_grid(path)
-    reader = _open(path)
-    size, spacing = list(reader.GetSize()), list(reader.GetSpacing())
-    origin, direction = list(reader.GetOrigin()), np.array(reader.GetDirection())
-    if reader.GetNumberOfComponents() != 1:
-        raise DataError(f"{path} has several values (colours) per voxel; convert it to one")
-    while len(size) > 3 and size[-1] == 1:
-        size.pop()
-    if len(size) > 4:
-        raise DataError(f"{path} has {len(size)} axes ({'x'.join(map(str, size))}); convert it to 3")
-    volumes = size[3] if len(size) == 4 else None
-    axes = reader.GetDimension()
-    matrix = np.eye(max(axes, 3))
-    matrix[:axes, :axes] = direction.reshape(axes, axes)
-    while len(size) < 3:  # one slice
-        size, spacing, origin = [*size, 1], [*spacing, 1.0], [*origin, 0.0]
-    _check_header(reader, path)
-    rows = matrix[:3, :3][:, ::-1]
-    if not np.isfinite([*rows.ravel(), *spacing[:3], *origin[:3]]).all() or min(spacing[:3]) <= 0:
-        raise DataError(f"{path} has spacing {spacing[:3]} or an invalid orientation; repair its header")
-    grid = Grid(
-        shape=(size[2], size[1], size[0]),
-        spacing=(spacing[2], spacing[1], spacing[0]),
-        origin=(origin[0], origin[1], origin[2]),
-        direction=tuple(tuple(float(v) for v in row) for row in rows),  # type: ignore[arg-type]
-    )
-    return grid, volumes
+    if file_ending(path) in NIFTI:
+        header = read_header(path)
+        return place_grid(path, header, orientation), (*header.shape, None)[3]
+    return _make_grid(path, _ask(path)[0])
 
 
-def read_voxels(path: Path, *, volume: int | None = None) -> tuple[np.ndarray, Grid]:
+def count_volumes(path: Path) -> int:
+    """Length of a file's fourth axis, or its colours where it is one of several slices; 1 without."""
+    if file_ending(path) in NIFTI and not is_series(path):
+        return (*read_header(path).shape, 1)[3]
+    return read_grid(path)[1] or 1
+
+
+def states_orientation(path: Path) -> bool:
+    """Whether a file states how its axes lie in the head; a NIfTI file may not (qform and sform code 0)."""
+    return file_ending(path) not in NIFTI or is_series(path) or bool(read_header(path).forms)
+
+
+def stated_unit(path: Path) -> str | None:
+    """The unit of length that a NIfTI header states, if it is another than the millimetre."""
+    is_nifti = file_ending(path) in NIFTI and not is_series(path)
+    return {1: "metre", 3: "micron"}.get(read_header(path).unit) if is_nifti else None
+
+
+def read_voxels(path: Path, *, volume: int | None = None, orientation: Form | None = None) -> tuple[np.ndarray, Grid]:
     """One 3D volume and its grid.
 
     Args:
         volume: which volume of a file with a fourth axis.
+        orientation: as in ``read_grid``.
 
     Returns:
         (Z,Y,X) in the file's own dtype, scanner units; every value is finite.
@@ -112,7 +127,7 @@ def read_voxels(path: Path, *, volume: int | None = None) -> tuple[np.ndarray, G
     Raises:
         DataError: as ``read_grid``; also truncated data, NaN or infinity, or a fourth axis without ``volume``.
     """
-    grid, volumes = read_grid(path)
+    grid, volumes = read_grid(path, orientation=orientation)
     if volumes is not None and volume is None:
         raise DataError(
             f"{path} has a fourth axis of length {volumes}; split it into one 3D file per channel "
@@ -120,11 +135,12 @@ def read_voxels(path: Path, *, volume: int | None = None) -> tuple[np.ndarray, G
         )
     if volume is not None and volume >= (volumes or 1):
         raise DataError(f"{path} has {volumes or 1} volumes, but volume {volume} was requested")
-    if NUMBER in path.name:
+    if is_series(path):
         voxels = np.stack([_read_slice(file, grid, volume) for file in list_files(path)])
     else:
-        found = _read_nifti(path) if file_ending(path) in (".nii", ".nii.gz") else None
-        voxels = (_read_with_itk(path) if found is None else found).reshape(-1, *grid.shape)[volume or 0]
+        is_nifti = file_ending(path) in NIFTI
+        content = read_nifti(path, read_header(path)) if is_nifti else _ask(path, voxels=True)[1]
+        voxels = content.reshape(-1, *grid.shape)[volume or 0]
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         bad = int((~np.isfinite(voxels)).sum())
         raise DataError(f"{path} holds {bad} voxels that are NaN or infinite; replace them (0 outside the head)")
@@ -142,10 +158,11 @@ def write_voxels(path: Path, voxels: np.ndarray, grid: Grid, *, like: Path | Non
     Raises:
         StorageError: the disk refused the write.
     """
-    header = _nifti_header(like) if like is not None and file_ending(path) in (".nii", ".nii.gz") else None
+    is_copied = like is not None and file_ending(path) in NIFTI and file_ending(like) in NIFTI
+    header = read_header(like) if like is not None and is_copied else None
     with replacing(path) as temporary:
         if header is not None:
-            content = _nifti_file(header, voxels)
+            content = render_nifti(header, voxels)
             temporary.write_bytes(gzip.compress(content, 5, mtime=0) if path.name.endswith(".gz") else content)
             return
         image = _to_itk(voxels, grid)
@@ -181,41 +198,88 @@ def _to_itk(voxels: np.ndarray, grid: Grid) -> sitk.Image:
     return image
 
 
-def _open(path: Path) -> sitk.ImageFileReader:
-    if not path.exists():
-        broken = " (a link whose target is gone)" if path.is_symlink() else ""
-        raise DataError(f"{path} does not exist{broken}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty (0 bytes); copy it again")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise DataError(f"{path} cannot be read as an image: {_cause(error)}") from error
-    return reader
+def serve() -> None:
+    """Loop of the reading process: read one file after the other until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it decides when it ends
+    stream = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries may print, too
+    stream.write(b"ready\n")
+    stream.flush()
+    for line in sys.stdin.buffer:
+        asked = json.loads(line)
+        limit_memory(asked["size"])
+        array = None
+        try:
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(asked["path"])
+            reader.ReadImageInformation()
+            facts: dict[str, Any] = {
+                "size": reader.GetSize(),
+                "spacing": reader.GetSpacing(),
+                "origin": reader.GetOrigin(),
+                "direction": reader.GetDirection(),
+                "components": reader.GetNumberOfComponents(),
+            }
+            if asked["voxels"]:
+                array = sitk.GetArrayFromImage(reader.Execute())
+        except (RuntimeError, MemoryError, ValueError) as error:
+            facts, array = {"error": _cause(error)}, None
+        with contextlib.suppress(BrokenPipeError):
+            answer(stream, facts, array)
 
 
-def _read_with_itk(path: Path) -> np.ndarray:
-    try:
-        return sitk.GetArrayFromImage(_open(path).Execute())
-    except RuntimeError as error:
-        raise DataError(f"{path} cannot be read: {_cause(error)}; it may be truncated: copy it again") from error
+def _ask(path: Path, *, voxels: bool = False) -> tuple[dict[str, Any], np.ndarray]:
+    """Geometry and voxels of a file whose header fits its content, read by ITK; without ``voxels`` an empty array."""
+    stated = check_header(path, file_ending(path) or "")
+    facts, array = READER.read(path, stated.size, voxels=voxels)
+    if facts["components"] == 1 and math.prod(facts["size"]) != math.prod(stated.shape):
+        size, shape = ("x".join(map(str, found)) for found in (facts["size"], stated.shape))
+        raise DataError(f"{path} is read as {size} voxels, but its header states {shape}; convert it to .nii.gz")
+    return facts, np.empty(0) if array is None else array
+
+
+def _make_grid(path: Path, facts: dict[str, Any]) -> tuple[Grid, int | None]:
+    """Grid and length of the fourth axis, from what ITK reads."""
+    size, spacing, origin = list(facts["size"]), list(facts["spacing"]), list(facts["origin"])
+    if facts["components"] != 1:
+        raise DataError(f"{path} has several values (colours) per voxel; convert it to one")
+    axes = len(size)
+    matrix = np.eye(max(axes, 3))
+    matrix[:axes, :axes] = np.array(facts["direction"], float).reshape(axes, axes)
+    while len(size) > 3 and size[-1] == 1:
+        size.pop()
+    if len(size) > 4:
+        raise DataError(f"{path} has {len(size)} axes ({'x'.join(map(str, size))}); convert it to 3")
+    volumes = size[3] if len(size) == 4 else None
+    while len(size) < 3:  # one slice
+        size, spacing, origin = [*size, 1], [*spacing, 1.0], [*origin, 0.0]
+    rows = matrix[:3, :3][:, ::-1]
+    if not np.isfinite([*rows.ravel(), *spacing[:3], *origin[:3]]).all() or min(spacing[:3]) <= 0:
+        raise DataError(f"{path} has spacing {spacing[:3]} or an invalid orientation; repair its header")
+    if np.abs(rows.T @ rows - np.eye(3)).max() > MAX_SHEAR:
+        raise DataError(f"{path} has sheared axes; resample the scan onto a grid with right angles")
+    grid = Grid(
+        shape=(size[2], size[1], size[0]),
+        spacing=(spacing[2], spacing[1], spacing[0]),
+        origin=(origin[0], origin[1], origin[2]),
+        direction=tuple(tuple(float(v) for v in row) for row in rows),  # type: ignore[arg-type]
+    )
+    return grid, volumes
 
 
 def _read_slices_grid(path: Path) -> tuple[Grid, int | None]:
     """The grid of stacked slices, 1 mm apart where their files state nothing; and their number of colours."""
     files = list_files(path)
-    reader = _open(files[0])
-    (columns, rows), (width, height) = reader.GetSize()[:2], reader.GetSpacing()[:2]
-    colours = reader.GetNumberOfComponents()
+    facts, _ = _ask(files[0])
+    (columns, rows), (width, height) = facts["size"][:2], facts["spacing"][:2]
+    colours = facts["components"]
     grid = Grid(shape=(len(files), rows, columns), spacing=(1.0, height or 1.0, width or 1.0))
     return grid, colours if colours > 1 else None
 
 
 def _read_slice(file: Path, grid: Grid, colour: int | None) -> np.ndarray:
     """(Y,X) one slice of a volume on ``grid``; one of its colours where it has several."""
-    voxels = _read_with_itk(file)
+    voxels = _ask(file, voxels=True)[1]
     voxels = voxels[..., colour] if colour is not None and voxels.ndim > 2 else voxels
     if voxels.shape != grid.shape[1:]:
         raise DataError(
@@ -225,99 +289,7 @@ def _read_slice(file: Path, grid: Grid, colour: int | None) -> np.ndarray:
     return voxels
 
 
-def _cause(error: RuntimeError) -> str:
+def _cause(error: Exception) -> str:
     """The last clause of an ITK message, without its source line and object address."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1].split("): ")[-1] if lines else "unknown cause").rstrip(".")
-
-
-def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
-    """Refuse a NIfTI file whose two transforms disagree: two programs would read two different scans."""
-    keys = reader.GetMetaDataKeys()
-    if "qform_code" not in keys or "sform_code" not in keys:
-        return
-    if min(int(float(reader.GetMetaData(code))) for code in ("qform_code", "sform_code")) <= 0:
-        return
-    rows = np.array([[float(v) for v in reader.GetMetaData(f"srow_{axis}").split()] for axis in "xyz"])
-    from_sform = np.linalg.norm(rows[:, :3], axis=0)
-    from_qform = np.array([abs(float(reader.GetMetaData(f"pixdim[{i}]"))) for i in (1, 2, 3)])
-    if not np.allclose(from_sform, from_qform, rtol=1e-2):
-        raise DataError(
-            f"{path} states two spacings: {np.round(from_qform, 4).tolist()} mm (qform) and "
-            f"{np.round(from_sform, 4).tolist()} mm (sform), so programs would read different scans; "
-            f"repair its header"
-        )
-
-
-def _nifti_header(path: Path) -> bytes | None:
-    """The first 348 bytes of a NIfTI-1 file, or None if it is something else."""
-    if file_ending(path) not in (".nii", ".nii.gz"):
-        return None
-    opener = gzip.open if path.name.lower().endswith(".gz") else Path.open
-    with opener(path, "rb") as file:
-        header = file.read(348)
-    if len(header) < 348 or header[344:347] not in (b"n+1", b"ni1"):
-        return None
-    return header
-
-
-# Fields of the header: (offset, struct format). Those of the first row place the voxels.
-# Source: https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
-_GEOMETRY = ((76, "8f"), (123, "B"), (252, "2h"), (256, "6f"), (280, "12f"))
-_DIMENSIONS, _TYPE, _DATA_OFFSET, _SCALE = (40, "8h"), (70, "2h"), (108, "f"), (112, "2f")
-_NIFTI_TYPES = {
-    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
-}  # fmt: skip
-
-
-def _nifti_order(header: bytes) -> Literal["<", ">"]:
-    return "<" if struct.unpack("<i", header[:4])[0] == 348 else ">"
-
-
-def _read_nifti(path: Path) -> np.ndarray | None:
-    """The voxels of a NIfTI-1 file, flat, scaled as in its header; None for what is left to ITK.
-
-    ITK's own reader turns NaN into 0 and fills what a truncated file lacks with 0; neither may pass unseen.
-
-    Raises:
-        DataError: the file is truncated or damaged.
-    """
-    try:
-        content = path.read_bytes()
-        content = igzip.decompress(content) if path.name.lower().endswith(".gz") else content
-    except (EOFError, OSError, isal_zlib.error) as error:  # type: ignore[misc]  # its stub takes the class for an instance
-        raise DataError(f"{path} is truncated or damaged ({error}); copy it again") from error
-    if len(content) < 348 or content[344:347] != b"n+1":
-        return None
-    order = _nifti_order(content)
-    dimensions, (kind, _), (offset,), (slope, intercept) = (
-        struct.unpack_from(order + form, content, at) for at, form in (_DIMENSIONS, _TYPE, _DATA_OFFSET, _SCALE)
-    )
-    if kind not in _NIFTI_TYPES:
-        return None
-    count = math.prod(max(1, n) for n in dimensions[1 : dimensions[0] + 1])
-    dtype = np.dtype(_NIFTI_TYPES[kind]).newbyteorder(order)
-    if len(content) < int(offset) + count * dtype.itemsize:
-        raise DataError(
-            f"{path} is truncated: {len(content)} of {int(offset) + count * dtype.itemsize} bytes; copy it again"
-        )
-    voxels = np.frombuffer(content, dtype, count, int(offset)).astype(dtype.newbyteorder("="))
-    if slope == 0 or (slope, intercept) == (1, 0) or not np.isfinite(slope):  # 0 means: not scaled
-        return voxels
-    return (voxels * np.float64(slope) + np.float64(intercept)).astype(np.float64 if kind in (8, 64) else np.float32)
-
-
-def _nifti_file(source: bytes, voxels: np.ndarray) -> bytes:
-    """A little-endian NIfTI-1 file with the voxels given and the geometry of another header, bit for bit."""
-    order = _nifti_order(source)
-    header = bytearray(352)
-    struct.pack_into("<i", header, 0, 348)
-    for offset, fields in _GEOMETRY:
-        struct.pack_into("<" + fields, header, offset, *struct.unpack_from(order + fields, source, offset))
-    z, y, x = voxels.shape
-    struct.pack_into("<8h", header, _DIMENSIONS[0], 3, x, y, z, 1, 1, 1, 1)
-    kind = next(number for number, name in _NIFTI_TYPES.items() if np.dtype(name) == voxels.dtype)
-    struct.pack_into("<2h", header, _TYPE[0], kind, voxels.dtype.itemsize * 8)
-    struct.pack_into("<3f", header, _DATA_OFFSET[0], 352.0, 1.0, 0.0)
-    header[344:348] = b"n+1\0"
-    return bytes(header) + np.ascontiguousarray(voxels).astype(voxels.dtype.newbyteorder("<"), copy=False).tobytes()
+    return (lines[-1].split("): ")[-1] if lines else "the machine ran out of memory").rstrip(".")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import platform
 import re
+import shutil
+import time
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 
 from autoseg.core.errors import PlanError, StorageError, UsageError
 from autoseg.core.records import Record, parse_record, render_record
@@ -27,9 +32,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk refused the write; ``path`` keeps what it held.
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    temporary = hidden_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -39,6 +45,110 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def growing_folder(target: Path) -> Iterator[Path]:
+    """A hidden folder beside ``target`` that takes its name when the block ends well, and vanishes when it does not.
+
+    Raises:
+        UsageError: ``target`` exists, or another command made it meanwhile.
+        StorageError: the disk refused a write.
+    """
+    taken = f"{target} already exists; use it, remove it, or choose another name"
+    if target.exists() or target.is_symlink():
+        raise UsageError(taken)
+    folder = hidden_beside(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target.parent)
+        folder.mkdir()
+        yield folder
+        folder.rename(target)  # fails where another was faster, unless that one is empty
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.exists():
+            raise UsageError(f"{taken} (another command made it meanwhile)") from error
+        raise StorageError(explain_write_error(target, error)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def hidden_beside(path: Path) -> Path:
+    """A hidden name beside a path, of this process alone: ``.<machine>-<process>-<random>.<name>``."""
+    return path.with_name(f".{_machine()}-{os.getpid():x}-{uuid.uuid4().hex[:8]}.{path.name}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove hidden files and folders of processes that are gone; once for each folder and process.
+
+    Those of other machines, and those of version 0.1, which name no process, are removed when they are a day old.
+    """
+    if (os.getpid(), folder) in _swept:
+        return
+    _swept.add((os.getpid(), folder))
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in [entry for entry in entries if _is_leftover(entry)]:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    Path(entry.path).unlink()
+
+
+_swept: set[tuple[int, Path]] = set()
+_HIDDEN = re.compile(r"\.([0-9a-f]{6})-([0-9a-f]+)-[0-9a-f]{8}\..+")
+_ENDINGS = "json|jsonl|csv|html|png|npy|npz|pt|safetensors|nii|gz|mha|nrrd|tif|tiff"
+_HIDDEN_0_1 = re.compile(rf"\.[0-9a-f]{{8}}\..+\.({_ENDINGS})|\..+\.importing|\.importing_model")
+DAY_S = 86400
+
+
+def _is_leftover(entry: os.DirEntry[str]) -> bool:
+    named = _HIDDEN.fullmatch(entry.name)
+    if named is None and not _HIDDEN_0_1.fullmatch(entry.name):
+        return False
+    if named is not None and named[1] == _machine():
+        return not psutil.pid_exists(int(named[2], 16))
+    try:
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY_S
+    except OSError:
+        return False
+
+
+@cache
+def _machine() -> str:
+    """Six digits that tell this machine from others that write to the same disk."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def check_ours(path: Path, mark: str) -> None:
+    """Refuse to replace a file that autoseg did not write.
+
+    Args:
+        path: about to be written; it may not exist.
+        mark: text within the first 4096 bytes of every such file of autoseg.
+
+    Raises:
+        UsageError: it is somebody else's, or a folder.
+    """
+    if not path.exists():
+        return
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give the name of a file")
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if mark.encode() not in start:
+        raise UsageError(f"{path} was not written by autoseg as such a file; choose another place with -o, or move it")
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and try whether it can be written to, before something long begins.
+
+    Raises:
+        StorageError: it cannot.
+    """
+    trial = hidden_beside(folder / "trial")
+    write_bytes(trial, bytes(4096))
+    trial.unlink()
 
 
 def explain_write_error(path: Path, error: OSError) -> str:

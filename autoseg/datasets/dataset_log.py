@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 
-from autoseg.core.records import Dataset
+from autoseg.core.errors import DataError
+from autoseg.core.images import states_orientation
+from autoseg.core.records import Case, Dataset
 from autoseg.core.text import join_names
 
 log = logging.getLogger(__name__)
@@ -17,6 +21,21 @@ def log_assumed(dataset: Dataset) -> None:
             "the files of %s do not state their spacing; assuming %s mm (z,y,x), so volumes in ml are approximate",
             dataset.name,
             " x ".join(f"{mm:g}" for mm in spacing),
+        )
+
+
+def warn_unoriented(cases: Sequence[Case]) -> None:
+    """Name the cases whose headers do not state how they lie in the head."""
+    unoriented = []
+    for case in cases:
+        with suppress(DataError):  # reading the case reports it
+            if not states_orientation(case.channels[0].path):
+                unoriented.append(case.id)
+    if unoriented:
+        log.warning(
+            "%d scans state no orientation (qform and sform code 0), so left and right are a guess: %s",
+            len(unoriented),
+            join_names(unoriented),
         )
 
 

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from autoseg.core.errors import DataError
+from autoseg.core.image_files import show_path
 from autoseg.core.images import file_ending
+from autoseg.core.records.base import FOREIGN_JSON_BYTES, JsonError, parse_json
 
 
 def list_images(folder: Path) -> list[Path]:
     """Image files directly in a folder, sorted; hidden ones (``._*``) are not listed."""
-    return [folder / entry.name for entry in _list(folder) if file_ending(Path(entry.name)) and not entry.is_dir()]
+    found = [folder / entry.name for entry in _list(folder) if file_ending(Path(entry.name)) and not _is_folder(entry)]
+    return [path for path in found if is_text(path.name)]
+
+
+def unreadable_names(folder: Path) -> list[str]:
+    """Names of image files in a folder that are not UTF-8, as far as they can be shown; no program can print them."""
+    names = [Path(entry.name) for entry in _list(folder) if not is_text(entry.name)]
+    return [show_path(name) for name in names if file_ending(name)]
+
+
+def is_text(name: str) -> bool:
+    """Whether the bytes of a name are UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def list_images_below(folder: Path) -> list[Path]:
@@ -49,7 +66,15 @@ def walk_folders(folder: Path, *, depth: int = 8) -> Iterator[Path]:
 
 def list_folders(folder: Path) -> list[Path]:
     """Visible folders directly in a folder, sorted."""
-    return [folder / entry.name for entry in _list(folder) if not entry.name.startswith(".") and entry.is_dir()]
+    visible = [entry for entry in _list(folder) if not entry.name.startswith(".") and is_text(entry.name)]
+    return [folder / entry.name for entry in visible if _is_folder(entry)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
 
 
 def _list(folder: Path) -> list[os.DirEntry[str]]:
@@ -70,10 +95,10 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: missing, not JSON, or not an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_bytes(), max_bytes=FOREIGN_JSON_BYTES)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
+    except (OSError, JsonError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error}); repair it") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a JSON {type(content).__name__} instead of an object; repair it")

@@ -2,15 +2,16 @@
 
 ``dataset.json`` with ``channel_names``, ``labels`` and ``file_ending``; ``imagesTr/<case>_0000.nii.gz``, one file per
 channel; ``labelsTr/<case>.nii.gz``. autoseg adds four optional keys: ``groups``, ``sites``, ``left_out``, ``licence``.
-Without ``groups``, cases named ``sub-<label>[_ses-<label>...]`` are grouped by subject.
+Cases that ``groups`` does not name and that are called ``sub-<label>[_ses-<label>...]`` are grouped by subject.
 Source: doi:10.1038/s41592-020-01008-z, https://github.com/MIC-DKFZ/nnUNet (documentation of the dataset format).
 """
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,11 @@ def find(folder: Path, name: str) -> Dataset:
     channels = read_names(path, "channel_names", content["channel_names"])
     labels, regions, ignore = read_labels(path, content)
     groups, sites = read_mapping(path, content, "groups"), read_mapping(path, content, "sites")
-    # Without names of its own, names after BIDS contain the subject; folds must not split subjects.
-    of_patient = groups.get if groups else find_subject
     files = _listed_files(path, content["dataset"], channels) if "dataset" in content else None
     files = files if files is not None else _paired_files(folder, ending, channels)
+    left_out = read_mapping(path, content, "left_out")
+    for key, mapping in (("groups", groups), ("sites", sites)):
+        _check_ids(path, key, mapping, [*files, *left_out])
     stated = content.get("numTraining", len(files))
     if stated != len(files):
         log.warning("%s states numTraining %s, but there are %d cases", path, stated, len(files))
@@ -67,7 +69,8 @@ def find(folder: Path, name: str) -> Dataset:
             id=case,
             channels=tuple(ChannelFile(path=image) for image in images),
             labels=label,
-            group=of_patient(case),
+            # Names after BIDS contain the subject; folds must not split subjects.
+            group=groups.get(case) or find_subject(case),
             site=sites.get(case),
         )
         for case, (images, label) in sorted(files.items())
@@ -81,8 +84,21 @@ def find(folder: Path, name: str) -> Dataset:
         ignore_label=ignore,
         licence=str(content.get("licence") or content.get("license") or ""),
         cases=cases,
-        left_out=read_mapping(path, content, "left_out"),
+        left_out=left_out,
     )
+
+
+def _check_ids(path: Path, key: str, mapping: Mapping[str, str], cases: Sequence[str]) -> None:
+    """Refuse ids that name no case: a typing error would put one patient on both sides of a fold."""
+    unknown = [case for case in mapping if case not in cases]
+    if unknown:
+        inside = sorted((case for case in cases if unknown[0].startswith(case)), key=len, reverse=True)
+        nearest = inside or difflib.get_close_matches(unknown[0], cases, n=1, cutoff=0.3)
+        hint = f" (did you mean '{nearest[0]}'?)" if nearest else ""
+        raise DataError(
+            f"{path}: \"{key}\" names {len(unknown)} cases that the dataset does not have: '{unknown[0]}'{hint}; "
+            f"use the names of the files in labelsTr without ending"
+        )
 
 
 def read_labels(

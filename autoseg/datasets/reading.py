@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.core.errors import DataError
-from autoseg.core.images import read_grid, read_voxels, resample_voxels
+from autoseg.core.images import count_volumes, read_voxels, resample_voxels, stated_unit
+from autoseg.core.nifti import Form
 from autoseg.core.records import Case, ChannelFile, Dataset, Grid, Image, Label
 from autoseg.core.text import join_names
 
 ROUNDING = 1e-3  # a mask that went through a header's slope reads 0.99999997
+SMALLEST_MM, LARGEST_MM = 2.0, 1000.0  # of the longest side of a scan; a mouse's head is 10 mm wide
 WHITE = 255  # the highest value of one byte, which many programs write for 1
 
 
@@ -36,8 +38,8 @@ def read_case(dataset: Dataset, case: Case) -> tuple[Image, Label | None]:
     if not label.grid.matches(image.grid):
         raise DataError(
             f"case {case.id}: the label is not on the image's grid: {case.labels[0]} has "
-            f"{label.grid.describe()}; {case.channels[0].path} has {image.grid.describe()}; "
-            f"resample the label onto the image's grid"
+            f"{label.grid.describe()}; {case.channels[0].path} has {image.grid.describe()} "
+            f"({label.grid.describe_difference(image.grid)}); resample the label onto the image's grid"
         )
     return image, Label(voxels=label.voxels, grid=image.grid)
 
@@ -49,6 +51,7 @@ def read_image(
     *,
     resample_channels: bool = False,
     spacing: tuple[float, float, float] | None = None,
+    orientation: Form | None = None,
 ) -> Image:
     """All channels of one scan on the first channel's grid.
 
@@ -58,6 +61,7 @@ def read_image(
         channels: their names.
         resample_channels: bring channels on other grids onto the first channel's, linearly; else they are an error.
         spacing: mm along (z,y,x) for files that state none.
+        orientation: the form to follow in NIfTI files whose two forms disagree; None refuses them.
 
     Returns:
         (C,Z,Y,X) float32, scanner units.
@@ -67,16 +71,16 @@ def read_image(
     """
     if len(files) != len(channels):
         raise DataError(f"case {case_id} has {len(files)} channels; expected {len(channels)}: {join_names(channels)}")
-    first, target = _read_channel(case_id, files[0], files)
+    first, target = _read_channel(case_id, files[0], files, orientation)
     image = np.empty((len(files), *target.shape), np.float32)
     for index, (file, name) in enumerate(zip(files, channels, strict=True)):
-        voxels, grid = (first, target) if index == 0 else _read_channel(case_id, file, files)
+        voxels, grid = (first, target) if index == 0 else _read_channel(case_id, file, files, orientation)
         if not grid.matches(target):
             if not resample_channels:
                 raise DataError(
                     f"case {case_id}: channel {name} is not on the grid of channel {channels[0]}: {file.path} has "
-                    f"{grid.describe()}; {files[0].path} has {target.describe()}; use --resample-channels with "
-                    f"autoseg_import or autoseg_predict"
+                    f"{grid.describe()}; {files[0].path} has {target.describe()} ({grid.describe_difference(target)}); "
+                    f"use --resample-channels with autoseg_import or autoseg_predict"
                 )
             voxels = resample_voxels(voxels, grid, target)
         if voxels.min() == voxels.max():
@@ -89,19 +93,37 @@ def read_image(
     return Image(voxels=image, grid=_with_spacing(target, spacing))
 
 
+def check_extent(case_id: str, path: Path, grid: Grid) -> None:
+    """Refuse a scan of a size that no head has, because its header states a wrong spacing or unit.
+
+    Raises:
+        DataError: its longest side is below 2 mm or above 1000 mm.
+    """
+    sides = [n * mm for n, mm in zip(grid.shape, grid.spacing, strict=True)]
+    if not SMALLEST_MM <= max(sides) <= LARGEST_MM:
+        unit = stated_unit(path)
+        size, spacing = (" x ".join(f"{mm:.4g}" for mm in lengths) for lengths in (sides, grid.spacing))
+        raise DataError(
+            f"case {case_id}: {path} has a size of {size} mm (z,y,x), which no head has: its header states a spacing "
+            f"of {spacing} mm{f' (in {unit}s)' if unit else ''}; correct it, or use it as it is with --accept-spacing"
+        )
+
+
 def _with_spacing(grid: Grid, spacing: tuple[float, float, float] | None) -> Grid:
     return grid if spacing is None else grid.model_copy(update={"spacing": spacing})
 
 
-def _read_channel(case_id: str, file: ChannelFile, files: Sequence[ChannelFile]) -> tuple[np.ndarray, Grid]:
+def _read_channel(
+    case_id: str, file: ChannelFile, files: Sequence[ChannelFile], orientation: Form | None
+) -> tuple[np.ndarray, Grid]:
     try:
         if file.volume is not None:
-            volumes, expected = read_grid(file.path)[1] or 1, sum(sibling.path == file.path for sibling in files)
+            volumes, expected = count_volumes(file.path), sum(sibling.path == file.path for sibling in files)
             if volumes != expected:
                 raise DataError(
                     f"{file.path} has {volumes} volumes along its fourth axis; expected {expected} channels"
                 )
-        return read_voxels(file.path, volume=file.volume)
+        return read_voxels(file.path, volume=file.volume, orientation=orientation)
     except DataError as error:
         raise DataError(f"case {case_id}: {error}") from error
 
@@ -131,7 +153,8 @@ def read_label(dataset: Dataset, case: Case) -> Label:
         else:
             raise DataError(
                 f"case {case.id}: its label files are on different grids: {path} has {grid.describe()}; "
-                f"{case.labels[0]} has {union.grid.describe()}; resample them onto the image's grid"
+                f"{case.labels[0]} has {union.grid.describe()} ({grid.describe_difference(union.grid)}); resample "
+                f"them onto the image's grid"
             )
     assert union is not None
     return Label(voxels=union.voxels, grid=_with_spacing(union.grid, case.spacing))

@@ -13,6 +13,8 @@ from autoseg.core.registry import Table, unknown_name
 from autoseg.core.store import subfolders
 from autoseg.core.text import join_names
 
+MAX_LABEL = 255  # masks are written as bytes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Importer:
@@ -118,4 +120,6 @@ def _check_dataset(dataset: Dataset, folder: Path) -> Dataset:
             f"{folder}: label values must be background 0, then 1, 2, ... without a gap"
             f"{' (ignore last)' if dataset.ignore_label is not None else ''}, not: {labels}"
         )
+    if values[-1] > MAX_LABEL:
+        raise DataError(f"{folder} has label values up to {values[-1]}; masks hold values up to {MAX_LABEL}")
     return dataset

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autoseg.core.errors import DataError, UsageError
-from autoseg.core.images import ENDINGS, file_ending, read_grid, strip_ending
+from autoseg.core.image_files import real_path
+from autoseg.core.images import ENDINGS, count_volumes, file_ending, strip_ending
 from autoseg.core.records import Case, ChannelFile
 from autoseg.core.text import join_names
-from autoseg.datasets.folders import list_folders, list_images, list_images_below
+from autoseg.datasets.folders import list_folders, list_images, list_images_below, unreadable_names
 
 LABEL_WORDS = frozenset({"ot", "mask", "msk", "seg", "dseg", "segm", "segmentation", "label", "labels", "gt"})
 Found = tuple[tuple[Case, ...], dict[str, str]]
 
 
-def find_scans(folder: Path, channels: Sequence[str]) -> Found:
+def find_scans(folder: Path, channels: Sequence[str], *, without: Path | None = None) -> Found:
     """Find the scans in a folder, in one of three forms.
 
     1. ``<case>_0000.nii.gz``, one file per channel; the number may be left off when there is one channel, or when
@@ -27,6 +28,7 @@ def find_scans(folder: Path, channels: Sequence[str]) -> Found:
     Args:
         folder: the folder, or one file.
         channels: the trained channels, in order.
+        without: a folder that holds no scans, even if it lies in the other: the masks.
 
     Returns:
         The complete cases, and for every other one a sentence on what it lacks.
@@ -36,16 +38,20 @@ def find_scans(folder: Path, channels: Sequence[str]) -> Found:
     """
     if not folder.exists():
         raise UsageError(f"{folder} does not exist; give a folder of scans")
+    skip = None if without is None else real_path(without)
     files = [folder] if folder.is_file() else list_images(folder)
     if folder.is_file() and not file_ending(folder):
         raise UsageError(f"{folder} is not an image; use {', '.join(ENDINGS)}")
     numbered = any(_split_number(path) for path in files)
     if files and (numbered or len(channels) == 1 or folder.is_file()):
-        return _from_files(files, channels)
-    cases, failures = _from_folders(list_folders(folder), channels)
-    if files and not cases and not failures:
-        fourth = _from_files(files, channels)
-        cases, failures = fourth if fourth[0] else _from_folders([folder.resolve()], channels)
+        cases, failures = _from_files(files, channels)
+    else:
+        cases, failures = _from_folders(list_folders(folder), channels, skip)
+        if files and not cases and not failures:
+            fourth = _from_files(files, channels)
+            cases, failures = fourth if fourth[0] else _from_folders([real_path(folder)], channels, skip)
+    unreadable = unreadable_names(folder)
+    failures = {**failures, **{name: f"{folder / name} has a name that is not UTF-8; rename it" for name in unreadable}}
     if not cases and not failures:
         raise UsageError(
             f"{folder} holds no scans; expected <case>_0000.nii.gz, one file per channel "
@@ -110,7 +116,7 @@ def _count_plainly(numbered: dict[str, dict[int, list[Path]]]) -> Iterator[tuple
 
 def _volumes(path: Path, channels: Sequence[str]) -> tuple[ChannelFile, ...]:
     """The channels of one file, along its fourth axis."""
-    volumes = read_grid(path)[1] or 1
+    volumes = count_volumes(path)
     if volumes != len(channels):
         raise DataError(
             f"{path} holds {volumes} channel{'s' if volumes > 1 else ''}; the model needs {len(channels)} "
@@ -119,15 +125,15 @@ def _volumes(path: Path, channels: Sequence[str]) -> tuple[ChannelFile, ...]:
     return tuple(ChannelFile(path=path, volume=i) for i in range(volumes))
 
 
-def _from_folders(folders: Sequence[Path], channels: Sequence[str]) -> Found:
-    """One folder per case."""
+def _from_folders(folders: Sequence[Path], channels: Sequence[str], skip: Path | None) -> Found:
+    """One folder per case; nothing in the folder ``skip``."""
     cases: list[Case] = []
     failures: dict[str, str] = {}
     for folder in folders:
-        files = list_images_below(folder)
-        if not files:
-            continue
         try:
+            files = [path for path in list_images_below(folder) if skip is None or skip not in real_path(path).parents]
+            if not files:
+                continue
             cases.append(Case(id=folder.name, channels=_match_channels(folder, files, channels)))
         except DataError as error:
             failures[folder.name] = str(error)

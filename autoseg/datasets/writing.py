@@ -15,13 +15,13 @@ from typing import Any, cast
 import numpy as np
 
 from autoseg.core.errors import CasesError, DataError, StorageError, UsageError
-from autoseg.core.images import NUMBER, file_ending, read_grid, read_voxels, write_voxels
+from autoseg.core.images import file_ending, is_series, read_grid, read_voxels, write_voxels
 from autoseg.core.parallel import Outcome, Progress, count_workers, map_cases, no_progress
 from autoseg.core.records import Case, Dataset, Label, Outputs
-from autoseg.core.store import check_name, explain_write_error, write_text
+from autoseg.core.store import check_name, explain_write_error, growing_folder, write_text
 from autoseg.core.text import join_names
 from autoseg.datasets.dataset_log import log_assumed
-from autoseg.datasets.reading import read_case
+from autoseg.datasets.reading import check_extent, read_case
 from autoseg.datasets.registry import find_dataset, open_dataset
 from autoseg.options import ImportOptions
 
@@ -61,7 +61,11 @@ def import_dataset(
     log_assumed(dataset)
     with growing_dataset(target) as folder:
         ending = _choose_ending(dataset)
-        failures = _write_cases(dataset, folder, ending, copy=options.copy, workers=workers, progress=progress)
+        bare = dataset.model_copy(update={"cases": (), "left_out": {}})  # what a worker needs of the dataset
+        tasks = [
+            _Task(dataset=bare, case=case, folder=folder, ending=ending, options=options) for case in dataset.cases
+        ]
+        failures = _write_cases(tasks, workers or count_workers(len(tasks), _bytes_per_case(dataset)), progress)
         if failures and (not options.skip_bad or len(failures) == len(dataset.cases)):
             raise CasesError(
                 failures,
@@ -83,17 +87,10 @@ def import_dataset(
 @contextmanager
 def growing_dataset(target: Path) -> Iterator[Path]:
     """A hidden folder beside the target that takes its name when the block ends well, and vanishes when it does not."""
-    folder = target.with_name(f".{target.name}.importing")
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
+    with growing_folder(target) as folder:
         for part in ("imagesTr", "labelsTr"):
-            (folder / part).mkdir(parents=True)
+            (folder / part).mkdir()
         yield folder
-        folder.rename(target)
-    except OSError as error:
-        raise StorageError(explain_write_error(target, error)) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +101,7 @@ class _Task:
     case: Case
     folder: Path
     ending: str
-    copy: bool
+    options: ImportOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +117,7 @@ class _Written:
     repeats: tuple[str, ...] = ()
 
 
-def _write_cases(
-    dataset: Dataset, folder: Path, ending: str, *, copy: bool, workers: int | None, progress: Progress
-) -> dict[str, str]:
+def _write_cases(unnamed: Sequence[_Task], workers: int, progress: Progress) -> dict[str, str]:
     """Check and write every case.
 
     Returns:
@@ -131,12 +126,7 @@ def _write_cases(
     Raises:
         CasesError: a case failed for another reason than its data.
     """
-    without_cases = dataset.model_copy(update={"cases": (), "left_out": {}})  # what a worker needs of the dataset
-    tasks = [
-        (case.id, _Task(dataset=without_cases, case=case, folder=folder, ending=ending, copy=copy))
-        for case in dataset.cases
-    ]
-    workers = workers or count_workers(len(tasks), _bytes_per_case(dataset))
+    tasks = [(task.case.id, task) for task in unnamed]
     failures: dict[str, str] = {}
     repeats: dict[str, list[str]] = {}
     # Closed explicitly, so that no worker still writes while an error removes the folder.
@@ -181,7 +171,7 @@ def _choose_ending(dataset: Dataset) -> str:
     files += [path for case in dataset.cases for path in case.labels]
     endings = {file_ending(path) for path in files}
     only = endings.pop()
-    usable = only and not endings and only != ".mhd" and not any(NUMBER in path.name for path in files)
+    usable = only and not endings and only != ".mhd" and not any(map(is_series, files))
     return only if only and usable else ".nii.gz"
 
 
@@ -190,6 +180,8 @@ def _write_case(task: _Task) -> _Written:
     dataset, case = task.dataset, task.case
     try:
         image, label = read_case(dataset, case)
+        if not task.options.accept_spacing:
+            check_extent(case.id, case.channels[0].path, image.grid)
         as_it_is = label is not None and _is_whole_label(dataset, case, label)
     except DataError as error:
         return _Written(problem=str(error))
@@ -198,7 +190,7 @@ def _write_case(task: _Task) -> _Written:
         target = task.folder / "imagesTr" / f"{case.id}_{i:04d}{task.ending}"
         grid, volumes = read_grid(file.path)
         if file_ending(file.path) == task.ending and volumes is None and grid.matches(image.grid):
-            _place(file.path, target, copy=task.copy)
+            _place(file.path, target, copy=task.options.copy)
         else:
             like = file.path if grid.matches(image.grid) else case.channels[0].path
             write_voxels(target, image.voxels[i], image.grid, like=like)
@@ -206,7 +198,7 @@ def _write_case(task: _Task) -> _Written:
         return _Written(repeats=repeats)
     target = task.folder / "labelsTr" / f"{case.id}{task.ending}"
     if as_it_is and file_ending(case.labels[0]) == task.ending:
-        _place(case.labels[0], target, copy=task.copy)
+        _place(case.labels[0], target, copy=task.options.copy)
     else:
         voxels = label.voxels.astype(np.uint8) if label.voxels.max() < 256 else label.voxels
         write_voxels(target, voxels, label.grid, like=case.labels[0])
@@ -215,7 +207,7 @@ def _write_case(task: _Task) -> _Written:
 
 def _is_whole_label(dataset: Dataset, case: Case, label: Label) -> bool:
     """Whether the label's one file holds the very numbers it was read as."""
-    if len(case.labels) != 1 or dataset.label_values or NUMBER in case.labels[0].name:
+    if len(case.labels) != 1 or dataset.label_values or is_series(case.labels[0]):
         return False
     return np.array_equal(read_voxels(case.labels[0])[0], label.voxels)
 

@@ -12,6 +12,8 @@ from autoseg.core.records import Calibration, CalibrationBin
 
 BINS = 15
 LOWEST, HIGHEST = 0.1, 10.0  # temperatures that are tried
+AT_BOUND = 0.01  # share of a bound within which a temperature is at it, so the best one lies beyond
+MAX_ERROR = 0.1  # expected calibration error above which probabilities promise nothing
 
 
 def temper(probabilities: np.ndarray, temperature: float, *, overlap: bool) -> np.ndarray:
@@ -102,6 +104,17 @@ def calibrate(probabilities: np.ndarray, truth: np.ndarray, folds: np.ndarray, *
         bins_before=before,
         bins_after=after,
     )
+
+
+def is_reliable(temperature: float, error: float = 0.0) -> bool:
+    """Whether calibrated probabilities may be taken at their word, so that a Dice can be expected from them.
+
+    Args:
+        temperature: fitted; at a bound of what is tried, the fit has failed.
+        error: expected calibration error with it.
+    """
+    is_inside = LOWEST * (1 + AT_BOUND) < temperature < HIGHEST * (1 - AT_BOUND)
+    return is_inside and error <= MAX_ERROR
 
 
 def fit_temperature(probabilities: np.ndarray, truth: np.ndarray, *, overlap: bool) -> float:

@@ -89,12 +89,31 @@ def align_scores(
         )
     if not shared:
         raise DataError(f"no case is held by all of {', '.join(folders)}; compare folders of the same cases")
+    _check_references(scores_by_case, sorted(shared))
     return ComparableScores(
         folders={name: {case: cases[case] for case in shared} for name, cases in scores_by_case.items()},
         labels=_list_labels(reference),
         conventions={name: reference.conventions[name] for name in metrics or reference.conventions},
         left_out=left_out,
     )
+
+
+def _check_references(scores_by_case: Mapping[str, Mapping[str, CaseScores]], cases: Sequence[str]) -> None:
+    """Refuse scores against different references, known by the volume of each label.
+
+    Raises:
+        DataError: a case's reference has two volumes.
+    """
+    for (first, scores_first), (second, scores_second) in pairwise(scores_by_case.items()):
+        for case in cases:
+            volumes, others = scores_first[case].reference_volume_ml, scores_second[case].reference_volume_ml
+            different = [name for name in volumes.keys() & others.keys() if not np.isclose(volumes[name], others[name])]
+            if different:
+                label = min(different)
+                raise DataError(
+                    f"{first} and {second} were scored against different references: {label} of case {case} has "
+                    f"{volumes[label]:.4g} and {others[label]:.4g} ml; score both against the same labels"
+                )
 
 
 def compare_pairs(comparable: ComparableScores) -> tuple[PairedScores, ...]:

@@ -72,6 +72,11 @@ def disagreement(masks: Sequence[np.ndarray]) -> float | None:
     return 1 - float(np.mean(dices))
 
 
+def without_expectation(doubts: Sequence[Doubt]) -> list[Doubt]:
+    """The doubts without an expected Dice, for probabilities that calibration could not make honest."""
+    return [doubt.model_copy(update={"expected_dice": None}) for doubt in doubts]
+
+
 def rank_doubts(doubts: Sequence[Doubt]) -> tuple[Doubt, ...]:
     """Cases for review, most doubtful first, each with its reason.
 

@@ -16,8 +16,9 @@ from autoseg.core.images import read_voxels, strip_ending
 from autoseg.core.parallel import Progress, count_workers, map_cases, no_progress
 from autoseg.core.probabilities import read_probabilities
 from autoseg.core.records import Case, CaseScores, Dataset, Label, ScoredCase, Scores
-from autoseg.core.store import hash_settings, read_record, sha256, write_record, write_text
+from autoseg.core.store import check_ours, hash_settings, read_record, sha256, write_record, write_text
 from autoseg.datasets import read_label
+from autoseg.datasets.reading import ROUNDING, WHITE
 from autoseg.evaluation.cases import name_targets, score_case
 from autoseg.evaluation.conventions import Convention
 from autoseg.evaluation.summary import summarize
@@ -105,6 +106,17 @@ def score_masks(
     return scores.model_copy(update={"preset": convention.preset, "rules": convention.rules})
 
 
+def check_scores(folder: Path) -> None:
+    """Refuse a folder whose files of these names are not autoseg's, before anything is scored.
+
+    Raises:
+        UsageError: one of them was not written by autoseg.
+    """
+    check_ours(folder / "scores.json", '"conventions"')
+    check_ours(folder / "scores.csv", "case,label,reference_volume_ml,")
+    check_ours(folder / "scores_summary.csv", "label,reference_volume,metric,")
+
+
 def write_scores(folder: Path, scores: Scores) -> None:
     """Write ``scores.json``, ``scores.csv`` (per case) and ``scores_summary.csv``."""
     write_record(folder / "scores.json", scores)
@@ -158,15 +170,18 @@ def _score(task: ScoringTask) -> CaseScores:
 
 
 def _read_mask(case: Case, path: Path, label: Label) -> np.ndarray:
-    """(Z,Y,X), whole numbers as integers."""
+    """(Z,Y,X), whole numbers as integers; rounded and black and white as labels are read."""
     voxels, grid = read_voxels(path)
     if not grid.matches(label.grid):
         raise DataError(
             f"case {case.id}: the mask {path} lies on another grid ({grid.describe()}) than the label "
-            f"{case.labels[0]} ({label.grid.describe()}); score masks on the scan's own grid"
+            f"{case.labels[0]} ({label.grid.describe()}): {grid.describe_difference(label.grid)}; score masks on the "
+            f"scan's own grid"
         )
-    if voxels.dtype.kind == "f" and np.array_equal(voxels, np.rint(voxels)):
-        return voxels.astype(np.int32)
+    if voxels.dtype.kind == "f" and np.abs(voxels - np.rint(voxels)).max() <= ROUNDING:
+        voxels = np.rint(voxels).astype(np.int32)
+    if set(np.unique(label.voxels)) <= {0, 1} and set(np.unique(voxels)) == {0, WHITE}:
+        voxels = (voxels == WHITE).astype(np.uint8)  # an image editor's mask: black and white
     return voxels
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from autoseg.core.records import Experiment, LearningCurve, PairedScores, Rank, Scores, ScoresComparison, Statistics
-from autoseg.core.text import align_columns, format_seconds
+from autoseg.core.text import align_columns, format_seconds, render_csv_rows
 from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.evaluation.summary import STRATA
 from autoseg.metrics import METRICS
@@ -45,7 +43,7 @@ def render_csv(scores: Scores) -> str:
             volumes = case.reference_volume_ml.get(label), case.prediction_volume_ml.get(label)
             values = (metric_values.get(name) for name in scores.conventions)
             rows.append((case.case, label, *volumes, int(case.missing), *values))
-    return write_rows(header, rows)
+    return render_csv_rows(header, rows)
 
 
 def render_summary_csv(scores: Scores) -> str:
@@ -59,7 +57,7 @@ def render_summary_csv(scores: Scores) -> str:
                 values = (getattr(statistics, field) for field in fields)
                 bounds = statistics.interval or (None, None)
                 rows.append((label, stratum, name, statistics.count, statistics.undefined, *values, *bounds))
-    return write_rows(header, rows)
+    return render_csv_rows(header, rows)
 
 
 def render_comparison(comparison: ScoresComparison) -> str:
@@ -83,7 +81,7 @@ def render_comparison_csv(comparison: ScoresComparison) -> str:
     """One row per pair of folders, label and metric; an undefined number is an empty field."""
     fields = [name for name in PairedScores.model_fields if name != "interval"]
     rows = [(*(getattr(pair, name) for name in fields), *(pair.interval or (None, None))) for pair in comparison.pairs]
-    return write_rows((*fields, "interval_lower", "interval_upper"), rows)
+    return render_csv_rows((*fields, "interval_lower", "interval_upper"), rows)
 
 
 def render_experiment(outcome: Experiment) -> str:
@@ -134,15 +132,6 @@ def render_curve(curve: LearningCurve) -> str:
         bounds = _bounds(point.lower, point.upper)
         rows.append((point.configuration, size, _number(point.mean), bounds, str(point.cases)))
     return "\n".join(align_columns(rows)) + "\n"
-
-
-def write_rows(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """CSV with a header; None is an empty field."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def show_value(value: float | None, metric: str, *, with_unit: bool = True) -> str:

@@ -6,7 +6,6 @@ import importlib.metadata
 import logging
 import math
 import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ import numpy as np
 import autoseg
 from autoseg.core.errors import StorageError
 from autoseg.core.records import BestModel, Calibration, CaseScores, Doubt, Experiment, PostProcessing, Scores
-from autoseg.core.store import explain_write_error, hash_settings, read_record, write_record
+from autoseg.core.store import explain_write_error, hash_settings, hidden_beside, read_record, write_record
 from autoseg.evaluation import summarize
-from autoseg.evaluation.calibration import calibrate
+from autoseg.evaluation.calibration import calibrate, is_reliable
 from autoseg.evaluation.postprocessing import MIN_PATIENTS, choose_settings, describe_setting, group_patients
-from autoseg.evaluation.review import rank_doubts
+from autoseg.evaluation.review import rank_doubts, without_expectation
 from autoseg.evaluation.scoring import write_scores
 from autoseg.evaluation.selection import EMPTY_SCORE, list_candidates
 from autoseg.experiment.compare import ComparisonContext, compare
@@ -87,6 +86,7 @@ def conclude(context: ComparisonContext, experiment: ExperimentProgress) -> Expe
         folds,
         postprocessing=finished.postprocessing,
         temperature=finished.calibration.temperature,
+        reliable=is_reliable(finished.calibration.temperature, finished.calibration.error_after),
     )
     outcome = Experiment(
         dataset=context.plan.dataset,
@@ -140,6 +140,9 @@ def finish(context: ComparisonContext, members: Members, before: Scores) -> Fini
         calibration.error_after,
         "out of fold" if calibration.fold_temperatures else "on the voxels that it was fitted to",
     )
+    reliable = is_reliable(calibration.temperature, calibration.error_after)
+    if not reliable:
+        log.warning("calibration failed, so no Dice is expected from the probabilities; do not use them as they are")
     final, of_case = _search(context, members, calibration)
     scores, doubts = _finish_masks(context, members, calibration, of_case)
     target_before, target_after = _mean_target(context, before), _mean_target(context, scores)
@@ -165,7 +168,7 @@ def finish(context: ComparisonContext, members: Members, before: Scores) -> Fini
         postprocessing=final,
         target_before=target_before,
         target_after=target_after,
-        doubts=rank_doubts(doubts),
+        doubts=rank_doubts(doubts if reliable else without_expectation(doubts)),
     )
 
 
@@ -261,6 +264,7 @@ def write_best(
     *,
     postprocessing: Mapping[str, PostProcessing],
     temperature: float,
+    reliable: bool = True,
 ) -> None:
     """Replace the best model, whole or not at all.
 
@@ -269,16 +273,19 @@ def write_best(
         dataset_name: of the experiment.
         members: configurations whose probabilities are averaged.
         folds: the folds of each that were compared.
-        postprocessing, temperature: as in the record ``BestModel``.
+        postprocessing, temperature, reliable: as in the record ``BestModel``.
 
     Raises:
         StorageError: the folder cannot be written.
     """
     best = BestModel(
-        dataset=dataset_name, members=members, postprocessing=dict(postprocessing), temperature=temperature
+        dataset=dataset_name,
+        members=members,
+        postprocessing=dict(postprocessing),
+        temperature=temperature,
+        reliable=reliable,
     )
-    token = uuid.uuid4().hex[:8]
-    new, previous = (paths.best.with_name(f".{token}.{kind}") for kind in ("new", "previous"))
+    new, previous = (hidden_beside(paths.best.with_name(kind)) for kind in ("new", "previous"))
     try:
         for member in members:
             _copy_with_source(paths.results / member, new / member, folds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoseg.core.errors import AutosegError, PlanError, UsageError
@@ -82,6 +82,8 @@ def add_transfers(store: Store, plan: Plan, options: PlanOptions) -> tuple[Plan,
         raise failures[0][1]
     for name, failure in failures:
         log.warning("%s is skipped: %s", name, failure)
+    if not options.replace:
+        _check_previous(store, plan.dataset, made)
     return _extend(plan, made, reasons, memory), tuple(initial_weights)
 
 
@@ -161,6 +163,34 @@ def _transfer(
     return fitted, InitialWeights(
         file=f"{name}.safetensors", content=pack_weights(adapted.weights), report=adapted.report
     )
+
+
+def _check_previous(store: Store, dataset_name: str, made: Mapping[str, Configuration]) -> None:
+    """Refuse to drop a twin, or to plan a configuration again that is trained, unless it is said.
+
+    Raises:
+        UsageError: one of them would happen.
+    """
+    try:
+        previous = read_record(Plan, store.preprocessed(dataset_name) / "plan.json", advice="").configurations
+    except PlanError:
+        return
+    dropped = [name + TWIN for name in made if name + TWIN in previous and name + TWIN not in made]
+    trained = [
+        name
+        for name, configuration in made.items()
+        if previous.get(name, configuration) != configuration and trained_folds(store.results(dataset_name, name))
+    ]
+    if dropped:
+        raise UsageError(
+            f"--pretrained would drop {', '.join(dropped)} from the plan; keep it with --with-scratch-twin, or drop it "
+            f"with --replace"
+        )
+    if trained:
+        raise UsageError(
+            f"--pretrained would plan {', '.join(trained)} with other initial weights than its trained folds had; "
+            f"keep the plan, or replace it with --replace and train again with --restart"
+        )
 
 
 def _keep_previous(store: Store, plan: Plan) -> Plan:

@@ -59,6 +59,14 @@ class ImportOptions(Options):
             more="Each is recorded in `dataset.json` under `left_out`, with its reason.",
         ),
     )
+    accept_spacing: bool = field(
+        default=False,
+        metadata=option(
+            "--accept-spacing",
+            help="use scans of a size that no head has",
+            more="Without it a scan whose longest side is below 2 mm or above 1000 mm is an error.",
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -230,6 +230,14 @@ class PlanOptions(WorkerOptions):
             " Every run of `autoseg_plan` tries them again, so give it again.",
         ),
     )
+    accept_spacing: bool = field(
+        default=False,
+        metadata=option(
+            "--accept-spacing",
+            help="use scans of a size that no head has",
+            more="Without it a scan whose longest side is below 2 mm or above 1000 mm is an error.",
+        ),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -70,6 +70,32 @@ class PredictOptions(Options):
             more="Without it they are an error.",
         ),
     )
+    orientation: Literal["sform", "qform"] | None = field(
+        default=None,
+        metadata=option(
+            "--orientation",
+            help="which of two geometries counts where a NIfTI header states two",
+            more="Without it such a scan is an error; see [datasets.md](datasets.md#two-geometries-in-one-header).",
+            choices=("sform", "qform"),
+            default="an error",
+        ),
+    )
+    accept_spacing: bool = field(
+        default=False,
+        metadata=option(
+            "--accept-spacing",
+            help="use scans of a size that no head has",
+            more="Without it a scan whose longest side is below 2 mm or above 1000 mm is an error.",
+        ),
+    )
+    replace: bool = field(
+        default=False,
+        metadata=option(
+            "--replace",
+            help="replace files in the output folder that autoseg did not make",
+            more="Without it they are an error; a scan is never replaced.",
+        ),
+    )
     probabilities: bool = field(
         default=False,
         metadata=option(

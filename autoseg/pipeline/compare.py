@@ -10,10 +10,10 @@ from pathlib import Path
 from autoseg.core.errors import UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Scores, ScoresComparison
-from autoseg.core.store import Store, read_record, write_record, write_text
+from autoseg.core.store import Store, check_ours, read_record, write_record, write_text
 from autoseg.evaluation import align_scores, compare_pairs, rank_folders, render_comparison_csv
 from autoseg.evaluation.folders import list_masks, resolve_targets, score_folder
-from autoseg.evaluation.scoring import CASE_SCORES, write_scores
+from autoseg.evaluation.scoring import CASE_SCORES, check_scores, write_scores
 from autoseg.options import CompareOptions, EvaluateOptions
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,9 @@ def compare(store: Store, options: CompareOptions, *, progress: Progress = no_pr
         DataError: other labels, conventions or cases.
     """
     named = name_folders(options.folders)
+    if (output := options.output) is not None:
+        check_ours(output / "comparison.json", '"folders"')
+        check_ours(output / "comparison.csv", "first,second,label,metric,")
     metrics = None if "all" in (options.metrics or ()) else options.metrics
     if options.references is not None or options.dataset is not None:
         folders = _score_all(store, named, options, progress)
@@ -45,7 +48,7 @@ def compare(store: Store, options: CompareOptions, *, progress: Progress = no_pr
         pairs=compare_pairs(comparable),
         ranking=rank_folders(comparable) if len(named) > 2 else (),
     )
-    if (output := options.output) is not None:
+    if output is not None:
         write_record(output / "comparison.json", comparison)
         write_text(output / "comparison.csv", render_comparison_csv(comparison))
         log.info("wrote %s and comparison.csv", output / "comparison.json")
@@ -97,6 +100,8 @@ def _score_all(
     for name, evaluation in scoring.items():
         log.info("scoring %s", named[name])
         output = None if options.output is None else options.output / name
+        if output is not None:
+            check_scores(output)
         cache = None if output is None else output / CASE_SCORES
         scores[name] = score_folder(store, evaluation, cache=cache, progress=progress)
         if output is not None:

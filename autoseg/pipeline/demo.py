@@ -11,7 +11,7 @@ from autoseg.core.geometry import nearest_axes, turn
 from autoseg.core.images import read_voxels
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Scores
-from autoseg.core.store import Store, write_bytes
+from autoseg.core.store import Store, hidden_beside, remove_leftovers, write_bytes
 from autoseg.datasets import find_dataset, import_dataset, make_isles15, read_case
 from autoseg.evaluation import render_table
 from autoseg.folds.training import train
@@ -82,8 +82,9 @@ def _make_data(store: Store, progress: Progress) -> None:
             log.info("%s exists already", target)
             continue
         log.info("making %d synthetic cases in %s", cases, target)
-        making = target.with_name(f".{name}.making")
-        shutil.rmtree(making, ignore_errors=True)
+        making = hidden_beside(target)
+        if target.parent.is_dir():
+            remove_leftovers(target.parent)
         make_isles15(making, cases=cases, seed=seed, progress=progress)
         if name == NAME:
             making.replace(target)

@@ -6,7 +6,7 @@ from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Scores
 from autoseg.core.store import Store
 from autoseg.evaluation.folders import score_folder
-from autoseg.evaluation.scoring import CASE_SCORES, write_scores
+from autoseg.evaluation.scoring import CASE_SCORES, check_scores, write_scores
 from autoseg.options import EvaluateOptions
 
 
@@ -21,6 +21,7 @@ def evaluate(store: Store, options: EvaluateOptions, *, progress: Progress = no_
         CasesError: some pairs cannot be compared.
     """
     output = options.output or options.predictions
+    check_scores(output)
     scores = score_folder(store, options, cache=output / CASE_SCORES, progress=progress)
     write_scores(output, scores)
     return scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from autoseg.core.errors import StorageError, UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Plan
-from autoseg.core.store import Store, check_name, explain_write_error
+from autoseg.core.store import Store, check_name, explain_write_error, hidden_beside, remove_leftovers
 from autoseg.model import save_plan, save_weights
 from autoseg.options import ImportModelOptions
 from autoseg.transfer import FoundModel, ModelFiles, find_models, open_model_files, read_folds
@@ -40,13 +41,13 @@ def import_model(store: Store, options: ImportModelOptions, *, progress: Progres
             raise UsageError(
                 f"{', '.join(existing)} exists already; import under another name with -d, or replace it with --replace"
             )
-        with _temporary_folder(store.results_root / name / ".importing_model") as making:
+        with _temporary_folder(hidden_beside(store.results_root / name / "importing_model")) as making:
             for model in models:
                 _import_one(
                     opened, model, making / model.name, name, any_trainer=options.any_trainer, progress=progress
                 )
             for model, target in zip(models, targets, strict=True):
-                _replace_model(making, making / model.name, target)
+                _publish_model(making, making / model.name, target, replace=options.replace)
     for target in targets:
         log.info("%s: ready; predict with: autoseg_predict -i SCANS -o MASKS -d %s -c %s", target, name, target.name)
     return targets
@@ -74,8 +75,9 @@ def _import_one(
 def _temporary_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder, empty at first and removed afterwards."""
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder.parent)
+        folder.mkdir()
         yield folder
     except OSError as error:
         raise StorageError(explain_write_error(folder.parent, error)) from error
@@ -83,8 +85,19 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _replace_model(making: Path, new: Path, target: Path) -> None:
-    """Rename a complete model to its name; a previous one is removed with the hidden folder."""
-    if target.exists():
+def _publish_model(making: Path, new: Path, target: Path, *, replace: bool) -> None:
+    """Rename a complete model to its name; a previous one is removed with the hidden folder.
+
+    Raises:
+        UsageError: another command has published a model of that name meanwhile.
+    """
+    if replace and target.exists():
         target.rename(making / f".{target.name}.replaced")
-    new.rename(target)
+    try:
+        new.rename(target)  # fails where a model is
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise UsageError(
+            f"{target} exists already: another command made it meanwhile; use it, or import again with --replace"
+        ) from error

@@ -99,7 +99,14 @@ def plan(store: Store, options: PlanOptions, *, progress: Progress = no_progress
 
     keys = {case.id: case_key(dataset, case) for case in dataset.cases}
     fingerprint, bad = measure_dataset(
-        dataset, folder, keys, workers, progress, write=not dry_run, skip_bad=options.skip_bad
+        dataset,
+        folder,
+        keys,
+        workers,
+        progress,
+        write=not dry_run,
+        skip_bad=options.skip_bad,
+        accept_spacing=options.accept_spacing,
     )
     dataset = leave_out(dataset, bad)
     log_left_out(dataset.model_copy(update={"left_out": bad}))

@@ -12,14 +12,16 @@ import numpy as np
 import torch
 
 from autoseg.core.devices import choose_device, choose_devices, name_device, use_cores
-from autoseg.core.errors import AutosegError, CasesError, UsageError
+from autoseg.core.errors import CasesError, DataError, UsageError
 from autoseg.core.geometry import nearest_axes, turn
+from autoseg.core.image_files import real_path
 from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Progress, map_cases, no_progress
 from autoseg.core.probabilities import ClassProbabilities, write_probabilities
 from autoseg.core.records import Case, CaseDoubt, CaseLesions, Image, Label, Plan
-from autoseg.core.store import Store, write_bytes, write_record, write_text
-from autoseg.datasets import find_scans, read_image
+from autoseg.core.store import Store, check_ours, check_writable, write_bytes, write_record, write_text
+from autoseg.core.text import join_names
+from autoseg.datasets import check_extent, find_scans, read_image, warn_unoriented
 from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.options import PredictOptions
 from autoseg.prediction.adapting import adapt_ensemble
@@ -28,9 +30,11 @@ from autoseg.prediction.ensembles import Ensemble, load_ensemble
 from autoseg.prediction.model_choice import choose_model
 from autoseg.prediction.overlapping import PreparedScan, predict_cases
 from autoseg.prediction.records import CaseFiles, MaskRecord, ensemble_key, read_case_records
-from autoseg.prediction.review import write_case_review, write_review_list
+from autoseg.prediction.review import REVIEW_LIST, write_case_review, write_review_list
 from autoseg.preparation import source_key
 from autoseg.reporting import (
+    CASE_COLUMNS,
+    LESION_COLUMNS,
     describe_lesions,
     draw_case,
     list_lesions,
@@ -79,9 +83,14 @@ def predict(store: Store, options: PredictOptions, *, progress: Progress = no_pr
         CasesError: some scans failed; the others are done.
     """
     output = options.output
-    if output.resolve() == options.scans.resolve():
+    if real_path(output) == real_path(options.scans):
         raise UsageError(f"{output} is the folder of the scans; choose another folder for the masks")
     folder = choose_model(store, options.dataset, options.configuration)
+    tables = {CASE_TABLE: CASE_COLUMNS, LESION_TABLE: LESION_COLUMNS} if options.report else {}
+    for name, columns in tables.items():
+        check_ours(output / name, ",".join(columns))
+    if options.doubt:
+        check_ours(output / REVIEW_LIST, '"doubts"')
     devices = choose_devices(options.device)
     for name in devices:
         check_engine(options.engine, choose_device(name))
@@ -123,7 +132,7 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
     ensemble = load_ensemble(part.folder, options.folds, device, postprocessing=options.postprocessing)
     ensemble = adapt_ensemble(ensemble, device, step=options.step, mirror=options.mirror)
     channels = ensemble.plan.channels
-    all_cases, all_failures = find_scans(options.scans, channels)
+    all_cases, all_failures = find_scans(options.scans, channels, without=options.output)
     if not all_cases and not all_failures:
         raise UsageError(f"{options.scans} contains no scans; {_describe_expected(channels)}")
     cases, failures = select_part(all_cases, all_failures, part.parts)
@@ -131,10 +140,13 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
     key = ensemble_key(ensemble, part.folder)
     records = _select_unfinished(options, ensemble, key, cases, result)
     todo = [case for case in cases if case.id in records]
+    if todo:
+        check_writable(options.output)
+    warn_unoriented(todo)
     _log_start(options, ensemble, device, result, len(cases) + len(failures))
 
     def read(case: Case) -> Image:
-        return read_image(case.id, case.channels, channels, resample_channels=options.resample_channels)
+        return _read_scan(case, channels, options)
 
     def tune(ensemble: Ensemble, prepared: PreparedScan) -> Ensemble:
         pairs = zip(ensemble.members, prepared, strict=True)
@@ -143,14 +155,14 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
 
     def review(case: Case, mask: Label, probabilities: np.ndarray, network_masks: list[np.ndarray]) -> None:
         files = CaseFiles.of(options.output, case)
-        files.remove_all_but_mask()
-        outputs, record = ensemble.plan.outputs, records[case.id]
-        write_case_review(files, case.id, mask, probabilities, network_masks, outputs, record)
+        files.begin(records[case.id])
+        shared = (files, case.id, mask, probabilities, network_masks, ensemble.plan.outputs, records[case.id])
+        write_case_review(*shared, reliable=ensemble.reliable)
 
     def write(case: Case, mask: Label, probabilities: np.ndarray | None) -> None:
         files = CaseFiles.of(options.output, case)
         if not options.doubt:
-            files.remove_all_but_mask()
+            files.begin(records[case.id])
         if probabilities is not None and options.probabilities:
             stored = ClassProbabilities.whole(probabilities, ensemble.plan.outputs)
             write_probabilities(files.probabilities, stored)
@@ -179,6 +191,20 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
                 log.warning("%s", outcome.failure)
                 result.failures[case.id] = outcome.failure
     return result
+
+
+def _read_scan(case: Case, channels: Sequence[str], options: PredictOptions) -> Image:
+    """(C,Z,Y,X) of a case, of a size that a head has."""
+    image = read_image(
+        case.id,
+        case.channels,
+        channels,
+        resample_channels=options.resample_channels,
+        orientation=options.orientation,
+    )
+    if not options.accept_spacing:
+        check_extent(case.id, case.channels[0].path, image.grid)
+    return image
 
 
 def select_part(
@@ -214,6 +240,8 @@ def _select_unfinished(
     """Case -> record to be written, for the cases to predict; the others are added to the result."""
     records: dict[str, MaskRecord] = {}
     outdated = 0
+    foreign: list[Path] = []
+    scans = {real_path(file.path) for case in cases for file in case.channels}
     requested = {"probabilities": options.probabilities, "report": options.report, "review": options.doubt}
     for case in cases:
         files = CaseFiles.of(options.output, case)
@@ -227,12 +255,21 @@ def _select_unfinished(
             if files.are_complete(record, **requested):
                 result.masks.append(files.mask)
                 continue
+            if real_path(files.mask) in scans:
+                raise UsageError(f"the mask {files.mask} would replace a scan; choose another folder with -o")
+            foreign += [path for path in [files.find_foreign()] if path is not None]
             previous = files.read_record()
             outdated += previous is not None and previous.model != key
-        except AutosegError as error:
+        except DataError as error:
             result.failures[case.id] = str(error)
             continue
         records[case.id] = record
+    if foreign and not options.replace:
+        raise UsageError(
+            f"{options.output} holds files that autoseg did not make, or that were changed since "
+            f"({join_names((path.name for path in foreign), limit=3)}); choose another folder with -o, or replace them "
+            f"with --replace"
+        )
     if outdated:
         log.info(
             "%s holds %d masks of another model or of other options; they are predicted again", options.output, outdated

@@ -28,7 +28,7 @@ from autoseg.core.records import (
     Record,
     Scores,
 )
-from autoseg.core.store import Store, hash_settings, read_record, subfolders, write_text
+from autoseg.core.store import Store, check_ours, hash_settings, read_record, subfolders, write_text
 from autoseg.datasets import open_dataset, read_case
 from autoseg.evaluation import summarize
 from autoseg.evaluation.summary import mean_over_labels
@@ -60,6 +60,8 @@ def report(store: Store, options: ReportOptions, *, progress: Progress = no_prog
         PlanError: a record is wrong.
     """
     dataset, configuration = options.dataset, options.configuration
+    if options.output is not None:
+        check_ours(options.output, "Content-Security-Policy")  # whose hashes only our pages have
     places = ExperimentPaths.of(store, dataset)
     home = places.results
     trainings = _read_trainings(home, dataset)

@@ -56,12 +56,16 @@ def plan_grid(fingerprint: Fingerprint, orientation: Orientation = "canonical") 
     """
     spacings, shapes = _measures(fingerprint, orientation)
     spacing, why = choose_spacing(fingerprint, orientation)
-    # 2. The coarsest axis first, so that "in plane" always means the last two.
-    worst = int(np.argmax(spacing))
+    # 2. The coarsest axis first, so that "in plane" always means the last two; of slices the axis across them, whatever
+    #    thickness their files state.
+    thin = [axis for axis in range(3) if np.median(shapes[:, axis]) == 1]
+    worst = thin[0] if thin else int(np.argmax(spacing))
     first, second, third = (worst, *(axis for axis in range(3) if axis != worst))
     median = np.median([_resample(*row, spacing) for row in zip(shapes, spacings, strict=True)], axis=0)
     order = f"The {AXES[orientation][worst]} axis comes first: its spacing ({spacing[worst]:.4g} mm) is the largest."
-    if min(spacing) == max(spacing):
+    if thin:
+        order = f"The {AXES[orientation][worst]} axis comes first: the median case has 1 slice along it."
+    elif min(spacing) == max(spacing):
         order = (
             f"All axes have the same spacing ({spacing[worst]:.4g} mm), so the {AXES[orientation][0]} axis comes first."
         )

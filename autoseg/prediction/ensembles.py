@@ -15,7 +15,7 @@ from autoseg.core.geometry import bounding_box, box_slices
 from autoseg.core.probabilities import ClassProbabilities
 from autoseg.core.records import BestModel, Grid, Label, ModelPostProcessing, Plan, PostProcessing
 from autoseg.core.store import read_record
-from autoseg.evaluation.calibration import temper
+from autoseg.evaluation.calibration import is_reliable, temper
 from autoseg.evaluation.postprocessing import clean_classes, finish_mask, needs_probabilities
 from autoseg.model import POSTPROCESSING, Model, have_same_channels, load_model
 from autoseg.preprocessing import LogitRestorer
@@ -33,12 +33,14 @@ class Ensemble:
         members: models with the same channels and outputs.
         postprocessing: label or region -> its setting.
         temperature: by which the logits of the mean probabilities are divided.
+        reliable: whether a Dice can be expected from its probabilities.
     """
 
     name: str
     members: tuple[Model, ...]
     postprocessing: Mapping[str, PostProcessing] = field(default_factory=dict)
     temperature: float = 1.0
+    reliable: bool = True
 
     @classmethod
     def of(cls, model: Model) -> Self:
@@ -96,6 +98,7 @@ def load_ensemble(
         members=members,
         postprocessing=best.postprocessing if postprocessing else {},
         temperature=best.temperature,
+        reliable=best.reliable and is_reliable(best.temperature),
     )
 
 

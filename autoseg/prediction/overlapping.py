@@ -5,6 +5,7 @@ Three threads and no copy between processes: reading, arithmetic and compression
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from autoseg.core.errors import AutosegError, DataError
+from autoseg.core.errors import AutosegError, DataError, StorageError
 from autoseg.core.images import read_grid
 from autoseg.core.parallel import Outcome
 from autoseg.core.records import Case, Image, Label, PreparedCase
@@ -25,6 +26,7 @@ from autoseg.prediction.case import add_prior, case_rows, mask_restorer, prepare
 from autoseg.prediction.ensembles import Ensemble, EnsembleAverager
 from autoseg.prediction.memory import MAX_FREE_SHARE, free_bytes
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 PreparedScan = tuple[tuple[PreparedCase, ...], ...]  # what ``prepare_scan`` returns, for each member
 
@@ -94,7 +96,9 @@ def predict_cases(
                     del prepared, scan
                     steps.append(writer.submit(finish, case, averager))
                     del averager
-                except (AutosegError, MemoryError) as error:
+                except StorageError:
+                    raise
+                except Exception as error:
                     failure = _describe(case, error)
             if previous is not None:
                 yield _outcome(*previous)
@@ -158,19 +162,28 @@ def _outcome(case: Case, steps: Sequence[Future[Any]]) -> Outcome[None]:
 
 
 def _wait(case: Case, steps: Iterable[Future[Any]]) -> tuple[Any, str | None]:
-    """The value of the last step, or the sentence of the first failure; a bug is raised as it is."""
+    """The value of the last step, or the sentence of the first failure, which costs this case alone.
+
+    Raises:
+        StorageError: the disk refused a file.
+    """
     value: Any = None
     try:
         for step in steps:
             value = step.result()
-    except (AutosegError, MemoryError) as error:
+    except StorageError:
+        raise  # it would refuse every further mask as well
+    except Exception as error:
         return None, _describe(case, error)
     return value, None
 
 
-def _describe(case: Case, error: AutosegError | MemoryError) -> str:
+def _describe(case: Case, error: Exception) -> str:
     if isinstance(error, AutosegError):
         return str(error)
+    if not isinstance(error, MemoryError):  # a bug
+        log.error("case %s", case.id, exc_info=error)
+        return f"case {case.id}: {type(error).__name__}: {error}"
     return f"case {case.id}: the machine ran out of memory; close other programs and run the same command again"
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from autoseg.core.errors import PlanError, StorageError
 from autoseg.core.images import file_ending, strip_ending
 from autoseg.core.records import Case, CaseDoubt, CaseLesions, PostProcessing, Record
-from autoseg.core.store import explain_write_error, hash_settings, read_record, write_record
+from autoseg.core.store import explain_write_error, hash_settings, read_record, sha256, write_record
 from autoseg.model import WEIGHTS, Model, fold_folder
 from autoseg.prediction.ensembles import BEST_RECORD, Ensemble
 
@@ -30,12 +30,16 @@ class MaskRecord(Record):
         name: of the model, for people.
         scan: key of the scan's files.
         postprocessing: label or region -> its post-processing, for people; ``model`` depends on it, too.
+        complete: False while the mask is being made; version 0.1 wrote only complete records.
+        mask: SHA-256 of the mask as it was written; empty in records of version 0.1.
     """
 
     model: str
     name: str
     scan: str
     postprocessing: dict[str, PostProcessing] = Field(default_factory=dict)
+    complete: bool = True
+    mask: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,8 @@ class CaseFiles:
     def of(cls, output: Path, case: Case) -> CaseFiles:
         """In an output folder; the mask gets the scan's own file ending."""
         ending = file_ending(case.channels[0].path) or ".nii.gz"
-        return cls.of_mask(output / f"{case.id}{'.nii.gz' if ending == '.nii' else ending}")
+        ending = {".nii": ".nii.gz", ".mhd": ".mha"}.get(ending, ending)  # one file each
+        return cls.of_mask(output / f"{case.id}{ending}")
 
     @classmethod
     def of_mask(cls, mask: Path) -> CaseFiles:
@@ -81,23 +86,38 @@ class CaseFiles:
         requested += [self.probabilities] if probabilities else []
         requested += [self.lesions, self.overlay] if report else []
         requested += [self.review] if review else []
-        return all(path.exists() for path in requested) and self.read_record() == record
+        stored = self.read_record()
+        same = stored is not None and stored.model_copy(update={"mask": ""}) == record
+        return same and all(path.exists() for path in requested)
 
-    def remove_all_but_mask(self) -> None:
-        """Remove what belongs to the previous mask: a killed run must not leave it beside a new one.
+    def find_foreign(self) -> Path | None:
+        """A file that a new mask would replace and that autoseg did not make by its record, or that was changed since;
+        None if there is none.
+        """
+        stored = self.read_record()
+        if stored is None:
+            own = (self.mask, self.probabilities, self.lesions, self.overlay, self.review)
+            return next((path for path in own if path.exists()), None)
+        changed = stored.mask and self.mask.exists() and sha256(self.mask) != stored.mask
+        return self.mask if changed else None
+
+    def begin(self, record: MaskRecord) -> None:
+        """Declare the mask incomplete, and remove what belongs to the previous one: a killed run must not leave it
+        beside a new one.
 
         Raises:
             StorageError: the disk refuses.
         """
+        write_record(self.record, record.model_copy(update={"complete": False}))
         try:
-            for path in (self.record, self.probabilities, self.lesions, self.overlay, self.review):
+            for path in (self.probabilities, self.lesions, self.overlay, self.review):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(explain_write_error(path, error)) from error
 
     def write_record(self, record: MaskRecord) -> None:
         """Declare the mask complete; the last file to be written."""
-        write_record(self.record, record)
+        write_record(self.record, record.model_copy(update={"mask": sha256(self.mask)}))
 
 
 def read_case_records(kind: type[R], output: Path, masks: Sequence[Path], failed: Collection[str]) -> list[R]:

@@ -12,7 +12,7 @@ from autoseg.core.geometry import bounding_box, box_slices
 from autoseg.core.probabilities import ClassProbabilities, join_boxes
 from autoseg.core.records import CaseDoubt, Doubts, Label, Outputs
 from autoseg.core.store import write_record
-from autoseg.evaluation.review import doubt_case, rank_doubts
+from autoseg.evaluation.review import doubt_case, rank_doubts, without_expectation
 from autoseg.prediction.records import CaseFiles, MaskRecord
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ def write_case_review(
     network_masks: Sequence[np.ndarray],
     outputs: Outputs,
     record: MaskRecord,
+    *,
+    reliable: bool,
 ) -> None:
     """Write what is uncertain about a mask.
 
@@ -40,6 +42,7 @@ def write_case_review(
         network_masks: (Z,Y,X) bool each, the foreground that each network predicts alone.
         outputs: of the plan.
         record: of the mask.
+        reliable: whether a Dice can be expected from the probabilities.
     """
     possible = ClassProbabilities.cropped(probabilities, outputs)
     foreground = np.logical_or.reduce([mask.voxels > 0, *network_masks])
@@ -53,6 +56,7 @@ def write_case_review(
         grid=mask.grid,
         box=box,
     )
+    doubt = doubt if reliable else without_expectation([doubt])[0]
     write_record(files.review, CaseDoubt(model=record.model, networks=len(network_masks), doubt=doubt))
 
 

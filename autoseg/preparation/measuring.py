@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from autoseg.core.errors import CasesError, DataError
 from autoseg.core.images import read_grid
 from autoseg.core.parallel import WORKER_BYTES, Progress, count_workers, run_cases
 from autoseg.core.records import Case, CaseFacts, Dataset, Fingerprint
 from autoseg.core.store import hash_settings, write_record, write_text
-from autoseg.datasets import read_case
+from autoseg.core.text import join_names
+from autoseg.datasets import check_extent, read_case, warn_unoriented
 from autoseg.fingerprint import measure_case, summarize
 from autoseg.preparation.raw import without_cases
 
@@ -21,6 +24,7 @@ log = logging.getLogger(__name__)
 # Measured peak of reading and measuring a case: 18 bytes and 6 a channel, 16 more where files hold float64.
 BYTES_PER_VOXEL = 40
 BYTES_PER_VOXEL_AND_CHANNEL = 8
+UNUSUAL = 10.0
 OTHERS = "the others are done (repair these, or leave them out with --skip-bad)"
 
 
@@ -33,6 +37,7 @@ def measure_dataset(
     *,
     write: bool = True,
     skip_bad: bool = False,
+    accept_spacing: bool = False,
 ) -> tuple[Fingerprint, dict[str, str]]:
     """Measure the cases that are not measured yet; each is on disk as soon as it is done.
 
@@ -42,6 +47,7 @@ def measure_dataset(
         workers: processes; None takes as many as cores and memory allow while each holds the largest case.
         write: False measures without writing anything.
         skip_bad: cases whose files are bad are left out; without it they are an error.
+        accept_spacing: take scans of a size that no head has.
 
     Returns:
         The fingerprint, and why each bad case is not in it.
@@ -70,19 +76,65 @@ def measure_dataset(
 
         bare = without_cases(dataset)
         measure = _measure_or_explain if skip_bad else _measure
-        tasks = [(case.id, (bare, case)) for case in todo]
+        tasks = [(case.id, (bare, case, accept_spacing)) for case in todo]
         run_cases(measure, tasks, workers, keep, "measuring", progress, others=OTHERS)
         if len(bad) == len(dataset.cases):
             raise CasesError(bad, of=len(bad), doing="measuring")
     measured = {case: key for case, key in keys.items() if case not in bad}
+    _warn_unusual([facts_of[case] for case in measured])
+    _warn_repeated([facts_of[case] for case in measured])
+    warn_unoriented([case for case in todo if case.id not in bad])
     dataset_key = hash_settings(without_cases(dataset), *sorted(measured.items()))
     fingerprint = summarize(dataset, dataset_key, [facts_of[case] for case in measured])
+    unseen = [name for name, found in fingerprint.frequencies.items() if not found.cases]
+    if unseen:
+        log.warning("no label holds %s; dataset.json declares it", join_names(unseen))
     if write:
         write_record(folder / "fingerprint.json", fingerprint)
     return fingerprint, dict(sorted(bad.items()))
 
 
-def _measure_or_explain(task: tuple[Dataset, Case]) -> CaseFacts | str:
+def _warn_unusual(facts: Sequence[CaseFacts]) -> None:
+    """Name the cases whose voxels or whose size are over ten times larger or smaller than the median's."""
+    spacings = np.array([case.spacing for case in facts])
+    sizes = spacings * np.array([case.shape for case in facts])
+    is_slice = np.array([case.shape for case in facts]) == 1  # its thickness is often not stated
+    for what, measured in (("voxels", spacings), ("a size", sizes)):
+        ratio = measured / np.median(measured, axis=0)
+        unusual = ((ratio > UNUSUAL) | (ratio < 1 / UNUSUAL)) & ~is_slice
+        named = [
+            f"{case.case} ({' x '.join(f'{mm:.4g}' for mm in row)} mm)"
+            for case, row, is_odd in zip(facts, measured, unusual.any(axis=1), strict=True)
+            if is_odd
+        ]
+        if named:
+            median = " x ".join(f"{mm:.4g}" for mm in np.median(measured, axis=0))
+            log.warning(
+                "%d cases have %s over %g times from the median (%s mm): %s; check their headers",
+                len(named),
+                what,
+                UNUSUAL,
+                median,
+                join_names(named, limit=5),
+            )
+
+
+def _warn_repeated(facts: Sequence[CaseFacts]) -> None:
+    """Name cases of two patients whose scans measure alike in everything: one scan under two names."""
+    patients: dict[object, dict[str, str]] = {}
+    for case in facts:
+        measures = (case.shape, case.spacing, tuple(channel.brain for channel in case.channels))
+        patients.setdefault(hash_settings(*measures), {}).setdefault(case.group or case.case, case.case)
+    repeated = [" and ".join(cases.values()) for cases in patients.values() if len(cases) > 1]
+    if repeated:
+        log.warning(
+            "scans are identical (%s), so one may be trained on and the other held out; remove one of them, or give "
+            "them one patient under groups in dataset.json",
+            join_names(repeated, limit=3),
+        )
+
+
+def _measure_or_explain(task: tuple[Dataset, Case, bool]) -> CaseFacts | str:
     """The measures of a case, or what is wrong with its files."""
     try:
         return _measure(task)
@@ -90,9 +142,11 @@ def _measure_or_explain(task: tuple[Dataset, Case]) -> CaseFacts | str:
         return str(error)
 
 
-def _measure(task: tuple[Dataset, Case]) -> CaseFacts:
-    dataset, case = task
+def _measure(task: tuple[Dataset, Case, bool]) -> CaseFacts:
+    dataset, case, accept_spacing = task
     image, label = read_case(dataset, case)
+    if not accept_spacing:
+        check_extent(case.id, case.channels[0].path, image.grid)
     return measure_case(image, label, case=case, labels=dataset.labels, ignore_label=dataset.ignore_label)
 
 

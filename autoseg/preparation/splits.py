@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from autoseg.core.errors import PlanError
 from autoseg.core.records import Fingerprint, FoldRule, Folds
+from autoseg.core.records.base import FOREIGN_JSON_BYTES, parse_json
 from autoseg.core.store import Store, read_record
 from autoseg.core.text import join_names
 from autoseg.planning import describe_rule, find_split_groups, labelled_groups, make_folds, read_folds_content
@@ -55,7 +55,7 @@ def import_folds(path: Path, cases: Collection[str]) -> Folds:
         PlanError: it is missing, not JSON, or its folds are wrong.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_bytes(), max_bytes=FOREIGN_JSON_BYTES)
     except FileNotFoundError as error:
         raise PlanError(f"--folds: {path} does not exist; give a folds.json or a splits_final.json") from error
     except (OSError, ValueError) as error:
@@ -106,7 +106,7 @@ def resolve_folds(
 
 
 def check_folds(folds: Folds, cases: set[str], path: Path) -> None:
-    """Every id in the folds must be a case of the dataset that has a label.
+    """Every id in the folds must be a case of the dataset that has a label; a warning names cases in no fold.
 
     Raises:
         PlanError: an id is unknown.
@@ -117,6 +117,13 @@ def check_folds(folds: Folds, cases: set[str], path: Path) -> None:
         raise PlanError(
             f"{path} names {len(unknown)} cases that the dataset does not have with a label "
             f"({join_names(unknown, limit=3)}); correct it, or delete it and run autoseg_plan again"
+        )
+    unused = sorted(cases - used)
+    if unused:
+        log.warning(
+            "%d labelled cases are in no fold and will not be used (%s); plan again, or import folds that hold them",
+            len(unused),
+            join_names(unused, limit=3),
         )
 
 
@@ -154,15 +161,6 @@ def _log_split(folds: Folds, fingerprint: Fingerprint, labelled: Sequence[str]) 
     requested = folds.made_by.count
     if requested is not None and requested > len(folds.folds):
         log.warning("%d folds were requested, but only %d patients can be held out", requested, len(groups))
-    used = {case for fold in folds.folds for case in (*fold.train, *fold.validation)}
-    missing = [case for case in labelled if case not in used]
-    if missing:
-        log.warning(
-            "%d labelled cases are in no fold and will not be used (%s); import folds that hold them, or make others "
-            "with --fold-count",
-            len(missing),
-            join_names(missing, limit=3),
-        )
     split = find_split_groups(folds, fingerprint)
     if split:
         log.warning(

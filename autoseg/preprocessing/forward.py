@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import fill_voids
 import numpy as np
 
+from autoseg.core.errors import DataError
 from autoseg.core.geometry import bounding_box, box_slices, nearest_axes, resampled_shape, turn
 from autoseg.core.masks import connected_components
 from autoseg.core.records import Grid, Image, Label, Lesions, Placement, PreparedCase, PreprocessingSettings
@@ -12,6 +15,7 @@ from autoseg.preprocessing.normalization import normalize
 from autoseg.preprocessing.resampling import coarse_axis, resample_image, resample_label
 
 POINTS_PER_LESION = 1000
+MAX_VOXELS = 2**31  # of a preprocessed case: 8 GB a channel
 
 
 def prepare_case(case_id: str, image: Image, label: Label | None, settings: PreprocessingSettings) -> PreparedCase:
@@ -24,6 +28,9 @@ def prepare_case(case_id: str, image: Image, label: Label | None, settings: Prep
         image: (C,Z,Y,X) float32 on the scan's own grid.
         label: (Z,Y,X) integer on the same grid, or None.
         settings: of the configuration.
+
+    Raises:
+        DataError: its spacing would make it larger than memory.
     """
     transpose, flips = _axes(image.grid, settings)
     turned = turn(image.voxels, transpose, flips)
@@ -33,6 +40,12 @@ def prepare_case(case_id: str, image: Image, label: Label | None, settings: Prep
     spacing = tuple(image.grid.spacing[axis] for axis in transpose)
     cropped_shape = tuple(stop - start for start, stop in crop)
     shape = resampled_shape(cropped_shape, spacing, settings.spacing)
+    if math.prod(shape) > MAX_VOXELS:
+        sizes = [" x ".join(f"{n:.4g}" for n in numbers) for numbers in (shape, spacing)]
+        raise DataError(
+            f"case {case_id}: at the planned spacing it would have {sizes[0]} voxels, more than memory holds; its own "
+            f"spacing is {sizes[1]} mm: correct its header"
+        )
     voxels = normalize(turned[(slice(None), *inside)], mask[inside], settings.channels)
     placement = Placement.model_validate(
         {

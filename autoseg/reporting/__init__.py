@@ -6,6 +6,8 @@ The only room that imports matplotlib, contourpy, Pillow and jinja2.
 from autoseg.reporting.cases import draw_case
 from autoseg.reporting.html import Picture, ReportContent, ShownScores, Training, render_report
 from autoseg.reporting.lesions import (
+    CASE_COLUMNS,
+    LESION_COLUMNS,
     describe_lesions,
     list_lesions,
     list_targets,
@@ -17,6 +19,8 @@ from autoseg.reporting.slices import cut_stack
 from autoseg.reporting.tracking import TRACKERS, Tracker, open_tracker
 
 __all__ = [
+    "CASE_COLUMNS",
+    "LESION_COLUMNS",
     "TRACKERS",
     "Picture",
     "ReportContent",

@@ -10,8 +10,7 @@ import numpy as np
 from autoseg.core.geometry import bounding_box, box_slices
 from autoseg.core.masks import connected_components
 from autoseg.core.records import CaseLesions, Grid, LabelLesions, Plan, PredictedLesion
-from autoseg.core.text import six_digits
-from autoseg.evaluation.tables import write_rows
+from autoseg.core.text import render_csv_rows, six_digits
 
 CASE_COLUMNS = ("case", "label", "lesions", "volume_ml", "largest_ml", "mean_probability")
 LESION_COLUMNS = (
@@ -94,7 +93,7 @@ def render_case_table(cases: Sequence[CaseLesions]) -> str:
             largest = max((lesion.volume_ml for lesion in lesions.lesions), default=0.0)
             mean = lesions.mean_probability
             rows.append((case.case, label, len(lesions.lesions), lesions.volume_ml, largest, mean))
-    return write_rows(CASE_COLUMNS, rows)
+    return render_csv_rows(CASE_COLUMNS, rows)
 
 
 def render_lesion_table(cases: Sequence[CaseLesions]) -> str:
@@ -105,7 +104,7 @@ def render_lesion_table(cases: Sequence[CaseLesions]) -> str:
         for label, lesions in case.labels.items()
         for number, lesion in enumerate(lesions.lesions, start=1)
     ]
-    return write_rows(LESION_COLUMNS, rows)
+    return render_csv_rows(LESION_COLUMNS, rows)
 
 
 def describe_lesions(labels: Mapping[str, LabelLesions]) -> list[str]:

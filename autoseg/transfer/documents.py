@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AliasChoices, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from autoseg.core.errors import ModelError
 from autoseg.core.records import Record
+from autoseg.core.records.base import FOREIGN_JSON_BYTES, JsonError, parse_json
 
 _ARCHITECTURES = "dynamic_network_architectures.architectures"
 NETWORKS = {
@@ -22,6 +23,7 @@ NETWORKS = {
     f"{_ARCHITECTURES}.residual_unet.ResidualEncoderUNet": "residual_unet",
 }
 
+Blocks = Annotated[int, Field(ge=1, le=128)]
 PerStage = tuple[PositiveInt, ...]
 PerStageAndAxis = tuple[PositiveInt | PerStage, ...]
 
@@ -49,16 +51,16 @@ class LeakyArguments(Record):
 class ArchitectureArguments(Record):
     """``arch_kwargs``: sizes that vary, and layers that may only be nnU-Net's own."""
 
-    n_stages: PositiveInt
+    n_stages: Annotated[int, Field(ge=1, le=20)]
     features_per_stage: PositiveInt | PerStage
     conv_op: Literal[
         "torch.nn.modules.conv.Conv2d", "torch.nn.modules.conv.Conv3d", "torch.nn.Conv2d", "torch.nn.Conv3d"
     ]
     kernel_sizes: PositiveInt | PerStageAndAxis
     strides: PositiveInt | PerStageAndAxis
-    n_conv_per_stage: PositiveInt | PerStage | None = None
-    n_blocks_per_stage: PositiveInt | PerStage | None = None
-    n_conv_per_stage_decoder: PositiveInt | PerStage
+    n_conv_per_stage: Blocks | tuple[Blocks, ...] | None = None
+    n_blocks_per_stage: Blocks | tuple[Blocks, ...] | None = None
+    n_conv_per_stage_decoder: Blocks | tuple[Blocks, ...]
     conv_bias: Literal[True]
     norm_op: Literal[
         "torch.nn.modules.instancenorm.InstanceNorm2d",
@@ -156,8 +158,8 @@ def read_json(content: bytes, where: str) -> dict[str, Any]:
         ModelError: it is not a JSON object.
     """
     try:
-        values = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(content, max_bytes=FOREIGN_JSON_BYTES)
+    except JsonError as error:
         raise ModelError(f"{where} is not JSON ({error}); copy the model again") from error
     if not isinstance(values, dict):
         raise ModelError(f"{where} must hold a JSON object, not a {type(values).__name__}; copy the model again")

@@ -29,7 +29,7 @@ DEPTH = 3  # <dataset>/<trainer>__<plans>__<configuration>/plans.json
 FOLD_FILE = re.compile(r"fold_(all|\d+)/checkpoint_(final|best)\.pth")
 
 MOST_ENTRIES = 200_000
-MOST_TEXT_BYTES = 2**26
+MOST_TEXT_BYTES = 2**23
 MOST_WEIGHT_BYTES = 2**34
 MOST_SHRUNK = 100  # weights hardly compress; a hundredth of their size is an attack
 

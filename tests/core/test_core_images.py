@@ -63,7 +63,7 @@ def test_a_mask_copies_the_scan_header_bit_for_bit(tmp_path, order):
     sform = np.array([[0.123456, 1e-7, 0.01, -90.1], [0, 0.9999, 0.0001, -126.3], [0.02, 0, 1.1, -72.7]], np.float32)
     spacing = np.linalg.norm(sform[:, :3], axis=0)[::-1]
     scan = nifti(tmp_path / "scan.nii.gz", rng.random((4, 5, 6)), spacing=spacing, sform=sform, order=order)
-    _, grid = read_voxels(scan) if order == "<" else (None, OBLIQUE)
+    _, grid = read_voxels(scan, orientation="qform") if order == "<" else (None, OBLIQUE)
     mask = rng.integers(0, 3, (4, 5, 6)).astype(np.uint8)
     write_voxels(tmp_path / "mask.nii.gz", mask, grid, like=scan)
     written, source = gzip.decompress((tmp_path / "mask.nii.gz").read_bytes()), gzip.decompress(scan.read_bytes())

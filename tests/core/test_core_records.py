@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from autoseg.core.errors import PlanError
-from autoseg.core.records import Folds, Grid, Outputs, parse_record, render_record
+from autoseg.core.records import Fold, Folds, Grid, Outputs, parse_record, render_record
+from autoseg.core.records.base import JsonError, parse_json
 
 FOLDS = '{"schema": 1, "seed": 1, "folds": [{"train": ["a"], "validation": ["b"]}]}'
 
@@ -88,3 +89,34 @@ def test_a_region_without_a_value_of_its_own_is_refused():
 def test_the_ignore_label_is_no_output():
     outputs = Outputs.of({"background": 0, "lesion": 1, "ignore": 2}, {}, 2)
     assert outputs.names == ("background", "lesion")
+
+
+def test_a_byte_order_mark_is_no_error():
+    text = '{"train": ["a"], "validation": []}'
+    for content in (text, b"\xef\xbb\xbf" + text.encode()):
+        assert parse_record(Fold, content, path=Path("f"), advice="x").train == ("a",)
+    assert parse_json(b"\xef\xbb\xbf{}") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"train": ["a"], "train": ["b"], "validation": []}', "key 'train' is there twice; keep one"),
+        ("[" * 200_000, "not JSON"),
+        ('{"schema": ' * 200_000, "not JSON"),
+    ],
+)
+def test_json_that_no_program_writes(text, message):
+    with pytest.raises(PlanError, match=message):
+        parse_record(Folds if "schema" in text else Fold, text, path=Path("f"), advice="x")
+
+
+@pytest.mark.parametrize(("text", "message"), [("[" * 200_000, "nested too deeply"), ("[NaN]", "NaN is not a number")])
+def test_foreign_json_that_cannot_be_read(text, message):
+    with pytest.raises(JsonError, match=message):
+        parse_json(text)
+
+
+def test_foreign_json_is_not_parsed_without_end():
+    with pytest.raises(JsonError, match="1 MB are more than such a file holds"):
+        parse_json(b"[" + b"{}," * 400_000 + b"{}]", max_bytes=2**20)

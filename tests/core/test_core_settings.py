@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from autoseg.core.records import AugmentationSettings, SamplingSettings
+from autoseg.core.records import AugmentationSettings, NetworkSettings, SamplingSettings, TilingSettings
 
 
 def settings(**changes):
@@ -41,3 +41,29 @@ def test_numbers_without_meaning_are_refused(change, message):
 def test_a_plan_without_the_newer_keys_reads_as_before():
     assert settings().device == "auto"
     assert SamplingSettings(foreground_share=0.3, lesion_share=0.0).empty_case_share is None
+
+
+def network(**changes):
+    fields = {"name": "unet", "features": (8, 16), "kernels": ((3,), (3,)), "strides": ((1,), (2,))}
+    return NetworkSettings(**{**fields, "encoder_blocks": (2, 2), "decoder_blocks": (2,), **changes})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features": (10**9, 16)},
+        {"encoder_blocks": (2, 10**7)},
+        {"decoder_blocks": (10**7,)},
+        {"kernels": ((3,), (10**6,))},
+        {"features": (8,) * 1000},
+    ],
+)
+def test_sizes_that_no_network_has_are_refused_when_they_are_read(change):
+    assert network().features == (8, 16)
+    with pytest.raises(ValidationError, match=r"less than or equal to|at most 20 items"):
+        network(**change)
+
+
+def test_tiles_do_not_lie_closer_than_a_twentieth():
+    with pytest.raises(ValidationError, match="greater than or equal to"):
+        TilingSettings(tile_size=(8, 8), step=1e-9)

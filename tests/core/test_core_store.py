@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import numpy as np
@@ -6,7 +7,18 @@ import pytest
 from autoseg.core.errors import PlanError, StorageError, UsageError
 from autoseg.core.records import Fold
 from autoseg.core.registry import Table
-from autoseg.core.store import Store, check_name, read_array, read_record, replacing, write_array, write_bytes
+from autoseg.core.store import (
+    Store,
+    check_name,
+    check_ours,
+    check_writable,
+    hidden_beside,
+    read_array,
+    read_record,
+    replacing,
+    write_array,
+    write_bytes,
+)
 
 
 def test_a_block_that_fails_leaves_the_former_file(tmp_path):
@@ -38,6 +50,47 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_former_file(small_disk):
         write_array(path, np.zeros(100_000))
     assert np.array_equal(read_array(path), np.arange(10))
     assert [path.name for path in small_disk.iterdir()] == ["a.npy"]
+
+
+def leave(folder, name, pid):
+    """A hidden file as a process of that number leaves it when it is killed."""
+    hidden = hidden_beside(folder / name)
+    path = hidden.with_name(hidden.name.replace(f"-{os.getpid():x}-", f"-{pid:x}-"))
+    path.write_bytes(b"half")
+    return path
+
+
+def test_what_processes_that_are_gone_left_is_removed_and_nothing_else(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left, alive = leave(tmp_path, "a.pt", gone.pid), leave(tmp_path, "b.pt", os.getppid())
+    other = left.with_name(left.name.replace(left.name[1:7], "abcdef"))  # of another machine
+    fresh, old, users = tmp_path / ".01234567.a.json", tmp_path / ".89abcdef.a.json", tmp_path / ".settings.json"
+    for path in (other, fresh, old, users):
+        path.write_bytes(b"x")
+    for path in (old, users):
+        os.utime(path, (0, 0))
+    write_bytes(tmp_path / "c.txt", b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {"c.txt", *(p.name for p in (alive, other, fresh, users))}
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tmp_path):
+    check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="a part of that path is a file"):
+        check_writable(tmp_path / "file" / "folder")
+
+
+def test_only_files_of_ours_are_replaced(tmp_path):
+    check_ours(tmp_path / "new.csv", "case,label")
+    (tmp_path / "ours.csv").write_text("case,label\n1,2\n")
+    check_ours(tmp_path / "ours.csv", "case,label")
+    (tmp_path / "theirs.csv").write_text("patient;age\n")
+    with pytest.raises(UsageError, match=r"theirs\.csv was not written by autoseg"):
+        check_ours(tmp_path / "theirs.csv", "case,label")
+    with pytest.raises(UsageError, match="is a folder"):
+        check_ours(tmp_path, "case,label")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "-d", ".hidden", "a b"])

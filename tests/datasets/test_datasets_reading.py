@@ -161,7 +161,7 @@ def _broken_link(path, write_nifti, scan):
         (_truncated, "truncated or damaged"),
         (_nan, "holds 1 voxels that are NaN or infinite"),
         (_four_axes, "has a fourth axis of length 2"),
-        (_text, "cannot be read as an image"),
+        (_text, "is not a NIfTI file, whatever its name"),
         (_broken_link, "does not exist (a link whose target is gone)"),
     ],
 )

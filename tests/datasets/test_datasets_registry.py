@@ -96,6 +96,13 @@ def test_nnunet_region_painted_with_another_value_of_its_own_puts_it_first(make_
         ({"labels": {"background": 0, "all": [1, 2], "one": 1}, "regions_class_order": [3, 1]}, "one value of each"),
         ({"labels": {"background": 0, "one": [1], "all": [1, 2]}}, "list a region before those that lie inside it"),
         ({"groups": ["a"]}, '"groups" must be an object'),
+        (
+            {"labels": {"background": 0, **{f"l{n}": n for n in range(1, 261)}}},
+            "up to 260; masks hold values up to 255",
+        ),
+        ({"groups": {"a.nii.gz": "p"}}, r'"groups" names 1 cases .*: \'a\.nii\.gz\' \(did you mean \'a\'\?\)'),
+        ({"sites": {"a_0000": "Bern", "b": "Bern"}}, '"sites" names 1 cases'),
+        ({"licence": float("nan")}, "NaN is not a number of JSON"),
     ],
 )
 def test_nnunet_wrong_dataset_json_is_named(keys, message, make_nnunet):
@@ -281,3 +288,9 @@ def test_the_real_isles22_case_needs_resampling():
     assert label is not None and label.voxels.sum() == 523
     assert image.voxels.shape == (3, 73, 112, 112)
     assert np.corrcoef(image.voxels[0].ravel(), image.voxels[2].ravel())[0, 1] > 0.8
+
+
+def test_cases_that_groups_do_not_name_keep_the_subject_of_their_name(make_nnunet):
+    folder = make_nnunet(cases=("sub-1_ses-1", "sub-1_ses-2", "x"), groups={"x": "p"}, left_out={"y": "why"})
+    dataset = open_dataset(folder, "d")
+    assert [case.group for case in dataset.cases] == ["sub-1", "sub-1", "p"]

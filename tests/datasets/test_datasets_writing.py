@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 from layouts import import_folder
 
 from autoseg.core.errors import CasesError, UsageError
-from autoseg.core.images import read_voxels
+from autoseg.core.images import read_voxels, write_voxels
+from autoseg.core.store import hidden_beside
 from autoseg.datasets import open_dataset, read_case
 
 
@@ -152,9 +155,15 @@ def test_an_existing_target_is_refused(target, make_nnunet):
 
 
 def test_what_an_interrupted_import_left_is_cleared(target, make_nnunet):
-    rest = target.with_name(".brain.importing")
-    rest.mkdir(parents=True)
-    (rest / "half.nii.gz").write_bytes(b"x")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    of_another = hidden_beside(target)
+    mine, theirs = f"-{os.getpid():x}-", f"-{gone.pid:x}-"
+    old = target.with_name(".brain.importing")  # of version 0.1, which does not tell whose it is
+    for rest in (of_another.with_name(of_another.name.replace(mine, theirs)), old):
+        rest.mkdir(parents=True)
+        (rest / "half.nii.gz").write_bytes(b"x")
+    os.utime(old, (0, 0))
     import_folder(make_nnunet(), target)
     assert _everything(target.parent) == ["brain"]
     assert not (target / "half.nii.gz").exists()
@@ -198,3 +207,29 @@ def test_channels_with_the_same_voxels_are_told(target, make_nnunet, caplog):
         )
     import_folder(source, target)
     assert "FLAIR and T1 hold the same voxels in 2 cases: a, b" in caplog.text
+
+
+def test_of_two_imports_into_one_name_one_wins_whole(target, make_nnunet, tmp_path):
+    first, second = make_nnunet(tmp_path / "one"), make_nnunet(tmp_path / "two", cases=("x", "y"))
+
+    def import_the_other(done, total, what):
+        if done == 1:
+            import_folder(second, target)
+
+    with pytest.raises(UsageError, match=r"already exists; .*another command made it meanwhile"):
+        import_folder(first, target, progress=import_the_other)
+    assert [case.id for case in open_dataset(target, "brain").cases] == ["x", "y"]
+    assert _everything(target.parent) == ["brain"]
+
+
+def test_a_scan_no_head_has_is_refused_unless_accepted(target, make_nnunet):
+    source = make_nnunet(cases=("a",))
+    for path in source.rglob("a*.nii.gz"):
+        voxels, grid = read_voxels(path)
+        write_voxels(path, voxels, grid.model_copy(update={"spacing": (0.01, 0.01, 0.01)}))
+    message = (
+        r"size of 0\.1 x 0\.2 x 0\.3 mm .*, which no head has: its header states a spacing of 0\.01 x 0\.01 x 0\.01 mm"
+    )
+    with pytest.raises(CasesError, match=message):
+        import_folder(source, target)
+    assert import_folder(source, target, accept_spacing=True).cases

@@ -8,6 +8,7 @@ from autoseg.evaluation.calibration import (
     draw_voxels,
     expected_error,
     fit_temperature,
+    is_reliable,
     make_bins,
     temper,
 )
@@ -106,3 +107,20 @@ def test_ignored_voxels_are_never_drawn():
     assert truth.ravel().tolist() == [False, True]
     drawn, _ = draw_voxels(shares, shares > 0, None, count=3, generator=np.random.default_rng(0))
     assert len(set(drawn.ravel().tolist())) == 3
+
+
+@pytest.mark.parametrize(
+    ("temperature", "error", "reliable"),
+    [(1.0, 0.0, True), (2.5, 0.1, True), (2.5, 0.11, False), (9.9999, 0.0, False), (0.1001, 0.0, False)],
+)
+def test_a_fit_at_its_bound_or_with_a_large_error_promises_nothing(temperature, error, reliable):
+    assert is_reliable(temperature, error) is reliable
+
+
+def test_a_temperature_at_its_bound_is_what_a_hopeless_model_gets():
+    rng = np.random.default_rng(0)
+    foreground = np.full(500, 0.999)  # certain, and right in one voxel of two
+    truth = rng.random(500) < 0.5
+    probabilities = np.stack([1 - foreground, foreground], axis=1)
+    calibration = calibrate(probabilities, np.stack([~truth, truth], axis=1), np.array(["0"] * 500), overlap=False)
+    assert not is_reliable(calibration.temperature, calibration.error_after)

@@ -33,6 +33,14 @@ def scored(values, *, metrics=("dice",), label="lesion", missing=(), **options):
     return summarize(cases, metrics, **options)
 
 
+def test_scores_against_two_references_are_not_compared():
+    first, second = scored([0.5, 0.1]), scored([0.7, 0.3])
+    cases = [case.model_copy(update={"reference_volume_ml": {"lesion": 1.5}}) for case in second.cases[1:]]
+    second = second.model_copy(update={"cases": (second.cases[0], *cases)})
+    with pytest.raises(DataError, match=r"x and y were .* different references: lesion of case b has 1 and 1\.5 ml"):
+        align_scores({"x": first, "y": second})
+
+
 def test_difference_is_second_minus_first_case_by_case():
     """+0.2, +0.2, 0, -0.1 and one undefined."""
     first = scored([0.5, 0.1, 0.7, 0.9, 0.4])

@@ -196,3 +196,23 @@ def test_a_transfer_without_any_weights_is_refused(on_encoder):
     del made["configurations"]["2d_encoder"]["network"]["options"]["weights"]
     with pytest.raises(ValueError, match=r"transfer has no weights; set network.options.weights, or set "):
         Plan.model_validate(made)
+
+
+def test_a_twin_is_not_dropped_unless_it_is_said(run, transferred):
+    plan_again = ("plan", "-d", "Tiny", "--root", transferred, "-q", "--pretrained", "Tiny/3d")
+    before = (planned_of(transferred) / "plan.json").read_bytes()
+    code, _, err = run(*plan_again)
+    assert code == 2
+    assert "--pretrained would drop 3d_transfer_scratch, 2d_transfer_scratch from the plan; keep" in err
+    assert "--with-scratch-twin" in err
+    assert (planned_of(transferred) / "plan.json").read_bytes() == before
+
+
+def test_a_trained_transfer_is_not_planned_again_unless_it_is_said(run, transferred):
+    weights = transferred / "autoseg_results" / "Tiny" / "3d_transfer" / "fold_0" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"trained")
+    plan_again = ("plan", "-d", "Tiny", "--root", transferred, "-q", *ASKED[:3])  # in another mode
+    code, _, err = run(*plan_again)
+    assert code == 2
+    assert "--pretrained would plan 3d_transfer with other initial weights than its trained folds had" in err

@@ -1,11 +1,15 @@
 """Bad input: one sentence, exit code 2, nothing half-written, and the rest done."""
 
+import gzip
 import json
+import os
 import shutil
+import struct
 import subprocess
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from autoseg.core.images import read_voxels, write_voxels
 
@@ -360,7 +364,20 @@ def scans(trained, tmp_path):
     return folder
 
 
+def break_header(path, offset, form, *values):
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into("<" + form, content, offset, *values)
+    path.write_bytes(gzip.compress(content))
+
+
+def loop(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
 BAD_SCANS = {
+    "endless offset": lambda f: break_header(f / "case2_0000.nii.gz", 108, "f", float("inf")),
+    "a loop of links": lambda f: loop(f / "case2_0000.nii.gz"),
     "missing channel": lambda f: (f / "case2_0001.nii.gz").unlink(),
     "NaN": lambda f: rewrite(f / "case2_0000.nii.gz", set_nan),
     "zero bytes": lambda f: (f / "case2_0000.nii.gz").write_bytes(b""),
@@ -381,6 +398,94 @@ def test_a_bad_scan_is_listed_and_the_others_are_predicted(run, trained, scans, 
     assert "case2" in last
     found = sorted(path.name for path in (tmp_path / "masks").iterdir())
     assert found == ["case0.nii.gz", "case1.nii.gz", "case3.nii.gz", "case4.nii.gz", "case5.nii.gz", "predictions"]
+
+
+def test_a_name_that_is_not_utf_8_is_listed_and_the_others_are_predicted(run, trained, scans, tmp_path):
+    for channel in (0, 1):
+        shutil.copy(scans / f"case2_000{channel}.nii.gz", scans / os.fsdecode(b"caf\xe9_000%d.nii.gz" % channel))
+    for path in scans.glob("case[345]*"):
+        path.unlink()
+    code, _, err = run("predict", "-i", scans, "-o", tmp_path / "masks", "--root", trained)
+    assert code == 2
+    assert "has a name that is not UTF-8; rename it" in err
+    assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 3
+
+
+def test_two_geometries_are_refused_unless_one_is_chosen(run, trained, scans, tmp_path):
+    for path in scans.glob("case[1345]*"):
+        path.unlink()
+    for channel in (0, 1):  # an sform 8 mm away from the qform
+        path = scans / f"case2_000{channel}.nii.gz"
+        rows = np.array([[-1, 0, 0, 7.5], [0, -1, 0, -3.25], [0, 0, 2, 19]])
+        break_header(path, 252, "2h", 1, 2)
+        break_header(path, 280, "12f", *rows.ravel())
+    predict = ("predict", "-i", scans, "-o", tmp_path / "masks", "--root", trained)
+    code, _, err = run(*predict)
+    assert code == 2
+    assert "case2: " in err[err.index("error:") :]
+    assert "states two geometries, 8 mm apart" in err
+    assert run(*predict, "--orientation", "sform")[0] == 0
+    mask, scan = (
+        gzip.decompress(p.read_bytes()) for p in (tmp_path / "masks/case2.nii.gz", scans / "case2_0000.nii.gz")
+    )
+    assert mask[252:328] == scan[252:328]
+
+
+def test_a_mask_that_is_not_ours_is_never_replaced(run, trained, scans, tmp_path):
+    for path in scans.glob("case[1345]*"):
+        path.unlink()
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    manual = raw(trained) / "labelsTr" / "case2.nii.gz"
+    shutil.copy(manual, masks)
+    predict = ("predict", "-i", scans, "-o", masks, "--root", trained)
+    code, _, err = run(*predict)
+    assert code == 2
+    assert "holds files that autoseg did not make, or that were changed since (case2.nii.gz)" in err
+    assert [path.name for path in masks.iterdir()] == ["case2.nii.gz"]  # nothing was predicted
+    assert (masks / "case2.nii.gz").read_bytes() == manual.read_bytes()
+    assert run(*predict, "--replace")[0] == 0
+    predicted = (masks / "case2.nii.gz").read_bytes()
+    shutil.copy(manual, masks)  # somebody corrects the mask
+    assert run(*predict)[0] == 0
+    assert (masks / "case2.nii.gz").read_bytes() == manual.read_bytes()
+    code, _, err = run(*predict, "--step", 0.9)  # would make other masks
+    assert code == 2
+    assert "changed since (case2.nii.gz)" in err
+    assert run(*predict, "--step", 0.9, "--replace")[0] == 0
+    assert (masks / "case2.nii.gz").read_bytes() not in (manual.read_bytes(), b"")
+    assert predicted
+
+
+def test_a_scan_is_never_replaced(run, trained, scans, tmp_path):
+    both = sitk.JoinSeries([sitk.ReadImage(str(scans / f"case2_000{channel}.nii.gz")) for channel in (0, 1)])
+    (tmp_path / "one").mkdir()
+    scan = tmp_path / "one" / "p.nii.gz"
+    sitk.WriteImage(both, str(scan))
+    before = scan.read_bytes()
+    for output in (tmp_path / "one", tmp_path / "one" / ".." / "one"):
+        code, _, err = run("predict", "-i", scan, "-o", output, "--replace", "--root", trained)
+        assert code == 2
+        assert "would replace a scan" in err
+    assert scan.read_bytes() == before
+
+
+def test_a_report_does_not_replace_a_plan(run, trained):
+    plan = trained / "autoseg_preprocessed" / "Tiny" / "plan.json"
+    before = plan.read_bytes()
+    code, _, err = run("report", "-d", "Tiny", "-o", plan, "--root", trained)
+    assert code == 2
+    assert "was not written by autoseg as such a file" in err
+    assert plan.read_bytes() == before
+
+
+def test_scores_do_not_replace_a_table_of_somebody_else(run, root):
+    labels = raw(root) / "labelsTr"
+    (labels / "scores.csv").write_text("patient;age\n")
+    code, _, err = run("evaluate", "-p", labels, "-r", labels, "--root", root)
+    assert code == 2
+    assert "scores.csv was not written by autoseg" in err
+    assert (labels / "scores.csv").read_text() == "patient;age\n"
 
 
 def test_no_model_is_trained(run, planned, tmp_path):

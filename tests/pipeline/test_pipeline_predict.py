@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from autoseg.core.devices import choose_devices
-from autoseg.core.errors import DataError, MemoryShortageError, UsageError
+from autoseg.core.errors import DataError, MemoryShortageError, StorageError, UsageError
 from autoseg.core.images import read_voxels
 from autoseg.core.records import Case, ChannelFile
 from autoseg.datasets import find_scans, read_image
@@ -163,7 +163,7 @@ def test_a_case_that_fails_anywhere_is_said_in_its_place_and_the_others_are_done
     ]
 
 
-def test_a_bug_is_not_swallowed_and_leaves_no_thread(model, alone, scans):
+def test_a_bug_costs_its_case_is_logged_and_leaves_no_thread(model, alone, scans, caplog):
     cases, _ = find_scans(scans, model.plan.channels)
     before = threading.active_count()
 
@@ -173,9 +173,26 @@ def test_a_bug_is_not_swallowed_and_leaves_no_thread(model, alone, scans):
     def read(case):
         return read_image(case.id, case.channels, model.plan.channels)
 
-    with pytest.raises(KeyError, match="bug"):
-        list(predict_cases(alone, cases, CPU, read=read, write=write))
+    outcomes = list(predict_cases(alone, cases[:2], CPU, read=read, write=write))
+    assert [outcome.failure for outcome in outcomes] == ["case case0: KeyError: 'bug'", "case case1: KeyError: 'bug'"]
+    assert "Traceback" in caplog.text
     assert threading.active_count() == before
+
+
+def test_a_full_disk_ends_the_work_at_once(model, alone, scans):
+    cases, _ = find_scans(scans, model.plan.channels)
+    written = []
+
+    def write(case, mask, probabilities):
+        written.append(case.id)
+        raise StorageError("the disk is full")
+
+    def read(case):
+        return read_image(case.id, case.channels, model.plan.channels)
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        list(predict_cases(alone, cases, CPU, read=read, write=write))
+    assert len(written) <= 2  # of six
 
 
 def test_what_does_not_fit_is_not_read_ahead(model, alone, scans, monkeypatch):

@@ -3,7 +3,9 @@
 import pytest
 
 from autoseg.core import parallel
+from autoseg.core.records import CaseFacts, ChannelFacts, IntensityFacts
 from autoseg.preparation import arrays as preparing
+from autoseg.preparation.measuring import _warn_repeated, _warn_unusual
 
 PLAN = ("plan", "-d", "Tiny", "--preset", "pocket", "--workers", 1)
 REAL = preparing.prepare_case
@@ -66,3 +68,37 @@ def test_little_free_memory_means_few_workers(run, root, monkeypatch):
     code, _, _ = run("plan", "-d", "Tiny", "--preset", "pocket", "--root", root)
     assert code == 0
     assert counted == [1] * len(counted) != []
+
+
+def facts(case, *, spacing=(2.0, 1.0, 1.0), mean=50.0, group=None):
+    brain = IntensityFacts(
+        count=9, mean=mean, std=1, minimum=0, maximum=9, percentile_00_5=0, median=5, percentile_99_5=9
+    )
+    return CaseFacts(
+        case=case,
+        group=group,
+        site=None,
+        shape=(10, 20, 20),
+        spacing=spacing,
+        cropped_shape=(10, 20, 20),
+        channels=(ChannelFacts(foreground=None, brain=brain),),
+        label_voxels={},
+        lesions=(),
+    )
+
+
+def test_unusual_spacings_are_named_with_their_median(caplog):
+    cases = [facts(f"c{n}") for n in range(5)]
+    _warn_unusual([*cases, facts("odd", spacing=(2.0, 0.05, 1.0))])
+    assert "1 cases have voxels over 10 times from the median (2 x 1 x 1 mm): odd (2 x 0.05 x 1 mm)" in caplog.text
+    caplog.clear()
+    _warn_unusual(cases)
+    assert not caplog.text
+
+
+def test_one_scan_under_two_names_is_named_unless_it_is_one_patient(caplog):
+    _warn_repeated([facts("a"), facts("b", mean=60.0), facts("c")])
+    assert "scans are identical (a and c)" in caplog.text
+    caplog.clear()
+    _warn_repeated([facts("a", group="p"), facts("b", mean=60.0), facts("c", group="p")])
+    assert not caplog.text

@@ -10,7 +10,7 @@ from autoseg.cli import plan
 from autoseg.core.images import read_voxels, write_voxels
 from autoseg.core.records import Configuration, Plan
 from autoseg.core.store import read_record, write_record
-from autoseg.networks import fit_settings
+from autoseg.networks import encoder_weights, fit_settings
 from autoseg.planning.recipes import recipe_names
 
 PATCH = {2: (64, 64), 3: (16, 32, 32)}
@@ -38,7 +38,8 @@ def template(planned_template, tmp_path_factory):
     facts["regions_class_order"] = [2, 1, 3]
     (tumour / "dataset.json").write_text(json.dumps(facts))
     for name in ("Tiny", "Tumour"):
-        with pytest.raises(SystemExit) as stop:
+        with pytest.raises(SystemExit) as stop, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(encoder_weights, "weights_at_hand", lambda encoder: False)  # no stand-ins
             plan(["-d", name, "--root", str(folder), "--preset", "pocket", "-q", "--recipe", *recipe_names()])
         assert stop.value.code == 0
         path = folder / "autoseg_preprocessed" / name / "plan.json"

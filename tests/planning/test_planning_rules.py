@@ -31,6 +31,14 @@ def test_target_spacing_is_the_median_per_axis(gather, case):
     assert "median spacing per axis of 3 cases" in why
 
 
+@pytest.mark.parametrize("spacing", [(1.0, 2.0, 2.0), (1.0, 1.0, 1.00000001), (5.0, 1.0, 1.0)])
+def test_slices_are_slices_whatever_their_spacing(gather, case, spacing):
+    made = plan_grid(gather([case(f"c{i}", (1, 40, 32), spacing) for i in range(3)]))
+    assert made.axis_order == (0, 1, 2)
+    assert made.shape[0] == 1
+    assert "single slice" in made.reasons["axis_order"]
+
+
 def test_a_coarse_short_axis_takes_its_tenth_percentile(gather, case):
     # Spacings 4.0, 4.2, ... 6.0: median 5, 10th percentile 4.2.
     made = gather([case(f"c{i:02}", (20, 200, 200), (4.0 + 0.2 * i, 1.0, 1.0)) for i in range(11)])

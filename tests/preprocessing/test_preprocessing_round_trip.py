@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from restoring import restore_label, restore_logits, restore_probabilities
 
+from autoseg.core.errors import DataError
 from autoseg.core.records import ChannelNormalization, Grid, Image, Label, PreprocessingSettings
 from autoseg.preprocessing import (
     find_lesions,
@@ -197,3 +198,9 @@ def test_a_mask_is_brought_over_exactly_as_a_label_is(grid, spacing):
     assert moved.dtype == np.uint8
     assert np.array_equal(moved, prepare_case("a", image, label, chosen).label)
     assert (moved == 1).any()
+
+
+def test_a_spacing_that_fills_the_memory_is_refused_at_once():
+    image, _ = scan(Grid(shape=(20, 28, 24), spacing=(1e6, 1.0, 1.0)))
+    with pytest.raises(DataError, match=r"case a: at the planned spacing .* its own spacing is 1e\+06 x 1 x 1"):
+        prepare_case("a", image, None, settings((1.0, 1.0, 1.0)))

@@ -54,6 +54,12 @@ def change_resampling(part, **changes):
     return plans
 
 
+def test_a_network_of_ten_million_convolutions_is_not_built(refused, tmp_path):
+    source = write_model(tmp_path / "foreign")
+    (source / "plans.json").write_text(json.dumps(change_arguments(n_conv_per_stage=10**7)))
+    assert "n_conv_per_stage" in refused(source)
+
+
 TORCH_RESAMPLING = {"resampling_fn_data": "resample_torch_fornnunet"}
 
 

@@ -23,6 +23,48 @@ class Record(BaseModel):
 
 
 R = TypeVar("R", bound=Record)
+MAX_JSON_BYTES = 2**28
+FOREIGN_JSON_BYTES = 2**23  # of a file that autoseg did not write: 60 MB of "{}," take 4 GB of memory
+HAND_WRITTEN_BYTES = 2**20  # larger ones are written by programs, which name no key twice
+
+
+class JsonError(ValueError):
+    """JSON text that cannot be read; the message is a clause."""
+
+
+def parse_json(content: bytes | str, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """JSON text -> its value; no key twice, no NaN, and not nested without end.
+
+    Args:
+        content: UTF-8, with or without a byte order mark.
+        max_bytes: refuse more, because values take many times the memory of their text.
+
+    Raises:
+        JsonError: one of these; the message is a clause.
+    """
+    if len(content) > max_bytes:
+        raise JsonError(f"{len(content) >> 20} MB are more than such a file holds")
+    try:
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content.removeprefix("\ufeff")
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except JsonError:
+        raise
+    except RecursionError as error:
+        raise JsonError("nested too deeply") from error
+    except ValueError as error:
+        raise JsonError(str(error)) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise JsonError(f"key '{next(name for name in names if names.count(name) > 1)}' is there twice; keep one")
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise JsonError(f"{name} is not a number of JSON")
 
 
 def render_record(record: Record, *, without: Collection[str] = ()) -> str:
@@ -70,8 +112,17 @@ def parse_record(kind: type[R], text: str | bytes, *, path: Path, advice: str) -
     Raises:
         PlanError: not JSON, or keys unknown, missing or of the wrong type; the message names each.
     """
+    content = text.encode() if isinstance(text, str) else text
+    text = content.removeprefix(b"\xef\xbb\xbf")  # a byte order mark, which some editors write
+    if len(text) > MAX_JSON_BYTES:
+        raise PlanError(f"{path} has {len(text) >> 20} MB, more than a record has; {advice}")
     try:
-        return kind.model_validate_json(text)
+        record = kind.model_validate_json(text)
+        if len(text) <= HAND_WRITTEN_BYTES:
+            parse_json(text)
+        return record
+    except JsonError as error:
+        raise PlanError(f"{path} is not a valid {kind.__name__.lower()} file: {error}; {advice}") from error
     except ValidationError as error:
         if "schema" in kind.model_fields or "schema_version" in kind.model_fields:
             _check_schema(kind, text, path, advice)
@@ -82,7 +133,7 @@ def parse_record(kind: type[R], text: str | bytes, *, path: Path, advice: str) -
 def _check_schema(kind: type[Record], text: str | bytes, path: Path, advice: str) -> None:
     """Raise PlanError, before any other check, if the file has another version of the format."""
     try:
-        schema = json.loads(text).get("schema")
+        schema = parse_json(text).get("schema")
     except (ValueError, AttributeError):
         return
     expected = kind.model_fields["schema_version"].default

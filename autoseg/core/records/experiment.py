@@ -234,6 +234,7 @@ class BestModel(Record):
         members: names of the model folders, whose probabilities are averaged.
         postprocessing: as in the experiment.
         temperature: of the probabilities; it does not change which class is the most probable one.
+        reliable: whether a Dice can be expected from the calibrated probabilities; version 0.1 did not ask.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -241,3 +242,4 @@ class BestModel(Record):
     members: tuple[str, ...]
     postprocessing: dict[str, PostProcessing] = Field(default_factory=dict)
     temperature: PositiveFloat = 1.0
+    reliable: bool = True

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from autoseg.core.records.base import Record
 
 Share = Field(ge=0, le=1)
+Size = Annotated[int, Field(ge=1, le=128)]  # of a kernel, a stride or a stage; no network has larger ones
 Range = tuple[float, float]
 
 
@@ -88,11 +89,11 @@ class NetworkSettings(Record):
     """
 
     name: str
-    features: tuple[PositiveInt, ...]
-    kernels: tuple[tuple[PositiveInt, ...], ...]
-    strides: tuple[tuple[PositiveInt, ...], ...]
-    encoder_blocks: tuple[PositiveInt, ...]
-    decoder_blocks: tuple[PositiveInt, ...]
+    features: tuple[Annotated[int, Field(ge=1, le=16384)], ...] = Field(max_length=20)
+    kernels: tuple[tuple[Size, ...], ...]
+    strides: tuple[tuple[Size, ...], ...]
+    encoder_blocks: tuple[Size, ...]
+    decoder_blocks: tuple[Size, ...]
     deep_supervision: bool = True
     options: dict[str, Any] = Field(default_factory=dict)
 
@@ -339,7 +340,7 @@ class TilingSettings(Record):
     """
 
     tile_size: tuple[PositiveInt, ...]
-    step: float = Field(default=0.5, gt=0, le=1)
+    step: float = Field(default=0.5, ge=0.05, le=1)
     sigma: PositiveFloat = 0.125
     mirror_axes: tuple[int, ...] = ()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 from typing import Self
 
 import numpy as np
 from pydantic import model_validator
 
 from autoseg.core.records.base import Record
+
+SIDES = ("LR", "PA", "SI")  # of the head, where the world's x, y and z grow and shrink: left, posterior, superior
 
 
 class Grid(Record):
@@ -46,20 +49,46 @@ class Grid(Record):
 
     def matches(self, grid: Grid, *, tolerance_mm: float = 1e-2) -> bool:
         """True when every voxel of both grids lies at the same place to within the tolerance."""
-        if self.shape != grid.shape:
-            return False
-        corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * (np.array(self.shape) - 1)
-        return bool(np.abs(self.to_world(corners) - grid.to_world(corners)).max() <= tolerance_mm)
+        return self.shape == grid.shape and self.distance_mm(grid) <= tolerance_mm
+
+    def distance_mm(self, grid: Grid) -> float:
+        """Largest distance along one axis between a corner of this grid and the same corner of the given one."""
+        sides = np.array(list(product((0, 1), repeat=3)))
+        corners, others = (g.to_world(sides * (np.array(g.shape) - 1)) for g in (self, grid))
+        return float(np.abs(corners - others).max())
+
+    def turned_degrees(self, grid: Grid) -> float | None:
+        """Angle of the rotation between the axes of both grids; None where one is a mirror image of the other."""
+        rotation = np.asarray(self.direction).T @ np.asarray(grid.direction)
+        if np.linalg.det(rotation) < 0:
+            return None
+        return math.degrees(math.acos(float(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
 
     def to_world(self, index: np.ndarray) -> np.ndarray:
         """(..., 3) float, voxel indices (z,y,x) -> (..., 3) float64, world (x,y,z) mm."""
         return np.asarray(self.origin) + (np.asarray(index) * np.asarray(self.spacing)) @ np.asarray(self.direction).T
 
     def describe(self) -> str:
-        """Shape, spacing and origin in one readable clause."""
+        """Shape, spacing, origin and the directions of the axes in one readable clause."""
         shape = "x".join(str(n) for n in self.shape)
         spacing = "x".join(f"{s:.4g}" for s in self.spacing)
-        return f"{shape} voxels (z,y,x) at {spacing} mm, origin ({', '.join(f'{o:.4g}' for o in self.origin)})"
+        origin = ", ".join(f"{o:.4g}" for o in self.origin)
+        return f"{shape} voxels (z,y,x) at {spacing} mm, origin ({origin}), axes to {self._describe_axes()}"
+
+    def describe_difference(self, grid: Grid) -> str:
+        """Clause on how far apart two grids are: ``axes turned by 25 degrees, corners up to 8 mm apart``."""
+        degrees = self.turned_degrees(grid)
+        turned = "axes mirrored" if degrees is None else f"axes turned by {degrees:.3g} degrees"
+        clauses = [turned] * (degrees is None or degrees >= 0.01)
+        return ", ".join([*clauses, f"corners up to {self.distance_mm(grid):.3g} mm apart"])
+
+    def _describe_axes(self) -> str:
+        """The side of the head that each axis runs to, and by how much it misses: ``S, P, L (25 degrees off)``."""
+        direction = np.asarray(self.direction)
+        worlds = np.abs(direction).argmax(axis=0)
+        sides = [SIDES[world][int(direction[world, axis] < 0)] for axis, world in enumerate(worlds)]
+        off = math.degrees(math.acos(float(np.clip(np.abs(direction).max(axis=0).min(), 0, 1))))
+        return ", ".join(sides) + (f" ({off:.3g} degrees off)" if off >= 0.01 else "")
 
 
 @dataclass(frozen=True, kw_only=True)
