@@ -1,8 +1,8 @@
 """Rule 20: what a time budget holds, and how a training that is too short for its data is made to learn more in it.
 
 A short training shows the network the whole dataset only a few times. It learns more on a coarser grid, where the same
-arithmetic shows more of each case, and from a beginning on a grid that is coarser still. docs/time.md has the
-measurements.
+arithmetic shows more of each case, so the grid is made coarser, and the first half of the time coarser still.
+docs/time.md has the measurements, also where they show no gain.
 """
 
 from __future__ import annotations
@@ -119,13 +119,7 @@ def fit_to_time(fingerprint: Fingerprint, grid: TargetGrid, budget: TimeBudget |
             f"{count_lesion_voxels(fingerprint, coarser):.0f} voxels wide."
         )
         timed = replace(timed, grid=replace(coarser, reasons={**grid.reasons, "spacing": spacing_why}))
-    return replace(
-        timed,
-        problem=problem,
-        patch_plan=patch_plan,
-        is_short=True,
-        why=why,
-    )
+    return replace(timed, problem=problem, patch_plan=patch_plan, is_short=True, why=why)
 
 
 def plan_training(preset: Preset, timed: TimedGrid, patch_plan: PatchPlan) -> tuple[TrainingSettings, dict[str, str]]:
@@ -207,7 +201,7 @@ def plan_stages(problem: PatchProblem, patch_plan: PatchPlan) -> tuple[tuple[Tra
     return (TrainingStage(until=STAGE_END, factors=factors, patch_size=patch, batch_size=batch),), (
         f"For the first {percent(STAGE_END)} of the time the grid is {join(factors)} times coarser, with patches of "
         f"{join(patch)} voxels and {batch} samples a step: the same arithmetic shows {math.prod(factors)} times as "
-        f"much of the cases, which serves best while the network knows little."
+        f"much of the cases. The rest of the time trains at the planned spacing."
     )
 
 
