@@ -48,10 +48,11 @@ def test_a_lesion_stays_where_it_was(make):
     assert first.max(axis=0).tolist() == [3, 6, 5]
 
 
-def test_each_stage_has_its_own_patch_and_batch(make):
+def test_each_stage_has_its_own_patch_and_batch(make, caplog):
     cases = [make.prepared(f"case{i}", seed=i) for i in range(3)]
-    with staged(make, cases) as batches:
+    with caplog.at_level("INFO"), staged(make, cases) as batches:
         first, later = batches.batch(5, 0), batches.batch(6, 1)
+    assert [message.split(":")[0] for message in caplog.messages] == ["stage 1 of 2", "stage 2 of 2"]
     assert first[0].shape == (4, 2, 8, 12)
     assert first[1].shape == (4, 8, 12)
     assert later[0].shape == (2, 2, 16, 24)
