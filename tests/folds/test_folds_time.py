@@ -62,7 +62,7 @@ def test_a_measured_speed_is_kept(run, planned, monkeypatch):
     monkeypatch.setattr(probing, "measure_configuration", lambda *_: measured.append(1) or (50.0, 1.0))
     for _ in range(2):
         assert run("plan", "-d", "Tiny", "--time-budget", "1s", "--device", "cpu", "--root", planned)[0] == 0
-    assert len(measured) == 2  # 2d and 3d, once
+    assert len(measured) == 2 * probing.ROUNDS  # 2d and 3d, in the first plan alone
 
 
 @pytest.mark.parametrize(("gain", "precision"), [(1.9, "bfloat16"), (0.6, "auto")])
@@ -77,6 +77,19 @@ def test_bfloat16_is_planned_where_the_machine_is_faster_in_it(run, planned, mon
     assert {made.training.precision for made in plan.configurations.values()} == {precision}
     assert plan.speed.gflops_3d == max(50.0, 50.0 * gain)
     assert ("In bfloat16 a step is 1.9 times as fast" in plan.reasons["3d.training"]) == (gain > 1)
+
+
+def test_other_programs_do_not_decide_on_bfloat16(run, planned, monkeypatch):
+    rates = {"auto": iter([50.0, 49.0] * 2), "bfloat16": iter([30.0, 90.0] * 2)}  # the first round was disturbed
+    monkeypatch.setattr(
+        probing,
+        "measure_configuration",
+        lambda plan, name, _: (next(rates[plan.configurations[name].training.precision]), 1.0),
+    )
+    monkeypatch.setattr(probing, "cpu_has_bfloat16", lambda: True)
+    assert run("plan", "-d", "Tiny", "--time-budget", "1s", "--device", "cpu", "--root", planned)[0] == 0
+    speed = read_plan(Store(planned), "Tiny").speed
+    assert (speed.gflops_2d, speed.bfloat16_gain_2d) == (90.0, 1.8)
 
 
 def test_a_cpu_without_bfloat16_does_not_try_it(run, planned, monkeypatch):
