@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib.resources import files
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from autoseg.core.records import render_record
 from autoseg.planning.explain import describe_choices, describe_configuration, describe_findings
 from autoseg.reporting.html.content import Picture, ReportContent, ShownScores, Training
-from autoseg.reporting.html.numbers import (
-    count,
-    format_range,
-    format_value,
-    format_volume,
-    unit_of,
-    with_unit,
-)
+from autoseg.reporting.html.numbers import count, format_range, format_value
+from autoseg.reporting.html.page import render_page
 from autoseg.reporting.html.reproduce import list_commands, list_settings
 from autoseg.reporting.html.scores import describe_scores, describe_volumes
 from autoseg.reporting.html.selection import (
@@ -50,32 +38,8 @@ SECTIONS = {
 
 def render_report(content: ReportContent) -> str:
     """Fill the template; every text is escaped, and a section without data has a sentence instead."""
-    environment = Environment(
-        loader=PackageLoader("autoseg.reporting", "html"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "value": format_value,
-        "volume": format_volume,
-        "with_unit": with_unit,
-        "mm": lambda number: f"{number:.6g}",
-    }
-    environment.globals |= {"count": count, "format_range": format_range, "unit_of": unit_of}
-    style, script = (files(__name__).joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    page = environment.get_template("report.html").render(
-        sections=SECTIONS,
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        content=content,
-        **_describe(content),
-    )
-    return page.lstrip()  # of the lines between macros
+    values = {"content": content, **_describe(content)}
+    return render_page("report.html", sections=SECTIONS, notes=content.notes, values=values)
 
 
 def _describe(content: ReportContent) -> dict[str, Any]:
@@ -147,10 +111,6 @@ def _summarize(content: ReportContent) -> list[str]:
                 f"{count(len(shown.scores.cases), 'held-out case')}."
             )
     return lines
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 __all__ = ["Picture", "ReportContent", "ShownScores", "Training", "render_report"]
