@@ -15,7 +15,7 @@ from autoseg.core.store import Store, read_record
 from autoseg.folds.data import time_step
 from autoseg.losses import build_loss
 from autoseg.model import planned_network
-from autoseg.planning import DEVICE_GB, price_step
+from autoseg.planning import DEVICE_GB, IMAGENET_CONFIGURATION, price_step
 from autoseg.planning.memory import step_gflop
 from autoseg.planning.pricing import describe_step
 from autoseg.planning.time import TimeBudget, stages_of_planned
@@ -88,7 +88,7 @@ def probe_configuration(plan: Plan, configuration_name: str, device: torch.devic
 
 
 def measure_speed(plan: Plan, device: str, previous: MachineSpeed | None) -> MachineSpeed:
-    """Speed of real training steps of the plan's 2D and 3D networks.
+    """Speed of real training steps of the plan's 2D and 3D networks, and of an encoder with ImageNet weights.
 
     Args:
         plan: with a price for every configuration.
@@ -102,22 +102,25 @@ def measure_speed(plan: Plan, device: str, previous: MachineSpeed | None) -> Mac
         return previous
     tries_half = target.type == "cpu" and cpu_has_bfloat16()
     measured: dict[str, float] = {}
-    for axes in ("2d", "3d"):
-        if axes in plan.configurations:
-            log.info("timing training steps of %s on %s", axes, name)
-            trials = [plan, set_precision(plan, axes, "bfloat16")] if tries_half else [plan]
-            rates = [[measure_configuration(trial, axes, target)[0] for trial in trials] for _ in range(ROUNDS)]
+    for field, configuration in {"2d": "2d", "3d": "3d", "imagenet": IMAGENET_CONFIGURATION}.items():
+        if configuration in plan.configurations:
+            log.info("timing training steps of %s on %s", configuration, name)
+            trials = [plan, set_precision(plan, configuration, "bfloat16")] if tries_half else [plan]
+            rates = [
+                [measure_configuration(trial, configuration, target)[0] for trial in trials] for _ in range(ROUNDS)
+            ]
             best = [max(of_trial) for of_trial in zip(*rates, strict=True)]  # other programs can only slow a step
             if tries_half:
-                measured[f"bfloat16_gain_{axes}"] = float(f"{best[1] / best[0]:.3g}")
-            measured[f"gflops_{axes}"] = max(best)
+                measured[f"bfloat16_gain_{field}"] = float(f"{best[1] / best[0]:.3g}")
+            measured[f"gflops_{field}"] = max(best)
     return MachineSpeed.model_validate({"device": name, **measured})
 
 
 def plan_precision(plan: Plan, speed: MachineSpeed) -> Plan:
     """The plan with bfloat16 where the machine's own steps are faster in it, and the speed beside it."""
     for name, configuration in plan.configurations.items():
-        gain = speed.bfloat16_gain(configuration.dimensions)
+        own = speed.of_encoder() if name == IMAGENET_CONFIGURATION else speed
+        gain = own.bfloat16_gain(configuration.dimensions)
         if gain >= LEAST_GAIN:
             why = (
                 f"{plan.reasons[f'{name}.training']} In bfloat16 a step is {gain:.2g} times as fast on {speed.device}."

@@ -29,7 +29,7 @@ from autoseg.planning.spacing import COARSE_RATIO, TargetGrid
 from autoseg.planning.storage import plan_storage
 from autoseg.planning.text import count, join
 from autoseg.planning.tiling import plan_tiling
-from autoseg.planning.time import PlanPatch, TimeBudget, TimedGrid, fit_to_time, plan_training
+from autoseg.planning.time import PlanPatch, TimeBudget, TimedGrid, fit_to_time, plan_training, time_encoder
 from autoseg.planning.training import explain_training, plan_loss
 
 
@@ -96,14 +96,17 @@ def count_outputs(fingerprint: Fingerprint) -> int:
 def _plan_slices(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, budget: Budget) -> PlannedConfigurations:
     planner = _patch_planner(fingerprint, preset, budget, 2)
     timed = fit_to_time(fingerprint, grid, budget.time, planner)
-    # 20d. An encoder with ImageNet weights can use fine detail from the start, so it keeps the full resolution.
-    problem, rules = planner(grid)
-    full = replace(timed, grid=grid, problem=problem, patch_plan=rules)
     # 11a. A slice may hold no lesion at all, and its Dice would be 0 or 1 by a voxel: pool the batch.
     make = partial(_configure, fingerprint, preset=preset, pooled=True, because="a slice may hold no lesion")
+    problem, rules = planner(grid)
+
+    def make_encoder(name: str, fitted: PatchPlan) -> PlannedConfigurations:
+        """20d. It can use fine detail from the start, so it keeps the full resolution."""
+        return make(time_encoder(timed, grid, problem, fitted), name, fitted)
+
     return _join(
         _plan_networks("2d", timed.problem, timed.patch_plan, preset, budget, partial(make, timed)),
-        _plan_imagenet(fingerprint, problem, rules, preset, budget, partial(make, full)),
+        _plan_imagenet(fingerprint, problem, rules, preset, budget, make_encoder),
     )
 
 

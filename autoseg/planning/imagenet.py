@@ -70,14 +70,17 @@ def add_imagenet_weights(configuration: Configuration, patients: int) -> tuple[C
         f"{ENCODER_RATE:g} of the learning rate, which rises over the first {WARMUP_SHARE:.0%}, so that the weights "
         f"are refined and not lost."
     )
+    reason += " Channels are last in memory, where convolutions in groups and of single voxels are quicker."
     if freezes:
         reason += (
             f" {configuration.batch_size} samples are too few to estimate the statistics of its batch norms, which "
             f"stay as they begin."
         )
+    warmup = max(optimiser.warmup_share, WARMUP_SHARE)
     update = {
         "network": network.model_copy(update={"options": {**network.options, "weights": "imagenet"}}),
-        "optimiser": optimiser.model_copy(update={"warmup_share": max(optimiser.warmup_share, WARMUP_SHARE)}),
+        "optimiser": optimiser.model_copy(update={"warmup_share": warmup}),
+        "training": configuration.training.model_copy(update={"acceleration": "channels_last"}),
         "transfer": TransferSettings(
             source="ImageNet", encoder_learning_rate_factor=ENCODER_RATE, freeze_statistics=freezes
         ),

@@ -122,6 +122,22 @@ def fit_to_time(fingerprint: Fingerprint, grid: TargetGrid, budget: TimeBudget |
     return replace(timed, problem=problem, patch_plan=patch_plan, is_short=True, why=why)
 
 
+def time_encoder(timed: TimedGrid, grid: TargetGrid, problem: PatchProblem, patch_plan: PatchPlan) -> TimedGrid:
+    """What the time holds of an encoder with ImageNet weights, which keeps the full resolution.
+
+    Args:
+        timed: the other slices.
+        grid, problem: at full resolution.
+        patch_plan: of the encoder.
+    """
+    timed = replace(timed, grid=grid, problem=problem, patch_plan=patch_plan)
+    if timed.budget is None:
+        return timed
+    budget = replace(timed.budget, speed=timed.budget.speed.of_encoder())
+    is_short = budget.count_passes(problem, patch_plan) < FEW_PASSES
+    return replace(timed, budget=budget, is_short=is_short, why=budget.describe(problem, patch_plan))
+
+
 def plan_training(preset: Preset, timed: TimedGrid, patch_plan: PatchPlan) -> tuple[TrainingSettings, dict[str, str]]:
     """Length and stages of a training, with reasons where the time decides them.
 

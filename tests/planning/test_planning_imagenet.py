@@ -37,6 +37,7 @@ def test_few_cases_get_it_beside_the_other_configurations(fingerprint):
     assert made.transfer.encoder_learning_rate_factor == 0.3
     assert (made.transfer.weights, made.transfer.mode, made.transfer.freeze_statistics) == (None, "full", False)
     assert made.optimiser.warmup_share == 0.05
+    assert made.training.acceleration == "channels_last"
     assert made.batch_size == max(8, slices.batch_size)
     assert plan.reasons[f"{NAME}.transfer"].startswith(
         "10 patients, fewer than 200, so the encoder begins with ImageNet"

@@ -80,6 +80,18 @@ def test_an_encoder_with_imagenet_weights_keeps_the_full_resolution(facts):
     assert [stage.factors for stage in made.training.stages] == [(2, 2)]
 
 
+def test_steps_of_an_encoder_are_counted_at_its_own_speed(facts):
+    speed = SPEED.model_copy(update={"gflops_imagenet": 25.0})
+    own, shared = (
+        planned(facts, 600, speed=each, cost=price_step, at_hand=lambda encoder: True) for each in (speed, SPEED)
+    )
+    reason = "2d_imagenet.training"
+    passes = [float(plan.reasons[reason].split("dataset ")[1].split(" times")[0]) for plan in (own, shared)]
+    assert passes[0] == pytest.approx(passes[1] / 4, rel=0.1)
+    assert f"steps of {own.configurations['2d_imagenet'].batch_size} samples" in own.reasons[reason]
+    assert own.configurations["2d"] == shared.configurations["2d"]
+
+
 def test_a_coarse_axis_stays_in_the_stage(fingerprint):
     thick = fingerprint(80, (20, 240, 200), (12.0, 1.0, 1.0), lesions=LARGE)
     (stage,) = planned(thick, 600).configurations["3d"].training.stages

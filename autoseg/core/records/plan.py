@@ -120,15 +120,19 @@ class MachineSpeed(Record):
 
     Attributes:
         device: what it was measured on.
-        gflops_2d, gflops_3d: billions of operations per second, in the faster precision; None where none was measured.
-        bfloat16_gain_2d, bfloat16_gain_3d: how many times faster bfloat16 is than float32; None where it was not tried.
+        gflops_2d, gflops_3d, gflops_imagenet: billions of operations per second, in the faster precision; None where
+            none was measured.
+        bfloat16_gain_2d, bfloat16_gain_3d, bfloat16_gain_imagenet: how many times faster bfloat16 is than float32;
+            None where it was not tried.
     """
 
     device: str
     gflops_2d: PositiveFloat | None = None
     gflops_3d: PositiveFloat | None = None
+    gflops_imagenet: PositiveFloat | None = None
     bfloat16_gain_2d: PositiveFloat | None = None
     bfloat16_gain_3d: PositiveFloat | None = None
+    bfloat16_gain_imagenet: PositiveFloat | None = None
 
     def gflops(self, dimensions: int) -> float | None:
         """Of steps with patches of so many axes, or of others where those were not measured."""
@@ -138,6 +142,11 @@ class MachineSpeed(Record):
     def bfloat16_gain(self, dimensions: int) -> float:
         """Factor by which bfloat16 is faster; 1 where it was not tried."""
         return (self.bfloat16_gain_2d if dimensions == 2 else self.bfloat16_gain_3d) or 1.0
+
+    def of_encoder(self) -> MachineSpeed:
+        """The speed of slices on an encoder with ImageNet weights in the place of other slices, where measured."""
+        update = {"gflops_2d": self.gflops_imagenet, "bfloat16_gain_2d": self.bfloat16_gain_imagenet}
+        return self if self.gflops_imagenet is None else self.model_copy(update=update)
 
 
 class Plan(Record):
