@@ -50,7 +50,7 @@ NAMES = {
 }
 
 # Files in which some of these names are still to be replaced.
-UNNAMED = re.compile(r"^(batches|folds|planning|prediction)/|^(core/images|evaluation/postprocessing)\.py$")
+UNNAMED = re.compile(r"^prediction/")
 
 
 def docstrings(tree):

@@ -134,7 +134,7 @@ def _mean_of_blocks(volume: np.ndarray, factors: Sequence[int]) -> np.ndarray:
         if factor > 1:
             starts = np.arange(0, mean.shape[axis], factor)
             counts = np.diff(np.append(starts, mean.shape[axis])).astype(np.float32)
-            shape = [-1 if other == axis else 1 for other in range(3)]
+            shape = [-1 if k == axis else 1 for k in range(3)]
             mean = np.add.reduceat(mean, starts, axis=axis) / counts.reshape(shape)
     return mean
 

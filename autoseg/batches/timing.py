@@ -57,9 +57,9 @@ def time_batches(
     """
     batches.batch(0)
     wait()
-    began, made = clock(), 0
-    while made < MIN_BATCHES or (made < MAX_BATCHES and clock() - began < MAX_S):
-        made += 1
-        batches.batch(made)
+    began, drawn = clock(), 0
+    while drawn < MIN_BATCHES or (drawn < MAX_BATCHES and clock() - began < MAX_S):
+        drawn += 1
+        batches.batch(drawn)
         wait()
-    return (clock() - began) / made
+    return (clock() - began) / drawn

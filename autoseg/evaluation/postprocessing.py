@@ -214,7 +214,7 @@ def choose_settings(
         out_of_group = np.empty(len(scores))
         chosen_without = {}
         for group in of_group:
-            held_out = np.array([other == group for other in groups])
+            held_out = np.array([patient_group == group for patient_group in groups])
             chosen_without[group] = _best_setting(scores[~held_out])
             out_of_group[held_out] = scores[held_out, chosen_without[group]]
         scored = ~np.isnan(scores[:, 0])

@@ -18,8 +18,8 @@ CHECKPOINTING = "checkpointing"
 
 def has_folds(folder: Path, fold_name: str, *, restart: bool) -> bool:
     """Whether a model folder holds a fold that stays: any, or any other where this one starts again."""
-    own = fold_folder(folder, fold_name)
-    return any(not (restart and path == own) for path in folder.glob("fold_*"))
+    fold = fold_folder(folder, fold_name)
+    return any(not (restart and path == fold) for path in folder.glob("fold_*"))
 
 
 def claim_model_folder(folder: Path, fold_name: str, *, restart: bool, agrees: bool, conflict: str) -> bool:
@@ -38,8 +38,8 @@ def claim_model_folder(folder: Path, fold_name: str, *, restart: bool, agrees: b
     Raises:
         ModelError: the folds that stay were trained otherwise.
     """
-    own = fold_folder(folder, fold_name)
-    others = sorted(path.name for path in folder.glob("fold_*") if not (restart and path == own))
+    fold = fold_folder(folder, fold_name)
+    others = sorted(path.name for path in folder.glob("fold_*") if not (restart and path == fold))
     if others and not agrees:
         raise ModelError(
             f"{folder} holds folds trained with {conflict} ({', '.join(others)}); move that folder away, "
@@ -47,9 +47,9 @@ def claim_model_folder(folder: Path, fold_name: str, *, restart: bool, agrees: b
         )
     if restart or not others:
         (folder / POSTPROCESSING).unlink(missing_ok=True)  # a fold that helped to choose it is gone
-    if restart and own.exists():
-        shutil.rmtree(own)
-        log.info("removed %s to start again", own)
+    if restart and fold.exists():
+        shutil.rmtree(fold)
+        log.info("removed %s to start again", fold)
     return not others
 
 

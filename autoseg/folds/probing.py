@@ -119,14 +119,14 @@ def measure_speed(plan: Plan, device: str, previous: MachineSpeed | None) -> Mac
 def plan_precision(plan: Plan, speed: MachineSpeed) -> Plan:
     """The plan with bfloat16 where the machine's own steps are faster in it, and the speed beside it."""
     for name, configuration in plan.configurations.items():
-        own = speed.of_encoder() if name == IMAGENET_CONFIGURATION else speed
-        gain = own.bfloat16_gain(configuration.dimensions)
+        of_network = speed.of_encoder() if name == IMAGENET_CONFIGURATION else speed
+        gain = of_network.bfloat16_gain(configuration.dimensions)
         if gain >= LEAST_GAIN:
-            why = (
+            reason = (
                 f"{plan.reasons[f'{name}.training']} In bfloat16 a step is {gain:.2g} times as fast on {speed.device}."
             )
             plan = set_precision(plan, name, "bfloat16")
-            plan = plan.model_copy(update={"reasons": {**plan.reasons, f"{name}.training": why}})
+            plan = plan.model_copy(update={"reasons": {**plan.reasons, f"{name}.training": reason}})
     return plan.model_copy(update={"speed": speed})
 
 
@@ -152,11 +152,11 @@ def add_stages(store: Store, plan: Plan, name: str, device: str) -> Plan:
     speed, forward_gflop = measure_configuration(plan, name, choose_device(device))
     rates = {f"gflops_{configuration.dimensions}d": speed}
     budget = TimeBudget(seconds=seconds, speed=MachineSpeed.model_validate({"device": device, **rates}))
-    stages, why = stages_of_planned(configuration, fingerprint, budget, forward_gflop=forward_gflop)
-    log.info("%s: %s", name, why)
+    stages, reason = stages_of_planned(configuration, fingerprint, budget, forward_gflop=forward_gflop)
+    log.info("%s: %s", name, reason)
     training = configuration.training.model_copy(update={"stages": stages})
     staged = configuration.model_copy(update={"training": training})
-    reasons = {**plan.reasons, f"{name}.training": why}
+    reasons = {**plan.reasons, f"{name}.training": reason}
     return plan.model_copy(update={"configurations": {**plan.configurations, name: staged}, "reasons": reasons})
 
 

@@ -48,7 +48,7 @@ def add_transfers(store: Store, plan: Plan, options: PlanOptions) -> tuple[Plan,
         return _keep_previous(store, plan), ()
     if options.pretrained == NONE:
         return plan, ()
-    made: dict[str, Configuration] = {}
+    transferred: dict[str, Configuration] = {}
     reasons, memory = dict(plan.reasons), dict(plan.memory)
     initial_weights, failures = [], []
     least_share = DEFAULT_SHARE if options.least_share is None else options.least_share
@@ -67,24 +67,24 @@ def add_transfers(store: Store, plan: Plan, options: PlanOptions) -> tuple[Plan,
             mode=options.mode or "full",
             least_share=least_share,
         )
-        made[name] = fitted.configuration.model_copy(update={"transfer": settings})
+        transferred[name] = fitted.configuration.model_copy(update={"transfer": settings})
         initial_weights.append(initial)
         log.info("%s", describe_report(initial.report))
-        reasons |= {f"{name}.{key}": why for key, why in fitted.reasons.items()}
+        reasons |= {f"{name}.{key}": reason for key, reason in fitted.reasons.items()}
         reasons[f"{name}.transfer"] = f"{describe_report(initial.report)}."
         memory[name] = fitted.memory
         if options.with_scratch_twin:
-            made[f"{name}{TWIN}"] = fitted.configuration
-            reasons |= {f"{name}{TWIN}.{key}": why for key, why in fitted.reasons.items()}
+            transferred[f"{name}{TWIN}"] = fitted.configuration
+            reasons |= {f"{name}{TWIN}.{key}": reason for key, reason in fitted.reasons.items()}
             reasons[f"{name}{TWIN}.transfer"] = f"As {name}, but with random weights, for comparison."
             memory[f"{name}{TWIN}"] = fitted.memory
-    if not made:
+    if not transferred:
         raise failures[0][1]
     for name, failure in failures:
         log.warning("%s is skipped: %s", name, failure)
     if not options.replace:
-        _check_previous(store, plan.dataset, made)
-    return _extend(plan, made, reasons, memory), tuple(initial_weights)
+        _check_previous(store, plan.dataset, transferred)
+    return _extend(plan, transferred, reasons, memory), tuple(initial_weights)
 
 
 def find_sources(store: Store, name: str, plan: Plan) -> tuple[TransferSource, ...]:
@@ -108,14 +108,14 @@ def find_sources(store: Store, name: str, plan: Plan) -> tuple[TransferSource, .
             raise UsageError(
                 f"--pretrained: {name} is not a model folder of autoseg (no plan.json), and {error}"
             ) from error
-    known = [
+    trained = [
         f"{dataset}/{configuration}"
         for dataset in subfolders(store.results_root)
         for configuration in subfolders(store.results_root / dataset)
         if trained_folds(store.results_root / dataset / configuration)
     ]
     raise UsageError(
-        f"--pretrained: '{name}' is not a file, folder or trained model; trained models: {', '.join(known) or 'none'}"
+        f"--pretrained: '{name}' is not a file, folder or trained model; trained models: {', '.join(trained) or 'none'}"
     )
 
 
@@ -165,7 +165,7 @@ def _transfer(
     )
 
 
-def _check_previous(store: Store, dataset_name: str, made: Mapping[str, Configuration]) -> None:
+def _check_previous(store: Store, dataset_name: str, transferred: Mapping[str, Configuration]) -> None:
     """Refuse to drop a twin, or to plan a configuration again that is trained, unless it is said.
 
     Raises:
@@ -175,10 +175,10 @@ def _check_previous(store: Store, dataset_name: str, made: Mapping[str, Configur
         previous = read_record(Plan, store.preprocessed(dataset_name) / "plan.json", advice="").configurations
     except PlanError:
         return
-    dropped = [name + TWIN for name in made if name + TWIN in previous and name + TWIN not in made]
+    dropped = [name + TWIN for name in transferred if name + TWIN in previous and name + TWIN not in transferred]
     trained = [
         name
-        for name, configuration in made.items()
+        for name, configuration in transferred.items()
         if previous.get(name, configuration) != configuration and trained_folds(store.results(dataset_name, name))
     ]
     if dropped:
@@ -207,7 +207,7 @@ def _keep_previous(store: Store, plan: Plan) -> Plan:
     if (previous.channels, previous.labels, previous.regions) != (plan.channels, plan.labels, plan.regions):
         log.warning("%s are dropped: channels or labels have changed; plan them again with: %s", names, command)
         return plan
-    made: dict[str, Configuration] = {}
+    transferred: dict[str, Configuration] = {}
     for name in names:
         settings = previous.configurations[name].transfer
         assert settings is not None
@@ -215,19 +215,19 @@ def _keep_previous(store: Store, plan: Plan) -> Plan:
         if not path.exists():
             log.warning("%s is dropped: %s is missing; plan it again with: %s", name, path, command)
             continue
-        made |= {key: c for key, c in previous.configurations.items() if key in (name, name + TWIN)}
-    if not made:
+        transferred |= {key: c for key, c in previous.configurations.items() if key in (name, name + TWIN)}
+    if not transferred:
         return plan
-    log.info("%s are unchanged; --pretrained plans them again, --pretrained none drops them", ", ".join(made))
-    reasons = {key: why for key, why in previous.reasons.items() if key.partition(".")[0] in made}
-    memory = {name: facts for name, facts in previous.memory.items() if name in made}
-    return _extend(plan, made, {**plan.reasons, **reasons}, {**plan.memory, **memory})
+    log.info("%s are unchanged; --pretrained plans them again, --pretrained none drops them", ", ".join(transferred))
+    reasons = {key: reason for key, reason in previous.reasons.items() if key.partition(".")[0] in transferred}
+    memory = {name: facts for name, facts in previous.memory.items() if name in transferred}
+    return _extend(plan, transferred, {**plan.reasons, **reasons}, {**plan.memory, **memory})
 
 
 def _extend(
-    plan: Plan, made: dict[str, Configuration], reasons: dict[str, str], memory: dict[str, MemoryFacts]
+    plan: Plan, transferred: dict[str, Configuration], reasons: dict[str, str], memory: dict[str, MemoryFacts]
 ) -> Plan:
     extended = plan.model_copy(
-        update={"configurations": {**plan.configurations, **made}, "reasons": reasons, "memory": memory}
+        update={"configurations": {**plan.configurations, **transferred}, "reasons": reasons, "memory": memory}
     )
     return Plan.model_validate(extended.model_dump(by_alias=True))

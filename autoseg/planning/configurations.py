@@ -74,15 +74,15 @@ def plan_configurations(
     """Every configuration that suits the dataset, with the reason of each field and of each one left out."""
     # 10a. Volumes when there is more than one slice, slices when they are large enough.
     if grid.shape[0] <= 1:
-        why = "The median case is a single slice, so there are no volumes to train on."
-        return _join(_leave_out("3d", why), _plan_slices(fingerprint, grid, preset, budget))
+        reason = "The median case is a single slice, so there are no volumes to train on."
+        return _join(_leave_out("3d", reason), _plan_slices(fingerprint, grid, preset, budget))
     volumes = _plan_volumes(fingerprint, grid, preset, budget)
     if min(grid.shape[1:]) < preset.least_slice:
-        why = (
+        reason = (
             f"A median slice has {join(grid.shape[1:])} voxels; with fewer than {preset.least_slice} along an axis, "
             f"slices show too little."
         )
-        return _join(_leave_out("2d", why), volumes)
+        return _join(_leave_out("2d", reason), volumes)
     return _join(_plan_slices(fingerprint, grid, preset, budget), volumes)
 
 
@@ -150,16 +150,16 @@ def _plan_volumes(fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, bu
     """The full resolution and, where its patch shows too little, a low one and the cascade of both (rule 9)."""
     timed = fit_to_time(fingerprint, grid, budget.time, _patch_planner(fingerprint, preset, budget, 3))
     problem, rules = timed.problem, timed.patch_plan
-    low, why = plan_low_resolution(problem, timed.grid, rules, preset, memory_gb=budget.memory_gb)
+    low, reason = plan_low_resolution(problem, timed.grid, rules, preset, memory_gb=budget.memory_gb)
     # 11a. A patch that shows little of a case is often without lesion, as a slice is.
     seen = f"a patch shows {'only ' if low else ''}{describe_cover(rules, problem.shape)}"
     make = partial(_configure, fingerprint, timed, preset=preset, pooled=low is not None, because=seen)
     full = _plan_networks("3d", problem, rules, preset, budget, make)
     if timed.is_short:
         # 20c. Three trainings of a cascade share what is too short for one.
-        return _join(full, _leave_out("3d_lowres", f"{timed.why}: too short for a cascade."))
+        return _join(full, _leave_out("3d_lowres", f"{timed.reason}: too short for a cascade."))
     if low is None:
-        return _join(full, _leave_out("3d_lowres", why))
+        return _join(full, _leave_out("3d_lowres", reason))
     seen = f"a patch shows {describe_cover(low.patch_plan, low.grid.shape)}"
     fitted = _fit_to_memory(low.problem, low.patch_plan, preset, budget)
     coarse_grid = replace(timed, grid=low.grid, problem=low.problem, patch_plan=fitted)
@@ -203,7 +203,7 @@ def _fit_to_memory(problem: PatchProblem, rules: PatchPlan, preset: Preset, budg
 def _add_cascade_input(full: PlannedConfigurations, masks: int) -> PlannedConfigurations:
     """9c. A full resolution whose network also sees the low resolution's prediction."""
     ((name, configuration),) = full.configurations.items()
-    why = (
+    reason = (
         f"As 3d, but the network also sees the prediction of 3d_lowres ({count(masks, 'mask')}, resampled to this "
         f"grid), because its own patch shows too little of the surroundings."
     )
@@ -219,17 +219,17 @@ def _add_cascade_input(full: PlannedConfigurations, masks: int) -> PlannedConfig
     return replace(
         full,
         configurations={name: configuration.model_copy(update=update)},
-        reasons={**full.reasons, f"{name}.cascade_from": why, f"{name}.augmentation": why_changed},
+        reasons={**full.reasons, f"{name}.cascade_from": reason, f"{name}.augmentation": why_changed},
     )
 
 
-def _leave_out(name: str, why: str) -> PlannedConfigurations:
-    return PlannedConfigurations(reasons={name: why})
+def _leave_out(name: str, reason: str) -> PlannedConfigurations:
+    return PlannedConfigurations(reasons={name: reason})
 
 
 def _join(*parts: PlannedConfigurations) -> PlannedConfigurations:
     return PlannedConfigurations(
-        configurations={name: each for part in parts for name, each in part.configurations.items()},
+        configurations={name: configuration for part in parts for name, configuration in part.configurations.items()},
         reasons={key: reason for part in parts for key, reason in part.reasons.items()},
         memory={name: facts for part in parts for name, facts in part.memory.items()},
     )
@@ -298,7 +298,7 @@ def _plan_preprocessing(
 ) -> tuple[PreprocessingSettings, dict[str, str]]:
     """Rules 1-4."""
     channels, why_channels = plan_normalization(fingerprint, preset.channel_names)
-    reasons = {f"preprocessing.{key}": why for key, why in grid.reasons.items()}
+    reasons = {f"preprocessing.{key}": reason for key, reason in grid.reasons.items()}
     reasons["preprocessing.channels"] = why_channels
     # 4. The record's defaults: images cubic, labels and probabilities linear, a coarse axis separately.
     reasons["preprocessing.resampling"] = (

@@ -124,12 +124,12 @@ def _read_splits(content: Any, source: str) -> list[tuple[list[str], list[str]]]
     return [(split["train"], split["val"]) for split in content]
 
 
-def _check_ids(folds: Sequence[tuple[list[str], list[str]]], known: set[str], source: str) -> None:
-    unknown = sorted({case for split in folds for ids in split for case in ids} - known)
+def _check_ids(folds: Sequence[tuple[list[str], list[str]]], labelled: set[str], source: str) -> None:
+    unknown = sorted({case for split in folds for ids in split for case in ids} - labelled)
     if unknown:
         raise PlanError(
             f"{source} names {len(unknown)} cases that the dataset does not have with a label: "
-            f"{join_names(unknown, limit=3)}; the dataset has {join_names(sorted(known), limit=3)}"
+            f"{join_names(unknown, limit=3)}; the dataset has {join_names(sorted(labelled), limit=3)}"
         )
     for number, (train, validation) in enumerate(folds):
         both = sorted(set(train) & set(validation))

@@ -63,13 +63,13 @@ def plan_low_resolution(
             f"Not worthwhile: {seen}, below {LEAST_COVER:.0%}, but at {join(spacing)} mm, where it would cover "
             f"{LEAST_COVER:.0%}, a case has only {gain:.2g} times fewer voxels, and {LEAST_GAIN:g} times are required."
         )
-    why = (
+    reason = (
         f"{join(spacing)} mm: {seen}, below {LEAST_COVER:.0%}, so the spacing was raised in steps of "
         f"{COARSER - 1:.0%} (fine axes first, where spacings differ by over {NEAR:g} times) until a patch covers "
         f"{share_covered(low, shape):.0%}."
     )
-    coarse = replace(grid, spacing=spacing, shape=smaller.shape, reasons={**grid.reasons, "spacing": why})
-    return LowResolution(grid=coarse, problem=smaller, patch_plan=low), why
+    coarse = replace(grid, spacing=spacing, shape=smaller.shape, reasons={**grid.reasons, "spacing": reason})
+    return LowResolution(grid=coarse, problem=smaller, patch_plan=low), reason
 
 
 def coarsen(spacing: Sequence[float]) -> tuple[float, ...]:

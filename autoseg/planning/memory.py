@@ -107,7 +107,7 @@ def _residual_stage(network: NetworkSettings, stage: int, voxels: int, before: i
 
 
 def _decoder_stage(network: NetworkSettings, stage: int, voxels: int) -> Iterator[Convolution]:
-    below, here = network.features[stage + 1], network.features[stage]
-    yield _convolution(voxels, (1,), below, here)  # transposed, kernel = stride: one tap per output voxel
+    below, features = network.features[stage + 1], network.features[stage]
+    yield _convolution(voxels, (1,), below, features)  # transposed, kernel = stride: one tap per output voxel
     for block in range(network.decoder_blocks[stage]):
-        yield _convolution(voxels, network.kernels[stage], here if block else 2 * here, here)
+        yield _convolution(voxels, network.kernels[stage], features if block else 2 * features, features)

@@ -59,8 +59,8 @@ def positional_axes(fingerprint: Fingerprint) -> dict[int, str]:
         Canonical axis (0 head-foot, 1 front-back, 2 left-right) -> one clause of reason.
     """
     clauses: dict[int, str] = {}
-    for one, other in combinations(_names(fingerprint), 2):
-        differences = _differences(fingerprint.cases, one, other)
+    for first, second in combinations(_names(fingerprint), 2):
+        differences = _differences(fingerprint.cases, first, second)
         if len(differences) < ENOUGH_CASES:
             continue
         ahead = (differences > 0).mean(axis=0)
@@ -69,7 +69,7 @@ def positional_axes(fingerprint: Fingerprint) -> dict[int, str]:
             if same >= SAME_SIDE and distance >= APART:
                 clauses.setdefault(
                     axis,
-                    f"along the {AXES[axis]} axis {one} is on the same side of {other} in {same:.0%} of "
+                    f"along the {AXES[axis]} axis {first} is on the same side of {second} in {same:.0%} of "
                     f"{len(differences)} cases, on average {distance:.0%} of the scan away",
                 )
     return clauses
@@ -80,11 +80,11 @@ def _names(fingerprint: Fingerprint) -> tuple[str, ...]:
     return tuple(name for name, value in fingerprint.labels.items() if value not in ignored)
 
 
-def _differences(cases: Sequence[CaseFacts], one: str, other: str) -> np.ndarray:
+def _differences(cases: Sequence[CaseFacts], first_label: str, second_label: str) -> np.ndarray:
     """(N,3) float: centre of one label minus centre of the other, shares of the scan; of the cases with both."""
     rows = []
     for case in cases:
-        first, second = _centre(case, one), _centre(case, other)
+        first, second = _centre(case, first_label), _centre(case, second_label)
         if first is not None and second is not None:
             rows.append(first - second)
     return np.array(rows).reshape(-1, 3)

@@ -38,13 +38,13 @@ def plan_normalization(
     listed = ", ".join(f"{n}: {c.scheme}" for n, c in zip(fingerprint.channels, channels, strict=True))
     sentences = [f"{listed}."]
     if any(channel.scheme == "zscore" for channel in channels):
-        kept = f"cropping to the non-zero region keeps {share:.0%} of the median scan"
+        cropping = f"cropping to the non-zero region keeps {share:.0%} of the median scan"
         sentences.append(
             f"MRI intensities have no absolute scale, so each image gets mean 0 and standard deviation 1, over its "
-            f"non-zero region only: {kept}, and below {MASK_SHARE:.0%} the background would dominate the mean."
+            f"non-zero region only: {cropping}, and below {MASK_SHARE:.0%} the background would dominate the mean."
             if inside
             else f"MRI intensities have no absolute scale, so each image gets mean 0 and standard deviation 1, over "
-            f"all its voxels: {kept}, at least {MASK_SHARE:.0%}."
+            f"all its voxels: {cropping}, at least {MASK_SHARE:.0%}."
         )
     if any(channel.scheme == "ct" for channel in channels):
         sentences.append("CT has an absolute scale, so the foreground of the whole dataset gives the numbers.")

@@ -224,10 +224,10 @@ def _choose_batch(preset: Preset, candidate: _Candidate, memory_gb: float) -> tu
         # A CPU shares the samples of a 3D convolution out over its cores, so an odd one leaves a core idle.
         fast = 2 * int(preset.step_gflop / step_gflop(candidate.gflop, 2))
         caps[f"as many as {preset.step_gflop:g} GFLOP per step allow"] = fast
-    why = min(caps, key=caps.__getitem__)
-    if caps[why] < MIN_BATCH:
-        return MIN_BATCH, f"{MIN_BATCH} samples, the minimum; the limit ({why}) would be lower."
-    return caps[why], f"{caps[why]} samples: {why}."
+    reason = min(caps, key=caps.__getitem__)
+    if caps[reason] < MIN_BATCH:
+        return MIN_BATCH, f"{MIN_BATCH} samples, the minimum; the limit ({reason}) would be lower."
+    return caps[reason], f"{caps[reason]} samples: {reason}."
 
 
 def _explain_patch(preset: Preset, candidate: _Candidate, memory_gb: float) -> str:

@@ -96,9 +96,9 @@ def _weigh_losses(
     """Every configuration with class weights in its loss, and one sentence more in its reason."""
     weighted = {}
     for name, configuration in configurations.items():
-        loss, why = weigh_loss(fingerprint, configuration.loss)
+        loss, reason = weigh_loss(fingerprint, configuration.loss)
         weighted[name] = configuration.model_copy(update={"loss": loss})
-        reasons[f"{name}.loss"] = f"{reasons[f'{name}.loss']} {why}"
+        reasons[f"{name}.loss"] = f"{reasons[f'{name}.loss']} {reason}"
     return weighted
 
 

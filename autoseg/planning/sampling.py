@@ -34,15 +34,15 @@ def plan_sampling(fingerprint: Fingerprint, *, by_lesion: bool = True) -> tuple[
     #      seen; where they are common, half of that third is drawn lesion by lesion.
     if by_lesion and lesions.small_share >= SMALL_SHARE and lesions.per_case >= SEVERAL:
         half = FORCED_SHARE / 2
-        why = (
+        reason = (
             f"{counted} Small lesions are common, so {half:.1%} of each batch is centred on lesions, each with the "
             f"same probability, and {half:.1%} on labelled voxels, where large lesions dominate.{why_empty}"
         )
-        return SamplingSettings(foreground_share=half, lesion_share=half, empty_case_share=empty_share), why
+        return SamplingSettings(foreground_share=half, lesion_share=half, empty_case_share=empty_share), reason
     cause = "Few small lesions compete with large ones, so " if by_lesion else ""
     sentence = f"{cause}{FORCED_SHARE:.0%} of each batch is centred on labelled voxels, as in nnU-Net."
-    why = f"{counted} {sentence}{why_empty}"
-    return SamplingSettings(foreground_share=FORCED_SHARE, lesion_share=0.0, empty_case_share=empty_share), why
+    reason = f"{counted} {sentence}{why_empty}"
+    return SamplingSettings(foreground_share=FORCED_SHARE, lesion_share=0.0, empty_case_share=empty_share), reason
 
 
 def _plan_empty_cases(fingerprint: Fingerprint) -> tuple[float | None, str]:
@@ -70,13 +70,13 @@ def plan_augmentation(
     # 13a. A first axis that is short against the others is coarse: rotating it would smear slices into each other.
     in_plane = axes == 3 and max(patch) / patch[0] > COARSE_RATIO
     length = f"the first axis of the patch has {patch[0]} voxels, the longest {max(patch)}"
-    degrees, why = 30.0, f" about every axis, as {length}"
+    degrees, reason = 30.0, f" about every axis, as {length}"
     if in_plane:
-        degrees, why = 180.0, f" within the plane only, as {length}"
+        degrees, reason = 180.0, f" within the plane only, as {length}"
     elif axes == 2:
         ratio = max(patch) / min(patch)
         degrees, shape = (15.0, "elongated") if ratio > 1.5 else (180.0, "nearly square")
-        why = f", as the patch is {shape} ({max(patch)} x {min(patch)} voxels)"
+        reason = f", as the patch is {shape} ({max(patch)} x {min(patch)} voxels)"
     settings = AugmentationSettings(
         rotation_probability=0.2,
         rotation_degrees=(-degrees, degrees),
@@ -85,7 +85,7 @@ def plan_augmentation(
         mirror_axes=mirroring.axes,
     )
     if not light:
-        return settings, f"Rotations of up to {degrees:g} degrees{why}. {mirroring.reason}"
+        return settings, f"Rotations of up to {degrees:g} degrees{reason}. {mirroring.reason}"
     # 13b. Changes that protect a thousand epochs from overfitting only slow a short training down.
     degrees = min(degrees, 15.0)
     settings = settings.model_copy(

@@ -55,7 +55,7 @@ def plan_grid(fingerprint: Fingerprint, orientation: Orientation = "canonical") 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z, supplementary note on image target spacing.
     """
     spacings, shapes = _measures(fingerprint, orientation)
-    spacing, why = choose_spacing(fingerprint, orientation)
+    spacing, reason = choose_spacing(fingerprint, orientation)
     # 2. The coarsest axis first, so that "in plane" always means the last two; of slices the axis across them, whatever
     #    thickness their files state.
     thin = [axis for axis in range(3) if np.median(shapes[:, axis]) == 1]
@@ -75,7 +75,7 @@ def plan_grid(fingerprint: Fingerprint, orientation: Orientation = "canonical") 
         spacing=tuple(spacing[axis] for axis in (first, second, third)),
         shape=tuple(float(median[axis]) for axis in (first, second, third)),
         cases=len(fingerprint.cases),
-        reasons={"spacing": why, "axis_order": order},
+        reasons={"spacing": reason, "axis_order": order},
     )
 
 
@@ -91,20 +91,20 @@ def choose_spacing(
     worst = int(np.argmax(target))
     others = [axis for axis in range(3) if axis != worst]
     coarsest_other = max(target[axis] for axis in others)
-    why = f"{join(target)} mm is the median spacing per axis of {count(len(spacings), 'case')}"
+    reason = f"{join(target)} mm is the median spacing per axis of {count(len(spacings), 'case')}"
     # 1b. An axis both coarse (spacing > 3 x) and short (3 x fewer voxels) would blur the better half of the cases,
     #     so it takes the 10th percentile of its spacings, but stays the coarsest, by 1e-5 mm if need be.
     is_coarse = target[worst] > COARSE_RATIO * coarsest_other
     is_short = shape[worst] * COARSE_RATIO < min(shape[axis] for axis in others)
     if not (is_coarse and is_short):
-        why += f"; no axis is over {COARSE_RATIO:.0f} times both coarser and shorter than the others."
-        return (target[0], target[1], target[2]), why
+        reason += f"; no axis is over {COARSE_RATIO:.0f} times both coarser and shorter than the others."
+        return (target[0], target[1], target[2]), reason
     median, fine = target[worst], float(np.percentile(spacings[:, worst], 10))
     target[worst] = fine if fine >= coarsest_other else coarsest_other + 1e-5
     return (target[0], target[1], target[2]), (
-        f"{why}, but the {AXES[orientation][worst]} axis is coarse ({median:.4g} mm against {coarsest_other:.4g} mm) "
-        f"and short ({count(round(shape[worst]), 'voxel')}), so it takes the 10th percentile of its "
-        f"spacings, but no less than the other axes: {target[worst]:.4g} mm."
+        f"{reason}, but the {AXES[orientation][worst]} axis is coarse ({median:.4g} mm against "
+        f"{coarsest_other:.4g} mm) and short ({count(round(shape[worst]), 'voxel')}), so it takes the 10th "
+        f"percentile of its spacings, but no less than the other axes: {target[worst]:.4g} mm."
     )
 
 

@@ -28,20 +28,20 @@ def make_subsets(fingerprint: Fingerprint, folds: Folds, sizes: Sequence[int], *
     Raises:
         UsageError: a fold has fewer training cases than the largest size.
     """
-    wanted = tuple(sorted(set(sizes)))
-    known = {case.case: case for cases in labelled_groups(fingerprint).values() for case in cases}
-    training_cases = {str(number): fold.train for number, fold in enumerate(folds.folds)} | {ALL: tuple(sorted(known))}
+    ascending = tuple(sorted(set(sizes)))
+    facts = {case.case: case for cases in labelled_groups(fingerprint).values() for case in cases}
+    training_cases = {str(number): fold.train for number, fold in enumerate(folds.folds)} | {ALL: tuple(sorted(facts))}
     small = min(training_cases, key=lambda name: len(training_cases[name]))
-    if len(training_cases[small]) < wanted[-1]:
+    if len(training_cases[small]) < ascending[-1]:
         raise UsageError(
-            f"{wanted[-1]} cases were requested, but fold {small} of {fingerprint.dataset} trains on "
+            f"{ascending[-1]} cases were requested, but fold {small} of {fingerprint.dataset} trains on "
             f"{len(training_cases[small])} only; request smaller subsets"
         )
     ordered = {
-        name: order_cases([known[case] for case in pool], seed=(seed, number))[: wanted[-1]]
+        name: order_cases([facts[case] for case in pool], seed=(seed, number))[: ascending[-1]]
         for number, (name, pool) in enumerate(training_cases.items())
     }
-    return Subsets(seed=seed, sizes=wanted, folds=ordered)
+    return Subsets(seed=seed, sizes=ascending, folds=ordered)
 
 
 def order_cases(cases: Sequence[CaseFacts], *, seed: int | Sequence[int]) -> tuple[str, ...]:

@@ -35,21 +35,21 @@ def plan_tiling(
     # 14b. Mirroring multiplies the time of prediction, which a GPU hides and a laptop does not.
     mirror = preset.for_gpu or seconds <= PREDICTION_SECONDS
     if images == 1:
-        why = f"{cost}, without mirroring"
+        reason = f"{cost}, without mirroring"
     elif preset.for_gpu:
-        why = f"{cost}, each predicted in {mirrored}, as in nnU-Net"
+        reason = f"{cost}, each predicted in {mirrored}, as in nnU-Net"
     elif mirror:
-        why = (
+        reason = (
             f"{cost}; {mirrored} of each take about {seconds:.1f} s on a laptop, within the "
             f"{PREDICTION_SECONDS:g} s allowed"
         )
     else:
-        why = (
+        reason = (
             f"{cost}; {mirrored} of each would take about {seconds:.0f} s on a laptop, over the "
             f"{PREDICTION_SECONDS:g} s allowed, so none is mirrored"
         )
     settings = TilingSettings(tile_size=tuple(patch), step=STEP, mirror_axes=mirroring.axes if mirror else ())
-    return settings, f"{why}. Tiles overlap by half and are averaged with a Gaussian weight (sigma 1/8 of a tile)."
+    return settings, f"{reason}. Tiles overlap by half and are averaged with a Gaussian weight (sigma 1/8 of a tile)."
 
 
 def count_tiles(tile: Sequence[int], shape: Sequence[float]) -> int:

@@ -77,7 +77,7 @@ class TimedGrid:
         problem, patch_plan: on that grid.
         budget: of time; None plans no length.
         is_short: the time shows the dataset at full resolution so few times that the plan is made for it.
-        why: what the time holds at full resolution, a clause.
+        reason: what the time holds at full resolution, a clause.
     """
 
     grid: TargetGrid
@@ -85,7 +85,7 @@ class TimedGrid:
     patch_plan: PatchPlan
     budget: TimeBudget | None = None
     is_short: bool = False
-    why: str = ""
+    reason: str = ""
 
 
 def fit_to_time(fingerprint: Fingerprint, grid: TargetGrid, budget: TimeBudget | None, plan: PlanPatch) -> TimedGrid:
@@ -101,9 +101,9 @@ def fit_to_time(fingerprint: Fingerprint, grid: TargetGrid, budget: TimeBudget |
     timed = TimedGrid(grid=grid, problem=problem, patch_plan=patch_plan, budget=budget)
     if budget is None:
         return timed
-    why = budget.describe(problem, patch_plan)
+    reason = budget.describe(problem, patch_plan)
     if budget.count_passes(problem, patch_plan) >= FEW_PASSES:
-        return replace(timed, why=why)
+        return replace(timed, reason=reason)
     axes = len(problem.shape)
     factor = 1
     while budget.count_passes(problem, patch_plan) < LEAST_PASSES:
@@ -113,17 +113,17 @@ def fit_to_time(fingerprint: Fingerprint, grid: TargetGrid, budget: TimeBudget |
         factor *= FACTOR
         problem, patch_plan = plan(coarser)
         spacing_why = (
-            f"{grid.reasons['spacing']} At this spacing {why}, and a training that sees it fewer than {LEAST_PASSES:g} "
-            f"times learns more on a coarser grid: at {join(coarser.spacing)} mm it sees it "
+            f"{grid.reasons['spacing']} At this spacing {reason}, and a training that sees it fewer than "
+            f"{LEAST_PASSES:g} times learns more on a coarser grid: at {join(coarser.spacing)} mm it sees it "
             f"{budget.count_passes(problem, patch_plan):.2g} times, and three of four lesions are still over "
             f"{count_lesion_voxels(fingerprint, coarser):.0f} voxels wide."
         )
         timed = replace(timed, grid=replace(coarser, reasons={**grid.reasons, "spacing": spacing_why}))
-    return replace(timed, problem=problem, patch_plan=patch_plan, is_short=True, why=why)
+    return replace(timed, problem=problem, patch_plan=patch_plan, is_short=True, reason=reason)
 
 
 def time_encoder(timed: TimedGrid, grid: TargetGrid, problem: PatchProblem, patch_plan: PatchPlan) -> TimedGrid:
-    """What the time holds of an encoder with ImageNet weights, which keeps the full resolution.
+    """The share of the dataset that an encoder with ImageNet weights sees in the time, at full resolution.
 
     Args:
         timed: the other slices.
@@ -135,7 +135,7 @@ def time_encoder(timed: TimedGrid, grid: TargetGrid, problem: PatchProblem, patc
         return timed
     budget = replace(timed.budget, speed=timed.budget.speed.of_encoder())
     is_short = budget.count_passes(problem, patch_plan) < FEW_PASSES
-    return replace(timed, budget=budget, is_short=is_short, why=budget.describe(problem, patch_plan))
+    return replace(timed, budget=budget, is_short=is_short, reason=budget.describe(problem, patch_plan))
 
 
 def plan_training(preset: Preset, timed: TimedGrid, patch_plan: PatchPlan) -> tuple[TrainingSettings, dict[str, str]]:
@@ -149,11 +149,11 @@ def plan_training(preset: Preset, timed: TimedGrid, patch_plan: PatchPlan) -> tu
     if timed.budget is None:
         return training, {}
     seconds = timed.budget.seconds
-    length = f"{seconds:g} s per fold, as requested (--time-budget). {_capital(timed.why)}"
+    length = f"{seconds:g} s per fold, as requested (--time-budget). {_capital(timed.reason)}"
     training = training.model_copy(update={"time_budget_s": seconds})
     if not timed.is_short:
-        why = f"{length}: enough to plan as for any length."
-        return training, {"training": why}
+        reason = f"{length}: enough to plan as for any length."
+        return training, {"training": reason}
     stages, why_stages = plan_stages(timed.problem, patch_plan)
     reasons = {"training": f"{length} at full resolution, fewer than {FEW_PASSES:g}. {why_stages}"}
     return training.model_copy(update={"stages": stages}), reasons
@@ -172,8 +172,8 @@ def stages_of_planned(
     """
     preprocessing, axes = configuration.preprocessing, configuration.dimensions
     grid = plan_grid(fingerprint, preprocessing.orientation)
-    spacing = tuple(own if s is None else s for s, own in zip(preprocessing.spacing, grid.spacing, strict=True))
-    shape = tuple(n * own / s for n, own, s in zip(grid.shape, grid.spacing, spacing, strict=True))
+    spacing = tuple(full if s is None else s for s, full in zip(preprocessing.spacing, grid.spacing, strict=True))
+    shape = tuple(n * full / s for n, full, s in zip(grid.shape, grid.spacing, spacing, strict=True))
     problem = PatchProblem(
         spacing=spacing[3 - axes :],
         shape=shape[3 - axes :],
@@ -194,8 +194,8 @@ def stages_of_planned(
     described = _capital(budget.describe(problem, patch_plan))
     if budget.count_passes(problem, patch_plan) >= FEW_PASSES:
         return (), f"{described}: enough to train as planned."
-    stages, why = plan_stages(problem, patch_plan)
-    return stages, f"{described}, fewer than {FEW_PASSES:g}. {why}"
+    stages, reason = plan_stages(problem, patch_plan)
+    return stages, f"{described}, fewer than {FEW_PASSES:g}. {reason}"
 
 
 def plan_stages(problem: PatchProblem, patch_plan: PatchPlan) -> tuple[tuple[TrainingStage, ...], str]:

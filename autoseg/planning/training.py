@@ -29,10 +29,10 @@ def plan_loss(
     )
     dice = f"Dice {'over the whole batch' if pooled else 'per sample'}, because {because}"
     heads = f"; deep supervision weights {', '.join(f'{w:g}' for w in weights)}, finest first" if weights else ""
-    why = f"{dice}; {classes}{heads}."
+    reason = f"{dice}; {classes}{heads}."
     return LossSettings(
         name="dice_bce" if regions else "dice_ce", options=options, deep_supervision_weights=weights
-    ), why
+    ), reason
 
 
 def weigh_classes(fingerprint: Fingerprint) -> tuple[float, ...]:
@@ -76,8 +76,8 @@ def weigh_loss(fingerprint: Fingerprint, loss: LossSettings) -> tuple[LossSettin
     weights = weigh_classes(fingerprint)
     outputs = Outputs.of(fingerprint.labels, fingerprint.regions, fingerprint.ignore_label)
     named = ", ".join(f"{name} {weight:g}" for name, weight in zip(outputs.names, weights, strict=True))
-    why = f"Classes are weighted by the inverse of their share of the voxels (--class-weights frequency): {named}."
-    return loss.model_copy(update={"options": {**loss.options, "class_weights": list(weights)}}), why
+    reason = f"Classes are weighted by the inverse of their share of the voxels (--class-weights frequency): {named}."
+    return loss.model_copy(update={"options": {**loss.options, "class_weights": list(weights)}}), reason
 
 
 def weigh_heads(heads: int) -> tuple[float, ...]:
@@ -93,15 +93,17 @@ def explain_training(preset: Preset) -> dict[str, str]:
     optimiser, training = preset.optimiser, preset.training
     steps = training.epochs * training.steps_per_epoch
     if optimiser.name == "sgd":
-        why = f"SGD with learning rate {optimiser.learning_rate:g} and momentum {optimiser.momentum:g}, as in nnU-Net"
+        reason = (
+            f"SGD with learning rate {optimiser.learning_rate:g} and momentum {optimiser.momentum:g}, as in nnU-Net"
+        )
     else:
-        why = (
+        reason = (
             f"AdamW with learning rate {optimiser.learning_rate:g} converges within {steps} steps, where SGD with "
             f"momentum 0.99 needs about ten times as many"
         )
     length = f"{training.epochs} epochs of {training.steps_per_epoch} steps, {steps} in all"
     duration = "as in nnU-Net" if preset.for_gpu else f"about {steps / 3600:.1f} h on a laptop at one step per second"
     return {
-        "optimiser": f"{why}. The rate decays to 0 as (1 - progress)^{optimiser.exponent:g}.",
+        "optimiser": f"{reason}. The rate decays to 0 as (1 - progress)^{optimiser.exponent:g}.",
         "training": f"{length}: {duration}.",
     }

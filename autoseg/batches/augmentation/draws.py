@@ -163,7 +163,7 @@ def _draw_matrix(rng: np.random.Generator, settings: AugmentationSettings, *, in
 
 def rotation(axis: int, angle: float) -> np.ndarray:
     """(3,3) rotation by an angle (radians) about one axis."""
-    a, b = (other for other in range(3) if other != axis)
+    a, b = (k for k in range(3) if k != axis)
     matrix = np.eye(3)
     matrix[a, a] = matrix[b, b] = np.cos(angle)
     matrix[a, b], matrix[b, a] = -np.sin(angle), np.sin(angle)

@@ -137,8 +137,8 @@ def _bound(rows, slopes, low, shape, beyond, width):  # type: ignore[no-untyped-
             if max(begin, begin + slope * width) < low - 1 or min(begin, begin + slope * width) > high + 1:
                 return 0, 0
             continue
-        one, other = (low - begin) / slope, (high - begin) / slope
-        first, last = max(first, min(one, other) - 1), min(last, max(one, other) + 2)
+        enter, leave = (low - begin) / slope, (high - begin) / slope
+        first, last = max(first, min(enter, leave) - 1), min(last, max(enter, leave) + 2)
     return (int64(first), int64(last)) if first < last else (0, 0)
 
 

@@ -145,16 +145,16 @@ def dilate_ball(mask, radius, spread):  # type: ignore[no-untyped-def]  # noqa: 
     in_plane = along_x.copy()
     for k in range(depth):
         for j in range(height):
-            for other in range(max(j - radius, 0), min(j + radius + 1, height)):
-                apart = int32((other - j) * (other - j))
+            for near in range(max(j - radius, 0), min(j + radius + 1, height)):
+                apart = int32((near - j) * (near - j))
                 for i in range(width):
-                    in_plane[k, j, i] = min(in_plane[k, j, i], along_x[k, other, i] + apart)
+                    in_plane[k, j, i] = min(in_plane[k, j, i], along_x[k, near, i] + apart)
     limit = int32(radius * radius)
     for k in range(depth):
         for j in range(height):
             for i in range(width):
                 spread[k, j, i] = in_plane[k, j, i] <= limit
-            for other in range(max(k - radius, 0), min(k + radius + 1, depth)):
-                rest = limit - int32((other - k) * (other - k))
+            for near in range(max(k - radius, 0), min(k + radius + 1, depth)):
+                rest = limit - int32((near - k) * (near - k))
                 for i in range(width):
-                    spread[k, j, i] = spread[k, j, i] | (in_plane[other, j, i] <= rest)
+                    spread[k, j, i] = spread[k, j, i] | (in_plane[near, j, i] <= rest)

@@ -66,7 +66,7 @@ def _change_rows(
     chosen = np.flatnonzero(together != 1)
     if len(chosen):
         index = torch.from_numpy(chosen).to(rows.device)
-        changed = function(rows.index_select(0, index), together[chosen], *(other[chosen] for other in others))
+        changed = function(rows.index_select(0, index), together[chosen], *(values[chosen] for values in others))
         rows.index_copy_(0, index, changed)
 
 
@@ -126,7 +126,7 @@ def _simulate_low_resolution(rows: Tensor, zooms: np.ndarray, spared: np.ndarray
             for zoom, flat in zip(zooms, spared, strict=True)
         ]
         low, high, second = (torch.from_numpy(np.stack(part)).to(rows.device) for part in zip(*corners, strict=True))
-        shape = [len(rows), *(n if other == axis else 1 for other in range(3))]
+        shape = [len(rows), *(n if k == axis else 1 for k in range(3))]
         first = rows.gather(axis + 1, low.view(shape).expand_as(rows))
         rows = first + second.view(shape) * (rows.gather(axis + 1, high.view(shape).expand_as(rows)) - first)
     return rows

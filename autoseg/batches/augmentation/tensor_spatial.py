@@ -106,7 +106,7 @@ def _list_offsets(
     offsets = []
     for axis, n in enumerate(size):
         along = torch.arange(n, dtype=torch.float64, device=device) - (n - 1) / 2
-        along = (along[rows] if axis == 0 else along).view([-1 if other == axis else 1 for other in range(3)])
+        along = (along[rows] if axis == 0 else along).view([-1 if k == axis else 1 for k in range(3)])
         offsets.append(along if displacement is None else along + displacement[axis, rows])
     return offsets[0], offsets[1], offsets[2]
 
@@ -187,8 +187,8 @@ def _count_votes(labels: Tensor, weights: Tensor, rest: Tensor) -> Tensor:
     """The winner of each voxel: (8,N) labels with (8,N) float64 weights, ``rest`` (N,) for 0; (N,) int16."""
 
     def count(label: Tensor, total: Tensor) -> Tensor:
-        for other, weight in zip(labels, weights, strict=True):
-            total = total + weight * (other == label)
+        for corner, weight in zip(labels, weights, strict=True):
+            total = total + weight * (corner == label)
         return total
 
     best = torch.zeros_like(labels[0])

@@ -37,7 +37,7 @@ def explain_choices(plan: Plan) -> list[str]:
 def explain_configuration(plan: Plan, name: str) -> list[str]:
     """Every value of one configuration, and why."""
     found = describe_configuration(plan, name)
-    return head(f"Configuration {name}") + [line for each in found for line in entry(*each)]
+    return head(f"Configuration {name}") + [line for value in found for line in entry(*value)]
 
 
 def describe_choices(plan: Plan) -> list[Entry]:

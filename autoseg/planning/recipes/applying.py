@@ -82,16 +82,16 @@ def add_recipes(
     for name, recipe in recipes.items():
         try:
             defaults = _find_defaults(plan, fingerprint, recipe)
-            configurations[name], why = _configure(plan, recipe, defaults)
+            configurations[name], reason = _configure(plan, recipe, defaults)
             if cost is not None:
                 priced_gb = price_configuration(plan, configurations[name], cost, input_channels=len(plan.channels))
                 memory[name] = MemoryFacts(predicted_gb=round(priced_gb, 2))
-                why["memory"] = _explain_memory(memory[name].predicted_gb, plan.memory_gb)
+                reason["memory"] = _explain_memory(memory[name].predicted_gb, plan.memory_gb)
         except PlanError as error:
             configurations.pop(name, None)
             reasons[name] = f"{str(error)[:1].upper()}{str(error)[1:]}."
             continue
-        reasons |= {f"{name}.{key}": sentence for key, sentence in why.items()}
+        reasons |= {f"{name}.{key}": sentence for key, sentence in reason.items()}
     update = {"configurations": configurations, "reasons": reasons, "memory": memory, "recipes": tuple(names)}
     return plan.model_copy(update=update)
 
@@ -265,28 +265,28 @@ def _fit_loss(plan: Plan, recipe: Recipe) -> tuple[LossSettings, str]:
     loss = recipe.loss_of_regions if plan.regions else recipe.loss
     outputs = len(plan.outputs.names)
     weights = loss.options.get("class_weights")
-    why = f"{loss.name}, as in the system."
+    reason = f"{loss.name}, as in the system."
     if weights is not None and len(weights) != outputs:
         options = {key: value for key, value in loss.options.items() if key != "class_weights"}
         loss = loss.model_copy(update={"options": options})
-        why = (
+        reason = (
             f"{loss.name}, as in the system, but without its class weights: there are {len(weights)}, and this dataset "
             f"has {outputs} outputs."
         )
-    return loss, why
+    return loss, reason
 
 
 def _fit_scoring(recipe: Recipe, defaults: DatasetDefaults) -> tuple[ScoringSettings, str]:
     """The system's metrics; on cases that are single slices also its protocol."""
     reported = join_words(recipe.metrics)
     if defaults.slices > defaults.cases:
-        why = f"The system reports {reported}; here they are computed per volume."
-        return ScoringSettings(metrics=recipe.metrics), why
-    why = (
+        reason = f"The system reports {reported}; here they are computed per volume."
+        return ScoringSettings(metrics=recipe.metrics), reason
+    reason = (
         f"Every case is a single slice, so scores follow the system's protocol: {reported} per slice, and an empty "
         f"prediction of an empty slice scores 1."
     )
-    return ScoringSettings(preset="slices", metrics=recipe.metrics), why
+    return ScoringSettings(preset="slices", metrics=recipe.metrics), reason
 
 
 def _explain_memory(needed_gb: float, budget_gb: float) -> str:
