@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoseg.options.declaring import Options, option
-from autoseg.options.shared import WorkerOptions
+from autoseg.options.shared import ACCEPT_SPACING, WorkerOptions
 from autoseg.options.values import duration, integer_from
 
 # The table of importers lies above; a test compares them.
@@ -59,14 +59,7 @@ class ImportOptions(Options):
             more="Each is recorded in `dataset.json` under `left_out`, with its reason.",
         ),
     )
-    accept_spacing: bool = field(
-        default=False,
-        metadata=option(
-            "--accept-spacing",
-            help="use scans of a size that no head has",
-            more="Without it a scan whose longest side is below 2 mm or above 1000 mm is an error.",
-        ),
-    )
+    accept_spacing: bool = field(default=False, metadata=ACCEPT_SPACING)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from autoseg.core.choices import PresetName
 from autoseg.core.errors import UsageError
 from autoseg.options.declaring import Options, option
-from autoseg.options.shared import DEVICES, WorkerOptions
+from autoseg.options.shared import ACCEPT_SPACING, DEVICES, WorkerOptions
 from autoseg.options.values import duration_or_none, fraction, integer, integer_from, positive
 
 Mode = Literal["full", "partial", "head", "gradual"]
@@ -230,14 +230,7 @@ class PlanOptions(WorkerOptions):
             " Every run of `autoseg_plan` tries them again, so give it again.",
         ),
     )
-    accept_spacing: bool = field(
-        default=False,
-        metadata=option(
-            "--accept-spacing",
-            help="use scans of a size that no head has",
-            more="Without it a scan whose longest side is below 2 mm or above 1000 mm is an error.",
-        ),
-    )
+    accept_spacing: bool = field(default=False, metadata=ACCEPT_SPACING)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from autoseg.options.declaring import Options, option
-from autoseg.options.shared import ScoringOptions
+from autoseg.options.shared import ACCEPT_SPACING, ScoringOptions
 from autoseg.options.values import fraction, part
 
 Engine = Literal["auto", "torch", "openvino"]
@@ -80,14 +80,7 @@ class PredictOptions(Options):
             default="an error",
         ),
     )
-    accept_spacing: bool = field(
-        default=False,
-        metadata=option(
-            "--accept-spacing",
-            help="use scans of a size that no head has",
-            more="Without it a scan whose longest side is below 2 mm or above 1000 mm is an error.",
-        ),
-    )
+    accept_spacing: bool = field(default=False, metadata=ACCEPT_SPACING)
     replace: bool = field(
         default=False,
         metadata=option(

@@ -11,6 +11,11 @@ from autoseg.options.values import duration, integer_from, one_device
 DEVICES = ("auto", "cpu", "cuda")
 # Names of scoring, whose table lies above; a test compares them.
 SCORING_PRESETS = ("isles22", "isles24", "atlas", "brats", "wmh", "slices", "nnunet")
+ACCEPT_SPACING = option(
+    "--accept-spacing",
+    help="use scans of a size that no head has",
+    more="Without it a scan whose longest side is below 2 mm or above 1000 mm is an error.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
