@@ -82,11 +82,8 @@ def build_encoder_network(
     Sources: U-Net: Ronneberger et al. 2015, arXiv:1505.04597; DeepLabV3: Chen et al. 2017, arXiv:1706.05587;
     DeepLabV3+: Chen et al. 2018, arXiv:1802.02611; PSPNet: Zhao et al. 2017, arXiv:1612.01105.
     """
-    ends_early = False
     if kind == "Unet":
-        features = _decoder_features(settings)
-        ends_early = len(features) < _HALVINGS
-        arguments: dict[str, Any] = {"decoder_channels": (*features, features[-1])[:_HALVINGS]}
+        arguments: dict[str, Any] = {"decoder_channels": _decoder_features(settings)}
     elif kind == "PSPNet":
         arguments = {"encoder_depth": _PYRAMID_HALVINGS, "psp_out_channels": _PYRAMID_FEATURES}
     else:
@@ -102,10 +99,6 @@ def build_encoder_network(
         classes=output_channels,
         **arguments,
     )
-    if ends_early:
-        model.decoder.blocks = model.decoder.blocks[:-1]
-        enlarge = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-        model.segmentation_head = nn.Sequential(nn.Conv2d(features[-1], output_channels, 1), enlarge)
     network = EncoderNetwork(settings.name, model)
     _drop_unused(network, input_channels)
     return network
@@ -179,17 +172,17 @@ def _encoder(settings: NetworkSettings) -> str:
 
 
 def _decoder_features(settings: NetworkSettings) -> tuple[int, ...]:
-    """Features of a U-Net after each upsampling, coarsest first; without the fifth, logits have half the resolution."""
+    """Features of a U-Net after each upsampling, coarsest first."""
     usual = _NARROW_UP_FEATURES if settings.name == "unet_efficientnet_lite" else _UP_FEATURES
     features = settings.options.get(DECODER_FEATURES, usual)
     if (
         not isinstance(features, list | tuple)
-        or len(features) not in (_HALVINGS - 1, _HALVINGS)
+        or len(features) != _HALVINGS
         or not all(isinstance(n, int) and n > 0 for n in features)
     ):
         raise PlanError(
             f"network '{settings.name}' has the decoder_features {features!r}; use five whole numbers, coarsest first, "
-            f"as {list(usual)}, or the first four to enlarge logits of half the resolution"
+            f"as {list(usual)}"
         )
     return tuple(features)
 
