@@ -318,17 +318,6 @@ def test_a_decoder_has_the_features_that_are_asked_for():
     assert [block.conv1[0].out_channels for block in blocks] == [24, 20, 16, 12, 8]
 
 
-def test_a_decoder_of_four_stages_enlarges_its_logits():
-    settings = planned("unet_resnet", decoder_features=[24, 20, 16, 12])
-    network = make(settings).eval()
-    assert settings.features[0] == 12
-    assert len(network.decoder.blocks) == 4
-    with torch.no_grad():
-        (logits,) = network(torch.zeros(1, 3, 64, 96))
-    assert logits.shape[2:] == (64, 96)
-    assert all(weight.requires_grad for weight in network.parameters())
-
-
 @pytest.mark.parametrize("features", [[64, 32], [64, 48, 32, 16, 0], "narrow"])
 def test_decoder_features_that_cannot_be_are_named(features):
     with pytest.raises(PlanError, match=r"has the decoder_features .*; use five whole numbers, coarsest first"):
