@@ -5,7 +5,7 @@ Every command is a function: ``autoseg.plan("ISLES15", memory_gb=8)`` is ``autos
 
 __version__ = "0.1.0"
 
-from autoseg.api.data import import_dataset, import_model, plan, slice_dataset, subset
+from autoseg.api.data import check, import_dataset, import_model, plan, slice_dataset, subset
 from autoseg.api.results import compare, evaluate, load_model, predict, report
 from autoseg.api.training import learning_curve, pretrain, run, train
 from autoseg.core.errors import (
@@ -33,6 +33,7 @@ __all__ = [
     "TrainingError",
     "UsageError",
     "__version__",
+    "check",
     "compare",
     "evaluate",
     "import_dataset",

@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
-from autoseg.cli import evaluate, import_, plan, predict, pretrain, report, subset, train
+from autoseg.cli import check, evaluate, import_, plan, predict, pretrain, report, subset, train
 from autoseg.core.images import write_voxels
 from autoseg.core.records import Grid
 from autoseg.core.store import Store
 
 COMMANDS = {"import": import_, "plan": plan, "train": train, "predict": predict, "evaluate": evaluate}
-COMMANDS |= {"report": report, "subset": subset, "pretrain": pretrain}
+COMMANDS |= {"check": check, "report": report, "subset": subset, "pretrain": pretrain}
 GRID = Grid(shape=(12, 20, 16), spacing=(2.0, 1.0, 1.0), origin=(-7.5, 3.25, 11.0))
 CHANNELS = ("FLAIR", "T1")
 

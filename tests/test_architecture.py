@@ -25,6 +25,7 @@ FLOORS = {
     "planning": 3,
     "model": 3,
     "evaluation": 3,
+    "checking": 3,
     "training": 4,
     "prediction": 4,
     "reporting": 4,

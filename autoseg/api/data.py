@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from autoseg.api.building import Root, build, documented, open_store, shown
 from autoseg.core.choices import PresetName
-from autoseg.options import ImportModelOptions, ImportOptions, PlanOptions, SliceOptions, SubsetOptions
+from autoseg.options import CheckOptions, ImportModelOptions, ImportOptions, PlanOptions, SliceOptions, SubsetOptions
 from autoseg.options.planning import Mode
 
 if TYPE_CHECKING:
     from autoseg.core.parallel import Progress
-    from autoseg.core.records import Dataset, Plan, Subsets
+    from autoseg.core.records import Check, Dataset, Plan, Subsets
 
 
 @documented(ImportOptions)
@@ -50,6 +50,24 @@ def import_model(
     """Import a model that nnU-Net v2 trained, and return its folders under ``autoseg_results``."""
     options = build(ImportModelOptions, locals())
     from autoseg.pipeline.import_model import import_model as command
+
+    return command(open_store(root), options, progress=shown(progress))
+
+
+@documented(CheckOptions)
+def check(
+    dataset: str,
+    *,
+    output: str | Path | None = None,
+    fix: str | None = None,
+    pictures: bool = True,
+    workers: int | None = None,
+    root: Root = None,
+    progress: Progress | None = None,
+) -> Check:
+    """Write a page that shows every case, and return what looks wrong, ranked."""
+    options = build(CheckOptions, locals())
+    from autoseg.pipeline.check import check as command
 
     return command(open_store(root), options, progress=shown(progress))
 

@@ -2,6 +2,7 @@
 
 from autoseg.cli.commands import (
     COMMANDS,
+    check,
     compare,
     demo,
     evaluate,
@@ -20,6 +21,7 @@ from autoseg.cli.entry import main
 
 __all__ = [
     "COMMANDS",
+    "check",
     "compare",
     "demo",
     "evaluate",

@@ -68,6 +68,25 @@ import_model = Command(
 )
 
 
+def _check(store: Store, options: records.CheckOptions, terminal: Terminal) -> None:
+    from autoseg.checking import render_suspicions
+    from autoseg.pipeline.check import check, place_page
+
+    terminal.show(render_suspicions(check(store, options, progress=terminal.progress)))
+    terminal.show(f"page: {place_page(store, options)}\n")
+
+
+check = Command(
+    name="check",
+    options=records.CheckOptions,
+    title="show every case, and rank what looks wrong",
+    summary="Read every case before it is planned: one HTML file with every case in three slices and its mask's "
+    "outline, and\nwhat looks wrong, ranked. It opens offline and loads nothing.",
+    example="autoseg_check -d ISLES15",
+    act=_check,
+)
+
+
 def _plan(store: Store, options: records.PlanOptions, terminal: Terminal) -> None:
     from autoseg.pipeline.plan import plan, show_plan
     from autoseg.planning import explain_plan
@@ -294,6 +313,7 @@ COMMANDS = {
     for command in (
         import_,
         import_model,
+        check,
         plan,
         subset,
         slice_,

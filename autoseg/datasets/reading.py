@@ -34,14 +34,22 @@ def read_case(dataset: Dataset, case: Case) -> tuple[Image, Label | None]:
     )
     if not case.labels:
         return image, None
-    label = read_label(dataset, case)
+    return image, place_label(case, read_label(dataset, case), image)
+
+
+def place_label(case: Case, label: Label, image: Image) -> Label:
+    """The label on the very grid of its image.
+
+    Raises:
+        DataError: it is on another one.
+    """
     if not label.grid.matches(image.grid):
         raise DataError(
             f"case {case.id}: the label is not on the image's grid: {case.labels[0]} has "
             f"{label.grid.describe()}; {case.channels[0].path} has {image.grid.describe()} "
             f"({label.grid.describe_difference(image.grid)}); resample the label onto the image's grid"
         )
-    return image, Label(voxels=label.voxels, grid=image.grid)
+    return Label(voxels=label.voxels, grid=image.grid)
 
 
 def read_image(
@@ -107,6 +115,21 @@ def check_extent(case_id: str, path: Path, grid: Grid) -> None:
             f"case {case_id}: {path} has a size of {size} mm (z,y,x), which no head has: its header states a spacing "
             f"of {spacing} mm{f' (in {unit}s)' if unit else ''}; correct it, or use it as it is with --accept-spacing"
         )
+
+
+def find_repeated_channels(voxels: np.ndarray, channels: Sequence[str]) -> tuple[str, ...]:
+    """Channels that hold the voxels of one before, as clauses: some datasets fill a sequence that was not scanned with
+    another.
+
+    Args:
+        voxels: (C,Z,Y,X).
+    """
+    repeats = []
+    for later in range(1, len(channels)):
+        first = next((n for n in range(later) if np.array_equal(voxels[n], voxels[later])), None)
+        if first is not None:
+            repeats.append(f"{channels[first]} and {channels[later]}")
+    return tuple(repeats)
 
 
 def _with_spacing(grid: Grid, spacing: tuple[float, float, float] | None) -> Grid:

@@ -21,7 +21,7 @@ from autoseg.core.records import Case, Dataset, Label, Outputs
 from autoseg.core.store import check_name, explain_write_error, growing_folder, write_text
 from autoseg.core.text import join_names
 from autoseg.datasets.dataset_log import log_assumed
-from autoseg.datasets.reading import check_extent, read_case
+from autoseg.datasets.reading import check_extent, find_repeated_channels, read_case
 from autoseg.datasets.registry import find_dataset, open_dataset
 from autoseg.options import ImportOptions
 
@@ -59,6 +59,24 @@ def import_dataset(
     dataset = dataset.model_copy(update={"resample_channels": options.resample_channels})
     log.info("%s has layout %s: %d cases, %d left out", source, dataset.kind, len(dataset.cases), len(dataset.left_out))
     log_assumed(dataset)
+    return lay_out(dataset, target, options, workers=workers, progress=progress)
+
+
+def lay_out(
+    dataset: Dataset,
+    target: Path,
+    options: ImportOptions,
+    *,
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> Dataset:
+    """Check every case of a dataset and write it in autoseg's raw layout, as ``import_dataset`` does.
+
+    Raises:
+        CasesError: cases cannot be read; all of them are named, and nothing was written.
+        StorageError: the disk refused a write.
+    """
+    source, name = options.source, options.dataset
     with growing_dataset(target) as folder:
         ending = _choose_ending(dataset)
         bare = dataset.model_copy(update={"cases": (), "left_out": {}})  # what a worker needs of the dataset
@@ -185,7 +203,7 @@ def _write_case(task: _Task) -> _Written:
         as_it_is = label is not None and _is_whole_label(dataset, case, label)
     except DataError as error:
         return _Written(problem=str(error))
-    repeats = _find_repeats(image.voxels, dataset.channels)
+    repeats = find_repeated_channels(image.voxels, dataset.channels)
     for i, file in enumerate(case.channels):
         target = task.folder / "imagesTr" / f"{case.id}_{i:04d}{task.ending}"
         grid, volumes = read_grid(file.path)
@@ -210,21 +228,6 @@ def _is_whole_label(dataset: Dataset, case: Case, label: Label) -> bool:
     if len(case.labels) != 1 or dataset.label_values or is_series(case.labels[0]):
         return False
     return np.array_equal(read_voxels(case.labels[0])[0], label.voxels)
-
-
-def _find_repeats(voxels: np.ndarray, channels: Sequence[str]) -> tuple[str, ...]:
-    """Channels that hold the voxels of one before, as clauses: some datasets fill a sequence that was not scanned with
-    another.
-
-    Args:
-        voxels: (C,Z,Y,X).
-    """
-    repeats = []
-    for later in range(1, len(channels)):
-        first = next((n for n in range(later) if np.array_equal(voxels[n], voxels[later])), None)
-        if first is not None:
-            repeats.append(f"{channels[first]} and {channels[later]}")
-    return tuple(repeats)
 
 
 def _place(source: Path, target: Path, *, copy: bool) -> None:

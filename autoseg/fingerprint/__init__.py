@@ -3,10 +3,17 @@
 from autoseg.fingerprint.intensities import measure_intensities, pool_intensities
 from autoseg.fingerprint.lesions import SMALL_LESION_ML, measure_lesions, summarize_lesions
 from autoseg.fingerprint.measures import measure_case
-from autoseg.fingerprint.summary import median_crop_share, median_cropped_shape, median_spacing, summarize
+from autoseg.fingerprint.summary import (
+    find_identical_scans,
+    median_crop_share,
+    median_cropped_shape,
+    median_spacing,
+    summarize,
+)
 
 __all__ = [
     "SMALL_LESION_ML",
+    "find_identical_scans",
     "measure_case",
     "measure_intensities",
     "measure_lesions",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from autoseg.core.records import CaseFacts, Dataset, Fingerprint, IntensityFacts, LabelSummary
+from autoseg.core.store import hash_settings
 from autoseg.core.text import six_digits
 from autoseg.fingerprint.intensities import pool_intensities
 from autoseg.fingerprint.lesions import summarize_lesions
@@ -63,6 +64,15 @@ def summarize_labels(cases: Sequence[CaseFacts]) -> dict[str, LabelSummary]:
             total_ml=six_digits(sum(lesion.volume_ml for lesion in lesions)),
         )
     return summaries
+
+
+def find_identical_scans(facts: Iterable[CaseFacts]) -> list[tuple[str, ...]]:
+    """Cases of two or more patients whose scans measure alike in everything: one scan under several names."""
+    patients: dict[object, dict[str, str]] = {}
+    for case in facts:
+        measures = (case.shape, case.spacing, tuple(channel.brain for channel in case.channels))
+        patients.setdefault(hash_settings(*measures), {}).setdefault(case.group or case.case, case.case)
+    return [tuple(cases.values()) for cases in patients.values() if len(cases) > 1]
 
 
 def median_spacing(fingerprint: Fingerprint) -> tuple[float, ...]:

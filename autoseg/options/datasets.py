@@ -1,4 +1,4 @@
-"""Options of ``autoseg_import``, ``autoseg_import_model``, ``autoseg_slice`` and ``autoseg_demo``."""
+"""Options of the commands that read or make raw datasets, import a model, or run the demonstration."""
 
 from __future__ import annotations
 
@@ -98,6 +98,34 @@ class ImportModelOptions(Options):
             more="You answer for it that the trainer changed neither network nor preprocessing.",
         ),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(WorkerOptions):
+    """Options of ``autoseg_check``."""
+
+    dataset: str = field(metadata=option("-d", "--dataset", help="a folder under autoseg_raw", metavar="NAME"))
+    output: Path | None = field(
+        default=None,
+        metadata=option(
+            "-o",
+            "--output",
+            help="file of the page; the suspicions as JSON are written beside it",
+            default="check.html under autoseg_preprocessed/NAME",
+            metavar="FILE",
+            parse=Path,
+        ),
+    )
+    fix: str | None = field(
+        default=None,
+        metadata=option(
+            "--fix",
+            help="make a dataset of this name with the repairs that are safe",
+            more="The checked dataset is not changed; see [check.md](check.md#safe-repairs).",
+            metavar="NAME",
+        ),
+    )
+    pictures: bool = field(default=True, metadata=option("--no-pictures", help="show no scans; names of cases stay"))
 
 
 @dataclass(frozen=True, kw_only=True)

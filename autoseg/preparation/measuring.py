@@ -17,7 +17,7 @@ from autoseg.core.records import Case, CaseFacts, Dataset, Fingerprint
 from autoseg.core.store import hash_settings, write_record, write_text
 from autoseg.core.text import join_names
 from autoseg.datasets import check_extent, read_case, warn_unoriented
-from autoseg.fingerprint import measure_case, summarize
+from autoseg.fingerprint import find_identical_scans, measure_case, summarize
 from autoseg.preparation.raw import without_cases
 
 log = logging.getLogger(__name__)
@@ -120,12 +120,8 @@ def _warn_unusual(facts: Sequence[CaseFacts]) -> None:
 
 
 def _warn_repeated(facts: Sequence[CaseFacts]) -> None:
-    """Name cases of two patients whose scans measure alike in everything: one scan under two names."""
-    patients: dict[object, dict[str, str]] = {}
-    for case in facts:
-        measures = (case.shape, case.spacing, tuple(channel.brain for channel in case.channels))
-        patients.setdefault(hash_settings(*measures), {}).setdefault(case.group or case.case, case.case)
-    repeated = [" and ".join(cases.values()) for cases in patients.values() if len(cases) > 1]
+    """Name the cases that are one scan under two names."""
+    repeated = [" and ".join(cases) for cases in find_identical_scans(facts)]
     if repeated:
         log.warning(
             "scans are identical (%s), so one may be trained on and the other held out; remove one of them, or give "

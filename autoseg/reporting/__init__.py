@@ -5,6 +5,7 @@ The only room that imports matplotlib, contourpy, Pillow and jinja2.
 
 from autoseg.reporting.cases import draw_case
 from autoseg.reporting.html import Picture, ReportContent, ShownScores, Training, render_report
+from autoseg.reporting.html.check import CheckContent, PlaneView, render_check_page, view_planes
 from autoseg.reporting.lesions import (
     CASE_COLUMNS,
     LESION_COLUMNS,
@@ -22,7 +23,9 @@ __all__ = [
     "CASE_COLUMNS",
     "LESION_COLUMNS",
     "TRACKERS",
+    "CheckContent",
     "Picture",
+    "PlaneView",
     "ReportContent",
     "ShownScores",
     "Tracker",
@@ -35,6 +38,8 @@ __all__ = [
     "list_targets",
     "open_tracker",
     "render_case_table",
+    "render_check_page",
     "render_lesion_table",
     "render_report",
+    "view_planes",
 ]

@@ -12,6 +12,7 @@ from autoseg.core.geometry import Box, bounding_box, box_slices
 
 GAP_MM = 8.0  # at least this far apart are the slices shown of one case, so that they differ
 MARGIN_MM = 4.0
+LEVEL_VOXELS = 64  # per axis, at most, of the copy that brightness is measured in
 ZOOM_MM = 30.0  # a lesion is never magnified beyond this field of view
 
 
@@ -69,6 +70,41 @@ def cut_stack(
     main = reference if reference is not None and reference.any() else prediction
     chosen = choose_stack((main > 0).sum(axis=in_plane), np.asarray(lesions.any(axis=in_plane)), head, limit=limit)
     return _lay_out(image, reference, prediction, spacing, axis, chosen)
+
+
+def cut_planes(image: np.ndarray, mask: np.ndarray | None, spacing: Sequence[float]) -> tuple[Slices, ...]:
+    """An axial, a coronal and a sagittal slice with the largest part of the mask; only one of a scan of one slice.
+
+    Args:
+        image: (C,Z,Y,X) float, any units; axes run I->S, A->P, R->L.
+        mask: (Z,Y,X) integer; without mask or where it is empty, slices through the middle are cut.
+        spacing: mm along (z,y,x).
+    """
+    flat = [axis for axis in range(3) if image.shape[axis + 1] == 1]
+    sample = image[(slice(None), *(slice(None, None, math.ceil(size / LEVEL_VOXELS)) for size in image.shape[1:]))]
+    levels = [_find_levels(channel) for channel in sample]
+    planes = []
+    for axis in flat[:1] or range(3):
+        in_plane = tuple(a for a in range(3) if a != axis)
+        areas = np.zeros(image.shape[axis + 1]) if mask is None else np.count_nonzero(mask, axis=in_plane)
+        number = int(np.argmax(areas)) if areas.any() else len(areas) // 2
+        cut = image.take([number], axis + 1)
+        bright = np.stack([_apply_levels(channel, level) for channel, level in zip(cut, levels, strict=True)])
+        bright = np.moveaxis(bright, axis + 1, 1)
+        label = (
+            np.zeros(bright.shape[1:], np.int16) if mask is None else np.moveaxis(mask.take([number], axis), axis, 0)
+        )
+        planes.append(
+            Slices(
+                image=bright if axis == 0 else bright[..., ::-1, :],  # rows run along z there, and the head is up
+                reference=None,
+                prediction=label if axis == 0 else label[..., ::-1, :],
+                numbers=((number, len(areas)),),
+                pixel=(spacing[in_plane[0]], spacing[in_plane[1]]),
+                axis=axis,
+            )
+        )
+    return tuple(planes)
 
 
 def choose_stack(areas: np.ndarray, lesions: np.ndarray, head: np.ndarray, *, limit: int) -> tuple[int, ...]:
@@ -176,10 +212,19 @@ def find_field(mask: np.ndarray, pixel: tuple[float, float]) -> Box | None:
 
 
 def _window(channel: np.ndarray) -> np.ndarray:
-    """(Z,Y,X) float -> the same from 0 to 1: the darkest is black, the brightest half per cent of the head white."""
+    """(Z,Y,X) float -> the same from 0 to 1."""
+    return _apply_levels(channel, _find_levels(channel))
+
+
+def _find_levels(channel: np.ndarray) -> tuple[float, float]:
+    """Black and white: the darkest voxels, and the brightest half per cent of the head."""
     low = float(np.percentile(channel, 0.5))
     head = channel[channel > low]
-    high = float(np.percentile(head, 99.5)) if head.size else low
+    return low, float(np.percentile(head, 99.5)) if head.size else low
+
+
+def _apply_levels(channel: np.ndarray, levels: tuple[float, float]) -> np.ndarray:
+    low, high = levels
     return np.clip((channel - low) / (high - low if high > low else 1.0), 0.0, 1.0)
 
 

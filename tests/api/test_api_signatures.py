@@ -11,6 +11,7 @@ import pytest
 import autoseg
 from autoseg.api.building import SHARED, names_of
 from autoseg.options import (
+    CheckOptions,
     CompareOptions,
     EvaluateOptions,
     ImportModelOptions,
@@ -29,6 +30,7 @@ from autoseg.options.declaring import declared_fields, is_required
 FUNCTIONS = {
     autoseg.import_dataset: ImportOptions,
     autoseg.import_model: ImportModelOptions,
+    autoseg.check: CheckOptions,
     autoseg.slice_dataset: SliceOptions,
     autoseg.plan: PlanOptions,
     autoseg.subset: SubsetOptions,

@@ -2,6 +2,7 @@
 
 from autoseg.core.records.arrays import Lesions, PreparedCase
 from autoseg.core.records.base import Record, parse_record, render_record, render_schema
+from autoseg.core.records.check import Check, CheckedCase, Suspicion
 from autoseg.core.records.data import Case, ChannelFile, Dataset, Fold, FoldRule, Folds
 from autoseg.core.records.experiment import (
     BestModel,
@@ -71,6 +72,8 @@ __all__ = [
     "ChannelFacts",
     "ChannelFile",
     "ChannelNormalization",
+    "Check",
+    "CheckedCase",
     "Configuration",
     "CurvePoint",
     "Dataset",
@@ -117,6 +120,7 @@ __all__ = [
     "ScoringSettings",
     "Statistics",
     "Subsets",
+    "Suspicion",
     "TilingSettings",
     "TrainedFold",
     "TrainingSettings",

@@ -38,16 +38,18 @@ document.querySelectorAll("table.sorts").forEach((table) => {
 });
 
 document.querySelectorAll("input[data-filters]").forEach((field) => {
-  const table = document.getElementById(field.dataset.filters);
+  const list = document.getElementById(field.dataset.filters);
+  const items = list.tBodies ? list.tBodies[0].rows : list.children;
   const found = document.getElementById(field.dataset.filters + "-found");
   field.addEventListener("input", () => {
     const wanted = field.value.trim().toLowerCase();
     let shown = 0;
-    for (const row of table.tBodies[0].rows) {
-      row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
-      shown += row.hidden ? 0 : 1;
+    for (const item of items) {
+      const name = item.cells ? item.cells[0] : item.querySelector("h3");
+      item.hidden = !name.textContent.toLowerCase().includes(wanted);
+      shown += item.hidden ? 0 : 1;
     }
-    found.textContent = wanted ? shown + " rows" : "";
+    found.textContent = wanted ? shown + (list.tBodies ? " rows" : shown === 1 ? " case" : " cases") : "";
   });
 });
 
