@@ -67,7 +67,8 @@ def fit_positions(cases: Sequence[CaseSigns]) -> np.ndarray:
 
 def mirror(voxels: np.ndarray, flips: Sequence[bool]) -> np.ndarray:
     """The last three axes reversed where ``flips`` says so; a view."""
-    return voxels[(..., *(slice(None, None, -1 if flip else 1) for flip in flips))]
+    axes = tuple(axis for axis, flipped in zip((-3, -2, -1), flips, strict=True) if flipped)
+    return np.flip(voxels, axes)
 
 
 def find_exchanged(cases: Sequence[CaseSigns], fits: Sequence[HeadFit]) -> dict[tuple[int, int], np.ndarray]:
@@ -91,7 +92,8 @@ def find_reversed(differences: np.ndarray) -> np.ndarray:
     """Strength with which each difference points the other way than those of the other cases.
 
     Fisher's linear discriminant between the differences and their negatives: if a fault exchanges the two measures, its
-    difference changes sign. Each case is judged by the others alone. A strength of 1 is halfway from the border to the median of the exchanged.
+    difference changes sign. Each case is judged by the others alone. A strength of 1 is halfway from the border to the
+    median of the exchanged.
 
     Args:
         differences: (N,F) float, measures of a thing less those of its counterpart (another channel, a mirror image).

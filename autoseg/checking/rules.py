@@ -192,7 +192,7 @@ def _check_outside(field: _Field) -> Iterator[Suspicion]:
 
 def _check_cut(field: _Field) -> Iterator[Suspicion]:
     for case in field.read:
-        usual = np.percentile([other.cut_share for other in field.read], 90) if len(field.read) > 1 else 0
+        usual = np.percentile([found.cut_share for found in field.read], 90) if len(field.read) > 1 else 0
         strength = case.cut_share / max(CUT, float(usual))
         if strength > 1 or case.cut_share == 1:
             yield _graded(
@@ -210,7 +210,7 @@ def _check_repeats(field: _Field) -> Iterator[Suspicion]:
     named: set[frozenset[str]] = set()
     for cases in find_identical_scans([case.facts for case in field.read if case.facts is not None]):
         first, *others = cases
-        named |= {frozenset((first, other)) for other in others}
+        named |= {frozenset((first, twin)) for twin in others}
         yield _certain(
             first,
             "same-scan",
@@ -223,8 +223,8 @@ def _check_repeats(field: _Field) -> Iterator[Suspicion]:
     for case in field.read:
         if case.mask_hash:
             masks.setdefault(case.mask_hash, {}).setdefault(case.group or case.case, case.case)
-    for cases in masks.values():
-        first, *others = cases.values()
+    for patients in masks.values():
+        first, *others = patients.values()
         if others and frozenset((first, others[0])) not in named:
             sentence = f"Its mask is identical to that of {join_names(others)}, of another patient."
             yield _certain(first, "same-mask", f"mask identical to {join_names(others, limit=2)}", sentence, others)
@@ -233,16 +233,16 @@ def _check_repeats(field: _Field) -> Iterator[Suspicion]:
 def _check_likeness(field: _Field) -> Iterator[Suspicion]:
     """Scans of two patients that are nearly the same."""
     alike = pair_heads(field.read)
-    for one, other in np.argwhere(alike > ALIKE):
-        first, second = field.read[one], field.read[other]
+    for row, column in np.argwhere(alike > ALIKE):
+        first, second = field.read[row], field.read[column]
         measures = [case.facts.channels for case in (first, second) if case.facts is not None]
         if (first.group or first.case) != (second.group or second.case) and measures[0] != measures[1]:
             yield _graded(
                 first.case,
                 "same-scan",
-                1 + (alike[one, other] - ALIKE) / (1 - ALIKE),
+                1 + (alike[row, column] - ALIKE) / (1 - ALIKE),
                 f"nearly identical to {second.case}",
-                f"Its head and that of {second.case}, of another patient, correlate by {alike[one, other]:.4f}.",
+                f"Its head and that of {second.case}, of another patient, correlate by {alike[row, column]:.4f}.",
                 [second.case],
             )
 
@@ -370,7 +370,7 @@ COMPARING = (_check_likeness, _check_mirrors, _check_places, _check_sizes, _chec
 
 
 def _most_other(field: _Field, case: CaseSigns, measure: str) -> float:
-    return max((getattr(other, measure) for other in field.read if other is not case), default=0.0)
+    return max((getattr(found, measure) for found in field.read if found is not case), default=0.0)
 
 
 def _name_mirror(number: int) -> str:
