@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import cc3d
 import numpy as np
 
+Connectivity = Literal[6, 26]
+IN_A_SLICE = {6: 4, 26: 8}  # neighbours of a voxel -> those of a pixel
 
-def connected_components(voxels: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number the components (26-connected), in the order of their first voxels.
+
+def connected_components(voxels: np.ndarray, connectivity: Connectivity = 26) -> tuple[np.ndarray, int]:
+    """Number the components, in the order of their first voxels.
 
     An array with a flat axis gets a row of background there, without which cc3d fails: ``1 0 1`` along a line has more
     components than it reserves room for.
 
     Args:
-        voxels: (z,y,x) bool, or integer, where voxels of different values are never connected; 0 is background.
+        voxels: (z,y,x) or (y,x) bool, or integer, where voxels of different values are never connected; 0 is
+            background.
+        connectivity: 26: voxels that touch by a face, an edge or a corner are connected; 6: by a face alone.
 
     Returns:
-        (z,y,x) integer, numbers from 1, 0 outside; and how many.
+        Integer of the same shape, numbers from 1, 0 outside; and how many.
     """
     padded = np.pad(voxels, [(0, int(size == 1)) for size in voxels.shape]) if 1 in voxels.shape else voxels
-    components, count = cc3d.connected_components(np.ascontiguousarray(padded), connectivity=26, return_N=True)
+    neighbours = connectivity if voxels.ndim == 3 else IN_A_SLICE[connectivity]
+    components, count = cc3d.connected_components(np.ascontiguousarray(padded), connectivity=neighbours, return_N=True)
     return np.ascontiguousarray(components[tuple(map(slice, voxels.shape))]), int(count)
+
+
+def measure_components(components: np.ndarray) -> Mapping[str, np.ndarray]:
+    """Measures of numbered components; row 0 is the background.
+
+    Args:
+        components: (z,y,x) integer, as ``connected_components`` numbers them.
+
+    Returns:
+        ``voxel_counts`` (n+1,), ``centroids`` (n+1,3) voxels, and ``bounding_boxes``, n+1 tuples of slices.
+    """
+    measured: Mapping[str, np.ndarray] = cc3d.statistics(components)
+    return measured
 
 
 def split_mask(mask: np.ndarray, members: Sequence[Sequence[int]], channels: np.ndarray) -> None:

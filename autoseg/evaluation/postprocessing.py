@@ -8,12 +8,11 @@ from functools import cached_property
 from itertools import product
 from typing import Self
 
-import cc3d
 import fill_voids
 import numpy as np
 
 from autoseg.core.geometry import Box, bounding_box, box_slices
-from autoseg.core.masks import connected_components, running_argmax
+from autoseg.core.masks import connected_components, measure_components, running_argmax
 from autoseg.core.probabilities import join_boxes
 from autoseg.core.records import Label, Outputs, PostProcessing
 from autoseg.evaluation.statistics import standard_error
@@ -395,7 +394,7 @@ def _score_label(scorer: LabelScorer, probabilities: np.ndarray, plain: np.ndarr
         mask = _above_threshold(probabilities, threshold) if threshold is not None or overlap else plain
         mask = mask if overlap else mask & scorer.editable
         lesions, sizes = _number_lesions(mask)
-        boxes = cc3d.statistics(lesions)["bounding_boxes"]
+        boxes = measure_components(lesions)["bounding_boxes"]
         computed: dict[int, tuple[float, float]] = {}  # number of remaining lesions -> score without and with filling
         for smallest, largest in product(SMALLEST_ML, LARGEST_LESIONS):
             stays = _selected(sizes, smallest, largest, scorer.case.voxel_volume_ml)

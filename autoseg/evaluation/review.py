@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-import cc3d
 import numpy as np
 
 from autoseg.core.geometry import Box
-from autoseg.core.masks import connected_components
+from autoseg.core.masks import connected_components, measure_components
 from autoseg.core.records import Doubt, DoubtfulLesion, Grid
 
 UNCERTAIN = (0.2, 0.8)  # between these probabilities a voxel is uncertain
@@ -117,7 +116,7 @@ def _doubtful_lesions(
     lesions, count = connected_components(mask)
     sizes = np.bincount(lesions.ravel(), minlength=count + 1)[1:]
     sums = np.bincount(lesions.ravel(), weights=foreground.ravel(), minlength=count + 1)[1:]
-    centres = cc3d.statistics(lesions)["centroids"][1:]
+    centres = measure_components(lesions)["centroids"][1:]
     touching = np.zeros(count)
     for network_mask in network_masks:
         touched = np.unique(lesions[network_mask & mask])

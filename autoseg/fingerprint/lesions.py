@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import cc3d
 import numpy as np
 
 from autoseg.core.geometry import bounding_box, box_slices
-from autoseg.core.masks import connected_components
+from autoseg.core.masks import connected_components, measure_components
 from autoseg.core.records import CaseFacts, LesionFacts, LesionPositions, LesionSummary
 from autoseg.core.text import six_digits
 
@@ -38,7 +37,7 @@ def measure_lesions(
     box = bounding_box(lesion_mask)
     inside = np.where(lesion_mask, reference, 0)[box_slices(box)].astype(np.uint16)
     components, count = connected_components(inside)
-    measured = cc3d.statistics(components)
+    measured = measure_components(components)
     value_of = np.zeros(count + 1, np.int64)
     in_lesion = components > 0
     value_of[components[in_lesion]] = inside[in_lesion]

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cc3d
 import numpy as np
 import torch
 from torch import Tensor
 
+from autoseg.core.masks import connected_components
 from autoseg.losses.context import Counts, Lesions, LossContext, Regions, label_mask
 from autoseg.losses.loss import Positive
 
@@ -73,8 +73,7 @@ def number_lesions(target: Tensor, regions: Regions, ignore_label: int | None) -
     total = 0
     for sample, channel in np.ndindex(values.shape[:2]):
         labels = values[sample, channel]
-        # Voxels that share a corner belong together, as in the fingerprint.
-        numbers, count = cc3d.connected_components(labels, connectivity=26 if labels.ndim == 3 else 8, return_N=True)
+        numbers, count = connected_components(labels)
         voxels = np.flatnonzero(numbers)
         channels = labels.ravel()[voxels].astype(np.int64) - (1 if regions else 0)
         number = numbers.ravel()[voxels].astype(np.int64) + (total - 1)

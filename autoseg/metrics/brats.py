@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from autoseg.core.masks import connected_components
 from autoseg.metrics.comparison import Comparison, compare
 from autoseg.metrics.declaration import Metric
-from autoseg.metrics.lesions import count_overlaps, number_lesions
+from autoseg.metrics.lesions import count_overlaps
 from autoseg.metrics.surface import directed_percentile
 
 PENALTY_MM = 374.0  # the diagonal of the challenge's 240 x 240 x 155 mm
@@ -91,7 +92,7 @@ def _widen(mask: np.ndarray, axis: int) -> np.ndarray:
 def _score_lesions(comparison: Comparison, rule: LesionRule) -> LesionScores:
     predicted = comparison.lesions(26).predicted
     n_predicted = comparison.lesions(26).n_predicted
-    around, count = number_lesions(dilate(np.pad(comparison.reference, rule.iterations), rule.iterations), 26)
+    around, count = connected_components(dilate(np.pad(comparison.reference, rule.iterations), rule.iterations))
     around = around[tuple(slice(rule.iterations, -rule.iterations) for _ in range(around.ndim))]
     touching = count_overlaps(around, predicted, (around > 0) & comparison.prediction)[:, :2]
     merged = np.where(comparison.reference, around, 0)

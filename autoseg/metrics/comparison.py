@@ -13,7 +13,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from autoseg.core.geometry import bounding_box, box_slices
-from autoseg.metrics.lesions import Connectivity, LesionPair, pair_lesions
+from autoseg.core.masks import Connectivity
+from autoseg.metrics.lesions import LesionPair, pair_lesions
 
 T = TypeVar("T")
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
-import cc3d
 import numpy as np
 
-Connectivity = Literal[6, 26]
+from autoseg.core.masks import Connectivity, connected_components
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,8 +80,8 @@ def pair_lesions(prediction: np.ndarray, reference: np.ndarray, connectivity: Co
         reference: (Z,Y,X) bool.
         connectivity: 26: voxels that touch by a face, an edge or a corner are one lesion; 6: by a face alone.
     """
-    predicted_lesions, n_predicted = number_lesions(prediction, connectivity)
-    reference_lesions, n_reference = number_lesions(reference, connectivity)
+    predicted_lesions, n_predicted = connected_components(prediction, connectivity)
+    reference_lesions, n_reference = connected_components(reference, connectivity)
     return LesionPair(
         predicted=predicted_lesions,
         reference=reference_lesions,
@@ -91,11 +89,6 @@ def pair_lesions(prediction: np.ndarray, reference: np.ndarray, connectivity: Co
         reference_sizes=np.bincount(reference_lesions[reference], minlength=n_reference + 1)[1:],
         overlaps=count_overlaps(reference_lesions, predicted_lesions, prediction & reference),
     )
-
-
-def number_lesions(mask: np.ndarray, connectivity: Connectivity) -> tuple[np.ndarray, int]:
-    """(Z,Y,X) integer, lesion number from 1, 0 outside the mask; and how many lesions."""
-    return cc3d.connected_components(mask, connectivity=connectivity, return_N=True)
 
 
 def count_overlaps(first: np.ndarray, second: np.ndarray, shared: np.ndarray) -> np.ndarray:

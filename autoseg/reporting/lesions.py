@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import cc3d
 import numpy as np
 
 from autoseg.core.geometry import bounding_box, box_slices
-from autoseg.core.masks import connected_components
+from autoseg.core.masks import connected_components, measure_components
 from autoseg.core.records import CaseLesions, Grid, LabelLesions, Plan, PredictedLesion
 from autoseg.core.text import render_csv_rows, six_digits
 
@@ -69,7 +68,7 @@ def list_lesions(
 def _measure(inside: np.ndarray, probability: np.ndarray, grid: Grid, corner: Sequence[int]) -> list[PredictedLesion]:
     """Components of a crop of the mask that begins at voxel ``corner`` of the grid."""
     components, count = connected_components(inside)
-    measured = cc3d.statistics(components)
+    measured = measure_components(components)
     sums = np.bincount(components.ravel(), weights=probability.ravel().astype(np.float64), minlength=count + 1)
     voxels = measured["voxel_counts"].astype(np.int64)
     centres = grid.to_world(measured["centroids"] + np.asarray(corner))

@@ -1,7 +1,10 @@
 """Channels that come one after the other, and components of flat arrays."""
 
+from itertools import product
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from autoseg.core.masks import connected_components, running_argmax
 
@@ -21,6 +24,18 @@ def test_components_of_a_line_are_numbered(shape):
     components, count = connected_components(line.astype(bool).reshape(shape))
     assert (components.shape, count) == (shape, 4)
     assert components.ravel().tolist() == [1, 1, 0, 2, 2, 2, 0, 3, 3, 0, 4]
+
+
+@pytest.mark.parametrize("connectivity", [6, 26])
+def test_components_of_small_arrays_agree_with_scipy(connectivity):
+    generator = np.random.default_rng(0)
+    for shape in [*product((1, 2, 9), repeat=2), *product((1, 2, 9), repeat=3)]:
+        voxels = generator.random(shape) < 0.6
+        structure = np.ones([3] * len(shape)) if connectivity == 26 else None
+        expected, expected_count = ndimage.label(voxels, structure)
+        components, count = connected_components(voxels, connectivity)
+        assert count == expected_count, shape
+        assert len(np.unique(np.stack([components, expected], -1).reshape(-1, 2), axis=0)) == len(np.unique(expected))
 
 
 def test_components_of_values_are_apart_and_touch_by_corners():

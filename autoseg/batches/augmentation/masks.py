@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import cc3d
 import numpy as np
 
 from autoseg.batches.augmentation.draws import MaskChange
 from autoseg.batches.augmentation.kernels import dilate_ball
 from autoseg.core.geometry import bounding_box, box_slices
+from autoseg.core.masks import connected_components
 
 LARGEST_REMOVED = 0.15  # of the patch
 
@@ -44,7 +44,7 @@ def remove_component(mask: np.ndarray, number: float) -> None:
         mask: (Z,Y,X) float32 of 0 and 1, changed in place.
         number: 0 to below 1, which of them; each is as likely as another.
     """
-    components = cc3d.connected_components(mask != 0, connectivity=26)
+    components, _ = connected_components(mask != 0)
     sizes = np.bincount(components.reshape(-1))
     small = [name for name in range(1, len(sizes)) if sizes[name] < LARGEST_REMOVED * mask.size]
     if small:
