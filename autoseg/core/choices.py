@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+SMALLEST_STEP = 0.05  # between tiles, as a share of a tile: 20 times as many tiles per axis as side by side
+
 PresetName = Literal["pocket", "standard", "large", "residual_m", "residual_l", "residual_xl"]
 
 # nnU-Net's name of a configuration -> ours, where they differ.

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,7 @@ from autoseg.core.devices import name_device
 from autoseg.core.errors import StorageError
 from autoseg.core.records import TrainedFold
 from autoseg.core.store import write_bytes, write_record
-from autoseg.folds.files import CHECKPOINT, FACTS, PICTURE, Row, read_history, write_history
+from autoseg.folds.files import CHECKPOINT, FACTS, PICTURE, Row, read_facts, read_history, write_history
 from autoseg.folds.setup import FoldSetup
 from autoseg.model import save_weights
 from autoseg.reporting import Tracker, draw_progress, open_tracker
@@ -25,6 +26,26 @@ from autoseg.training import Checkpoint, EpochFacts, TrainingState, pack_checkpo
 log = logging.getLogger(__name__)
 
 PICTURE_EVERY_S = 60.0
+
+
+def repair_records(folder: Path) -> None:
+    """Complete the records of a fold whose weights are written: a full disk or an interrupt may have cost others."""
+    rows = read_history(folder)
+    if (folder / FACTS).exists():
+        facts = read_facts(folder, advice="start again with --restart")
+        if not facts.finished:
+            epochs, steps = len(rows), sum(int(row.get("steps") or 0) for row in rows)
+            elapsed_s = round(float(rows[-1].get("elapsed_s") or 0), 1) if rows else facts.elapsed_s
+            done = {"epochs": epochs, "steps": steps, "elapsed_s": elapsed_s} if epochs > facts.epochs else {}
+            write_record(folder / FACTS, facts.model_copy(update={"finished": True, **done}))
+    if rows and not (folder / PICTURE).exists():
+        draw_history(folder)
+
+
+def draw_history(folder: Path) -> None:
+    """Draw the history of a fold; failing to write the picture is not an error."""
+    with suppress(StorageError):
+        write_bytes(folder / PICTURE, draw_progress(read_history(folder)))
 
 
 class FoldRecorder:
@@ -83,15 +104,19 @@ class FoldRecorder:
     def save_end(self, state: TrainingState) -> None:
         """Write the final weights, or the checkpoint of a training that was stopped.
 
+        The weights come last, so that a fold that has them lacks nothing; a checkpoint may fail where they fit.
+
         Raises:
-            StorageError: they could not be written.
+            StorageError: they or the records could not be written.
         """
         if not state.finished:
             self._save(state.capture(), self._facts(state), self.rows)
             return
         self._save_if_possible(state.capture(), self._facts(state), self.rows)
-        save_weights(self.setup.model_folder, self.setup.fold_name, state.final_weights())
+        write_history(self.setup.folder, self.rows)
+        write_record(self.setup.folder / FACTS, self._facts(state))
         self._draw()
+        save_weights(self.setup.model_folder, self.setup.fold_name, state.final_weights())
 
     def _save_if_possible(self, checkpoint: Checkpoint, facts: TrainedFold, rows: Sequence[Row]) -> None:
         """Write a checkpoint, or warn: a full disk must not end the training as well."""
@@ -119,10 +144,8 @@ class FoldRecorder:
         write_record(folder / FACTS, facts)
 
     def _draw(self) -> None:
-        """Draw the history; failing to write the picture is not an error."""
         self.drawn_at = time.monotonic()
-        with suppress(StorageError):
-            write_bytes(self.setup.folder / PICTURE, draw_progress(read_history(self.setup.folder)))
+        draw_history(self.setup.folder)
 
     def _facts(self, state: TrainingState) -> TrainedFold:
         setup, training = self.setup, self.setup.configuration.training

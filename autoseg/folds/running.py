@@ -13,7 +13,7 @@ from autoseg.core.errors import MemoryShortageError
 from autoseg.core.parallel import Progress
 from autoseg.core.records import PreparedCase
 from autoseg.folds.files import read_checkpoint, read_history
-from autoseg.folds.recording import FoldRecorder
+from autoseg.folds.recording import FoldRecorder, repair_records
 from autoseg.folds.setup import FoldSetup, check_previous_run
 from autoseg.folds.tasks import TrainingTask
 from autoseg.model import save_plan
@@ -48,12 +48,14 @@ def run_fold(
         ModelError: an earlier run had other cases, another seed or another network.
         TrainingError: the loss was not finite several steps in a row.
         MemoryShortageError: memory ran out.
-        StorageError: the final weights, or the checkpoint after a stop, could not be written.
+        StorageError: the final weights or records, or the checkpoint after a stop, could not be written.
     """
     threads = use_cores(share=setup.ranks.neighbours)
     torch.use_deterministic_algorithms(setup.device.type == "cpu")
     check_previous_run(setup)
     if setup.is_finished():
+        if setup.ranks.leads:
+            repair_records(setup.folder)
         log.info("%s is trained already; use --restart to train it again", setup.name)
         return
     count = f" x {setup.ranks.world}" if setup.ranks.world > 1 else ""

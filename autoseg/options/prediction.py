@@ -8,7 +8,7 @@ from typing import Literal
 
 from autoseg.options.declaring import Options, option
 from autoseg.options.shared import ACCEPT_SPACING, ScoringOptions
-from autoseg.options.values import fraction, part
+from autoseg.options.values import part, tile_step
 
 Engine = Literal["auto", "torch", "openvino"]
 
@@ -131,7 +131,7 @@ class PredictOptions(Options):
             more="Planned is 0.5; larger is faster and less accurate.",
             default="as planned",
             metavar="SHARE",
-            parse=fraction,
+            parse=tile_step,
         ),
     )
     mirror: bool | None = field(

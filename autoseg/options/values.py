@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from autoseg.core.choices import SMALLEST_STEP
 from autoseg.core.errors import UsageError
 
 
@@ -37,6 +38,14 @@ def fraction(value: object) -> float:
     number = _number(value)
     if not 0 < number <= 1:
         raise UsageError(f"invalid fraction '{value}'; use a number above 0 and at most 1")
+    return number
+
+
+def tile_step(value: object) -> float:
+    """A distance between tiles as plans allow it: a smaller one takes days for a scan."""
+    number = _number(value)
+    if not SMALLEST_STEP <= number <= 1:
+        raise UsageError(f"invalid share of a tile '{value}'; use a number from {SMALLEST_STEP:g} to 1")
     return number
 
 

@@ -13,7 +13,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from autoseg import model
+from autoseg.core import store
 from autoseg.core.background import BackgroundWriter
+from autoseg.core.errors import StorageError
+from autoseg.folds import recording
 from autoseg.training import loop
 from autoseg.training.state import copy_tensors
 
@@ -146,6 +150,46 @@ def test_a_full_disk_keeps_the_former_checkpoint_and_trains_to_the_end(run, plan
     assert "No space left on device" in err
     assert torch.load(fold_of(planned) / "checkpoint.pt", weights_only=True)["step"] == 2
     assert weights(planned).keys() == undisturbed.keys()
+    assert (facts_of(planned)["epochs"], facts_of(planned)["finished"]) == (2, True)
+    assert (fold_of(planned) / "progress.png").exists()
+
+
+@pytest.mark.parametrize("name", ["history.jsonl", "fold.json", "model.safetensors"])
+def test_a_training_whose_records_were_not_written_fails_and_the_next_completes_it(
+    run, planned, trained_template, monkeypatch, name
+):
+    edit_plan(planned, validation_cases=0)
+    write, refused = store.write_bytes, []
+
+    def refuse(path, content):
+        if path.name == name and b'"finished": false' not in content and len(refused) < 2:
+            refused.append(path)
+            raise StorageError(f"{path} could not be written: the disk is full") from OSError(28, "No space left")
+        write(path, content)
+
+    for module in (store, recording, model):
+        monkeypatch.setattr(module, "write_bytes", refuse)
+    monkeypatch.setattr(BackgroundWriter, "put", lambda writer, job: None)  # the end alone is written
+    code, _, err = run(*SHORT, "--no-postprocessing", "--root", planned)
+    assert code == 2
+    assert f"{name} could not be written: the disk is full" in err
+    assert not (fold_of(planned) / "model.safetensors").exists()
+    monkeypatch.undo()
+    code, _, err = run(*SHORT, "--no-postprocessing", "--root", planned)
+    assert code == 0, err
+    assert (facts_of(planned)["epochs"], facts_of(planned)["finished"]) == (2, True)
+    assert equal(weights(planned), weights(trained_template))
+
+
+def test_records_of_a_finished_fold_are_completed(run, trained):
+    """Version 0.1 could leave such a fold behind on a full disk."""
+    fold = fold_of(trained)
+    whole, facts = facts_of(trained), facts_of(trained) | {"epochs": 0, "steps": 0, "finished": False}
+    (fold / "fold.json").write_text(json.dumps(facts))
+    (fold / "progress.png").unlink()
+    assert run(*SHORT, "--root", trained)[0] == 0
+    assert facts_of(trained) == whole
+    assert (fold / "progress.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_full_disk_fails_at_the_end_when_the_weights_do_not_fit(run, planned, disk):

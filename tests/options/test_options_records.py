@@ -41,6 +41,12 @@ def test_text_becomes_the_value_that_the_field_holds():
         (PlanOptions, {"dataset": "Tiny", "preset": "standart"}, r"--preset: unknown value 'standart' \(did you mean"),
         (PlanOptions, {"dataset": "Tiny", "mode": "head"}, "--mode, .* need --pretrained MODEL"),
         (PlanOptions, {"dataset": "Tiny", "keep": True, "replace": True}, "--keep and --replace exclude each other"),
+        (
+            PredictOptions,
+            {"scans": "a", "output": "b", "step": 1e-9},
+            "--step: invalid share of a tile '1e-09'; use a ",
+        ),
+        (PredictOptions, {"scans": "a", "output": "b", "step": "nan"}, "'nan'; use a number from 0.05 to 1"),
         (SliceOptions, {"dataset": "Tiny", "into": "Cut", "margin": (1,)}, "--margin: expected 2 values, got 1"),
         (EvaluateOptions, {"predictions": "masks"}, "give one of --references, --dataset"),
         (RunOptions, {"dataset": "Tiny", "learning_curve": (4,), "cluster": "local"}, "trains on this machine"),

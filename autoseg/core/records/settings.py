@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from autoseg.core.choices import SMALLEST_STEP
 from autoseg.core.records.base import Record
 
 Share = Field(ge=0, le=1)
@@ -340,7 +341,7 @@ class TilingSettings(Record):
     """
 
     tile_size: tuple[PositiveInt, ...]
-    step: float = Field(default=0.5, ge=0.05, le=1)
+    step: float = Field(default=0.5, ge=SMALLEST_STEP, le=1)
     sigma: PositiveFloat = 0.125
     mirror_axes: tuple[int, ...] = ()
 
