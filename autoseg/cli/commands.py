@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from autoseg.core.store import Store
     from autoseg.terminal import Terminal
 
+WITHOUT_TORCH_GB = 0.8  # of address space
 RANK_FIELDS = ("rank", "world", "local", "neighbours", "attempt")
 
 
@@ -47,6 +48,7 @@ import_ = Command(
     summary="Check a dataset as it was distributed and lay it under autoseg_raw/NAME; the source is never changed.",
     example="autoseg_import msd downloads/Task04_Hippocampus -d Hippocampus",
     act=_import,
+    least_gb=WITHOUT_TORCH_GB,
 )
 
 
@@ -140,6 +142,7 @@ slice_ = Command(
     summary="Make a dataset whose cases are the slices of another's, to repeat systems split and scored by slice.",
     example="autoseg_slice -d LGG --into LGG_slices",
     act=_slice,
+    least_gb=WITHOUT_TORCH_GB,
 )
 
 
@@ -156,6 +159,7 @@ subset = Command(
     summary="Choose smaller training sets of every fold, balanced by lesion volume, each within the next larger one.",
     example="autoseg_subset -d ISLES15 -n 8 16 24 32 40",
     act=_subset,
+    least_gb=WITHOUT_TORCH_GB,
 )
 
 
@@ -256,6 +260,7 @@ evaluate = Command(
     "The same command resumes.",
     example="autoseg_evaluate -p masks/ -r labels/",
     act=_evaluate,
+    least_gb=WITHOUT_TORCH_GB,
 )
 
 
@@ -274,6 +279,7 @@ compare = Command(
     "losses; with three or more, also a ranking.",
     example="autoseg_compare scores_2d/ scores_3d/ -o comparison/",
     act=_compare,
+    least_gb=WITHOUT_TORCH_GB,
 )
 
 

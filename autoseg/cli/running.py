@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from autoseg.cli.nnunet_words import explain_configuration
 from autoseg.cli.parser import Parser, build_parser, parse
-from autoseg.core.errors import AutosegError
+from autoseg.core.errors import AutosegError, MemoryShortageError, is_memory_shortage
 from autoseg.options import Options
 from autoseg.terminal import Terminal
 
@@ -40,6 +44,7 @@ class Command:
         summary: one or two sentences.
         example: a whole command line.
         act: function of the store, the options and the terminal.
+        least_gb: address space (1e9 bytes) for its libraries and the smallest work; torch and its threads take 1.3.
         extra: adds arguments that print something and stop.
     """
 
@@ -49,6 +54,7 @@ class Command:
     summary: str
     example: str
     act: Callable[[Store, Any, Terminal], None]
+    least_gb: float = 2.0
     extra: Callable[[Parser], None] = no_extra
 
     @property
@@ -77,24 +83,47 @@ class Command:
         try:
             from autoseg.core.store import Store
 
+            self._check_address_space()
             self.act(Store(common.root or default_root()), options, terminal)
         except AutosegError as error:
             terminal.clear()
             parser.refuse(f"{error}{explain_configuration(words, str(error))}")
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        except (OSError, MemoryError, RuntimeError, ImportError, SystemError) as error:
+            sentence = _describe_refusal(error)
+            if sentence is None:
                 raise
             terminal.clear()
-            parser.refuse(_describe_refusal(error))
+            parser.refuse(sentence)
         except KeyboardInterrupt:
             terminal.clear()
             sys.stderr.write(f"{parser.prog}: stopped; the same command resumes\n")
             sys.exit(128 + signal.SIGINT)
         sys.exit(0)
 
+    def _check_address_space(self) -> None:
+        """Refuse a limit of the address space in which the libraries cannot be loaded: they end the process.
 
-def _describe_refusal(error: OSError) -> str:
-    """One sentence on a file that the disk refused to read or to write."""
+        Raises:
+            MemoryShortageError: it is below what the command needs before it reads anything.
+        """
+        from autoseg.core.parallel import address_limit_bytes
+
+        limit = address_limit_bytes()
+        if limit is not None and limit < self.least_gb * 1e9:
+            raise MemoryShortageError(
+                f"this process may use {limit / 1e9:.1f} GB of address space (ulimit -v), and the libraries of this "
+                f"command need {self.least_gb:g} GB; raise that limit"
+            )
+
+
+def _describe_refusal(error: Exception) -> str | None:
+    """One sentence on memory that ran out, or on a file that the disk refused; None for a bug."""
+    if is_memory_shortage(error):
+        from autoseg.core.parallel import describe_memory_shortage
+
+        return f"{describe_memory_shortage()}, and run the same command again"
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        return None
     name = error.filename or "a file"
     if error.errno == errno.EACCES and Path(name).exists() and not os.access(name, os.R_OK):
         return f"{name} could not be read ({error.strerror}); make it readable"
@@ -141,29 +170,72 @@ def disable_telemetry() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
+STEP_S = 60.0  # within which a first signal ends the process, where no step ends
+SAME_S = 0.3  # within which a signal that comes twice is one, as where it is sent to a process and to its group
+
+
 class StopSignal:
     """Stop request: the first signal lets the current step finish, the second ends the process.
+
+    Python's own handlers run between two calls of a library, and a step may be one call of minutes. A thread of its own
+    reads the signals as they come: it ends the process at the second, and where a minute after the first nobody has
+    asked for a stop. What is on disk then is the last checkpoint; every file is whole or absent.
 
     Args:
         with_parent: stop as well when the process that started this one has ended.
     """
 
+    _wakeup: ClassVar[int | None] = None  # where signals are written to; a later StopSignal ends the thread of this one
+
     def __init__(self, *, with_parent: bool = False) -> None:
         self.signal: int | None = None
+        self.is_noticed = False
         self.parent = os.getppid() if with_parent else None
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        if StopSignal._wakeup is not None:
+            os.close(StopSignal._wakeup)
+        StopSignal._wakeup = writer
+        threading.Thread(target=self._watch, args=(reader,), name="signals", daemon=True).start()
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._notice)
+            signal.signal(number, self._receive)
 
-    def _notice(self, number: int, frame: object) -> None:
+    def _receive(self, number: int, frame: object) -> None:
         self.signal = number
         for handled in (signal.SIGINT, signal.SIGTERM):
             signal.signal(handled, signal.SIG_DFL)
 
+    def _watch(self, reader: int) -> None:
+        with os.fdopen(reader, "rb", buffering=0) as signals:
+            first = _next_stop(signals)
+            if first is None:
+                return
+            time.sleep(SAME_S)
+            while select.select([signals], [], [], 0)[0] and signals.read(1):
+                pass
+            second, why = None, f"no step ended within {STEP_S:.0f} s"
+            if select.select([signals], [], [], STEP_S)[0] or self.is_noticed:
+                second, why = _next_stop(signals), "stopped at once"
+                if second is None:
+                    return
+            sys.stderr.write(f"{why}; the same command resumes from the last checkpoint\n")
+            os._exit(128 + (second or first))
+
     def __call__(self) -> bool:
         """Whether a signal was received, or the parent has ended."""
-        return self.signal is not None or (self.parent is not None and os.getppid() != self.parent)
+        self.is_noticed = self.signal is not None
+        return self.is_noticed or (self.parent is not None and os.getppid() != self.parent)
 
     def exit_if_stopped(self) -> None:
         """End the process with the signal's exit code, if one was received."""
         if self.signal is not None:
             sys.exit(128 + self.signal)
+
+
+def _next_stop(signals: FileIO) -> int | None:
+    """The next signal that stops; None where no further one is sent here."""
+    while byte := signals.read(1):
+        if byte[0] in (signal.SIGINT, signal.SIGTERM):
+            return byte[0]
+    return None

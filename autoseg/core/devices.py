@@ -165,8 +165,3 @@ def _cpu_facts() -> dict[str, Any]:
     """Name and instructions of the CPU; empty where torch does not report them."""
     facts: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return facts
-
-
-def is_memory_shortage(error: RuntimeError) -> bool:
-    """Whether an error of torch means that memory ran out: on a GPU by its type, on a CPU by its text."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

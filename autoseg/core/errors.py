@@ -16,6 +16,7 @@ A message is one sentence: what is wrong, where (case, file, value) and what to 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 
 
@@ -69,3 +70,16 @@ class MemoryShortageError(AutosegError):
 
 class StorageError(AutosegError):
     """The disk refused a write: full, read-only or disconnected."""
+
+
+# Texts of torch, C++, the loader of libraries and Python's threads, none of which has a type of its own for it.
+_SHORTAGES = ("out of memory", "allocate memory", "bad_alloc", "failed to map segment", "can't start new thread")
+
+
+def is_memory_shortage(error: BaseException) -> bool:
+    """Whether an error means that memory ran out: by its type, its number or its text."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    by_text = isinstance(error, RuntimeError | ImportError | SystemError)
+    by_type = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
+    return by_type or (by_text and any(text in str(error) for text in _SHORTAGES))

@@ -22,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from autoseg.core.errors import DataError
+from autoseg.core.parallel import address_limit_bytes
 
 PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from autoseg.core.images import serve; serve()"
 START_S = 120.0  # until its libraries are loaded
@@ -67,7 +68,8 @@ class ImageReader:
                     raise DataError(f"{path} cannot be read as an image: {facts['error']}")
                 return facts, self._read_array(process.stdout, facts, size) if voxels else None
             except (OSError, EOFError, ValueError) as error:
-                raise DataError(f"{path} {self._end(timer)}; it is damaged: convert or copy it again") from error
+                cause = "it is damaged" if address_limit_bytes() is None else "ulimit -v is too low, or it is damaged"
+                raise DataError(f"{path} {self._end(timer)}; {cause}: convert or copy it again") from error
             finally:
                 timer.cancel()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import cc3d
 import numpy as np
 
 Connectivity = Literal[6, 26]
-IN_A_SLICE = {6: 4, 26: 8}  # neighbours of a voxel -> those of a pixel
+IN_A_SLICE: dict[Connectivity, Literal[4, 8]] = {6: 4, 26: 8}  # neighbours of a voxel -> those of a pixel
 
 
 def connected_components(voxels: np.ndarray, connectivity: Connectivity = 26) -> tuple[np.ndarray, int]:
@@ -27,12 +27,12 @@ def connected_components(voxels: np.ndarray, connectivity: Connectivity = 26) ->
         Integer of the same shape, numbers from 1, 0 outside; and how many.
     """
     padded = np.pad(voxels, [(0, int(size == 1)) for size in voxels.shape]) if 1 in voxels.shape else voxels
-    neighbours = connectivity if voxels.ndim == 3 else IN_A_SLICE[connectivity]
+    neighbours: Literal[4, 6, 8, 26] = connectivity if voxels.ndim == 3 else IN_A_SLICE[connectivity]
     components, count = cc3d.connected_components(np.ascontiguousarray(padded), connectivity=neighbours, return_N=True)
     return np.ascontiguousarray(components[tuple(map(slice, voxels.shape))]), int(count)
 
 
-def measure_components(components: np.ndarray) -> Mapping[str, np.ndarray]:
+def measure_components(components: np.ndarray) -> Mapping[str, Any]:
     """Measures of numbered components; row 0 is the background.
 
     Args:
@@ -41,8 +41,7 @@ def measure_components(components: np.ndarray) -> Mapping[str, np.ndarray]:
     Returns:
         ``voxel_counts`` (n+1,), ``centroids`` (n+1,3) voxels, and ``bounding_boxes``, n+1 tuples of slices.
     """
-    measured: Mapping[str, np.ndarray] = cc3d.statistics(components)
-    return measured
+    return dict(cc3d.statistics(components))
 
 
 def split_mask(mask: np.ndarray, members: Sequence[Sequence[int]], channels: np.ndarray) -> None:

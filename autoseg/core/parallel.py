@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import psutil
 
-from autoseg.core.errors import AutosegError, CasesError
+from autoseg.core.errors import AutosegError, CasesError, is_memory_shortage
 
 log = logging.getLogger(__name__)
 A = TypeVar("A")
@@ -49,13 +49,18 @@ def count_workers(items: int, bytes_per_worker: int, *, cores: int | None = None
 
 
 def free_memory_bytes(groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
-    """Memory that can still be allocated: free memory of the machine, or less where a container or a job has a limit.
+    """Memory that can still be allocated: free memory of the machine, or less where a limit is set.
+
+    The limit may be that of a container or a job, or of this process (``ulimit -v``).
 
     Args:
         groups: where Linux shows its control groups (version 2).
         membership: the file that names the group of this process.
     """
     free = int(psutil.virtual_memory().available)
+    limit = address_limit_bytes()
+    if limit is not None:
+        free = min(free, limit - psutil.Process().memory_info().vms)
     with contextlib.suppress(OSError, ValueError):
         line = next((line for line in membership.read_text().splitlines() if line.startswith("0::/")), "0::/")
         group = groups / line.removeprefix("0::/")
@@ -63,6 +68,24 @@ def free_memory_bytes(groups: Path = Path("/sys/fs/cgroup"), membership: Path = 
             if level.is_relative_to(groups):
                 free = min(free, _left_in_group(level, free))
     return max(free, 0)
+
+
+def address_limit_bytes() -> int | None:
+    """The limit of this process's address space, as ``ulimit -v`` sets it; None without one."""
+    try:
+        import resource
+    except ImportError:  # no such limit on this system
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def describe_memory_shortage() -> str:
+    """What ran out of memory, and the remedy."""
+    limit = address_limit_bytes()
+    if limit is None:
+        return "the machine ran out of memory; close other programs"
+    return f"memory ran out, of which this process may use {limit / 1e9:.1f} GB; raise that limit (ulimit -v)"
 
 
 def _left_in_group(group: Path, otherwise: int) -> int:
@@ -101,9 +124,9 @@ def _run_one(function: Callable[[Any], T], name: str, argument: Any) -> Outcome[
         return Outcome(name=name, value=function(argument))
     except AutosegError as error:
         return Outcome(name=name, failure=str(error))
-    except MemoryError:
-        return Outcome(name=name, failure=f"case {name}: the machine ran out of memory; use fewer workers")
     except Exception as error:
+        if is_memory_shortage(error):
+            return Outcome(name=name, failure=f"case {name}: {describe_memory_shortage()}, or use fewer workers")
         failure = f"case {name}: {type(error).__name__}: {error}"
         return Outcome(name=name, failure=failure, is_bug=True, trace=traceback.format_exc())
 

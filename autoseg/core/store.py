@@ -100,18 +100,24 @@ _HIDDEN = re.compile(r"\.([0-9a-f]{6})-([0-9a-f]+)-[0-9a-f]{8}\..+")
 _ENDINGS = "json|jsonl|csv|html|png|npy|npz|pt|safetensors|nii|gz|mha|nrrd|tif|tiff"
 _HIDDEN_0_1 = re.compile(rf"\.[0-9a-f]{{8}}\..+\.({_ENDINGS})|\..+\.importing|\.importing_model")
 DAY_S = 86400
+CLOCK_S = 60  # by which the clock of a disk may differ from ours
 
 
 def _is_leftover(entry: os.DirEntry[str]) -> bool:
     named = _HIDDEN.fullmatch(entry.name)
     if named is None and not _HIDDEN_0_1.fullmatch(entry.name):
         return False
-    if named is not None and named[1] == _machine():
-        return not psutil.pid_exists(int(named[2], 16))
     try:
-        return time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY_S
-    except OSError:
+        changed_at = entry.stat(follow_symlinks=False).st_mtime
+        if named is not None and named[1] == _machine():
+            process = psutil.Process(int(named[2], 16))
+            # One that began later has the number by chance, as the first process of every container has.
+            return process.status() == psutil.STATUS_ZOMBIE or process.create_time() - changed_at > CLOCK_S
+    except psutil.NoSuchProcess:
+        return True
+    except (OSError, psutil.Error):
         return False
+    return time.time() - changed_at > DAY_S
 
 
 @cache

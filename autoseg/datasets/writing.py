@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from autoseg.core.errors import CasesError, DataError, StorageError, UsageError
+from autoseg.core.errors import AutosegError, CasesError, DataError, StorageError, UsageError
 from autoseg.core.images import file_ending, is_series, read_grid, read_voxels, write_voxels
 from autoseg.core.parallel import Outcome, Progress, count_workers, map_cases, no_progress
 from autoseg.core.records import Case, Dataset, Label, Outputs
@@ -54,7 +54,7 @@ def import_dataset(
     source, name = options.source, options.dataset
     check_name(name, "dataset")
     if target.exists() or target.is_symlink():
-        raise UsageError(f"{target} already exists; use it, remove it, or import under another name")
+        raise UsageError(_describe_existing(target, name))
     dataset = find_dataset(source, name, kind=options.kind)
     dataset = dataset.model_copy(update={"resample_channels": options.resample_channels})
     log.info("%s has layout %s: %d cases, %d left out", source, dataset.kind, len(dataset.cases), len(dataset.left_out))
@@ -102,6 +102,16 @@ def lay_out(
     return open_dataset(target, name)
 
 
+def _describe_existing(target: Path, name: str) -> str:
+    """One sentence on what is in the way: a whole dataset, as an import leaves it at once, or something else."""
+    advice = "or, to import again, remove it or choose another name"
+    try:
+        cases = len(open_dataset(target, name).cases)
+    except (AutosegError, OSError):
+        return f"{target} already exists and is no dataset; remove it, or import under another name"
+    return f"{target} already exists, a complete dataset of {cases} cases; use it: autoseg_plan -d {name}; {advice}"
+
+
 @contextmanager
 def growing_dataset(target: Path) -> Iterator[Path]:
     """A hidden folder beside the target that takes its name when the block ends well, and vanishes when it does not."""
@@ -136,13 +146,13 @@ class _Written:
 
 
 def _write_cases(unnamed: Sequence[_Task], workers: int, progress: Progress) -> dict[str, str]:
-    """Check and write every case.
+    """Check and write every case; a bug costs its case, as bad data do.
 
     Returns:
         Problems of those not written, by case id.
 
     Raises:
-        CasesError: a case failed for another reason than its data.
+        CasesError: the disk or the memory failed, as they would for the next case.
     """
     tasks = [(task.case.id, task) for task in unnamed]
     failures: dict[str, str] = {}
@@ -152,15 +162,17 @@ def _write_cases(unnamed: Sequence[_Task], workers: int, progress: Progress) -> 
     with closing(running) as outcomes:
         for done, outcome in enumerate(outcomes, start=1):
             if outcome.is_bug:
-                log.error("%s", outcome.trace)
-            if outcome.failure is not None:  # the disk, the memory or a bug: no case's fault, so nothing to skip
+                log.error("case %s:\n%s", outcome.name, outcome.trace)
+                failures[outcome.name] = outcome.failure or ""
+            elif outcome.failure is not None:  # no case's fault, so there is nothing to skip
                 failure = {outcome.name: outcome.failure}
                 raise CasesError(failure, of=len(tasks), doing="importing", others="nothing was written")
-            assert outcome.value is not None
-            if outcome.value.problem is not None:
-                failures[outcome.name] = outcome.value.problem
-            for pair in outcome.value.repeats:
-                repeats.setdefault(pair, []).append(outcome.name)
+            else:
+                assert outcome.value is not None
+                if outcome.value.problem is not None:
+                    failures[outcome.name] = outcome.value.problem
+                for pair in outcome.value.repeats:
+                    repeats.setdefault(pair, []).append(outcome.name)
             progress(done, len(tasks), outcome.name)
     for pair, cases in sorted(repeats.items()):
         count = f"{len(cases)} cases" if len(cases) > 1 else "one case"

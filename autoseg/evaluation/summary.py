@@ -8,10 +8,16 @@ import numpy as np
 
 from autoseg.core.errors import DataError
 from autoseg.core.records import CaseScores, Scores, Statistics
+from autoseg.core.text import join_names
 from autoseg.evaluation.statistics import describe_values, list_patients
 from autoseg.metrics import METRICS, EmptyScore
 
 MEAN = "mean"
+
+# Scores in which one shared voxel detects a lesion, however far the masks differ; and a value that does not belong
+# together with such a Dice.
+DETECTING = ("lesion_f1", "lesion_f1_faces", "lesion_f1_wmh")
+DETECTED, BARELY = 0.8, 0.3  # a lesion score and a Dice that do not belong together
 
 # Classes of the reference's volume: a mean over small and large lesions hides how the small ones fare.
 EMPTY = "empty"
@@ -61,9 +67,36 @@ def summarize(
         cases=tuple(cases),
         summary=summary,
         strata=stratify(cases, metrics),
+        remarks=remark_detection(cases, labels, metrics),
         missing=missing,
         worst={name: METRICS[name].describe_worst(penalty_mm) for name in metrics} if missing else {},
     )
+
+
+def remark_detection(cases: Sequence[CaseScores], labels: Sequence[str], metrics: Sequence[str]) -> tuple[str, ...]:
+    """One sentence for each label whose lesions are detected in cases that barely overlap.
+
+    Args:
+        cases: scores per case.
+        labels: names.
+        metrics: names from the METRICS table.
+    """
+    detecting = [name for name in metrics if name in DETECTING]
+    remarks = []
+    for label in labels if "dice" in metrics else ():
+        marked: dict[str, str] = {}
+        for case in cases:
+            dice = _score(case, label, "dice")
+            found = [name for name in detecting if (_score(case, label, name) or 0) >= DETECTED]
+            if dice is not None and dice < BARELY and found:
+                marked[case.case] = f"{found[0]} {_score(case, label, found[0]):.2f} beside dice {dice:.2f}"
+        if marked:
+            remarks.append(
+                f"{label}: {len(marked)} of {len(cases)} cases have a high lesion score beside a dice below {BARELY:g} "
+                f"({join_names((f'{case}: {words}' for case, words in marked.items()), limit=3)}), because one shared "
+                f"voxel detects a lesion; read both together"
+            )
+    return tuple(remarks)
 
 
 def name_stratum(volume_ml: float) -> str:

@@ -182,6 +182,7 @@ def _footnotes(scores: Scores) -> list[str]:
     return [
         *preset,
         *scores.rules,
+        *scores.remarks,
         *missing,
         *empty,
         *(f"{name}: {convention}" for name, convention in scores.conventions.items()),

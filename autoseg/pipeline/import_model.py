@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from autoseg.core.errors import StorageError, UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Plan
 from autoseg.core.store import Store, check_name, explain_write_error, hidden_beside, remove_leftovers
-from autoseg.model import save_plan, save_weights
+from autoseg.core.text import join_names
+from autoseg.model import PLAN, save_plan, save_weights, trained_folds
 from autoseg.options import ImportModelOptions
 from autoseg.transfer import FoundModel, ModelFiles, find_models, open_model_files, read_folds
 
@@ -36,11 +37,9 @@ def import_model(store: Store, options: ImportModelOptions, *, progress: Progres
     with open_model_files(options.source) as opened:
         models = find_models(opened, options.configurations)
         targets = [store.results(name, model.name) for model in models]
-        existing = [str(target) for target in targets if target.exists()]
+        existing = [target for target in targets if target.exists()]
         if existing and not options.replace:
-            raise UsageError(
-                f"{', '.join(existing)} exists already; import under another name with -d, or replace it with --replace"
-            )
+            raise UsageError(_describe_existing(existing, [target for target in targets if target not in existing]))
         with _temporary_folder(hidden_beside(store.results_root / name / "importing_model")) as making:
             for model in models:
                 _import_one(
@@ -51,6 +50,18 @@ def import_model(store: Store, options: ImportModelOptions, *, progress: Progres
     for target in targets:
         log.info("%s: ready; predict with: autoseg_predict -i SCANS -o MASKS -d %s -c %s", target, name, target.name)
     return targets
+
+
+def _describe_existing(existing: Sequence[Path], missing: Sequence[Path]) -> str:
+    """One sentence on models that are in the way; an import that was killed may have left some of several."""
+    one = len(existing) == 1
+    complete = all((path / PLAN).exists() and trained_folds(path) for path in existing)
+    state = f"{'exists' if one else 'exist'} already{', complete' if complete else ''}"
+    rest = f"; import what is missing with -c {' '.join(path.name for path in missing)}" if missing else ""
+    return (
+        f"{join_names([str(path) for path in existing])} {state}{rest}; import under another name with -d, or "
+        f"replace {'it' if one else 'them'} with --replace"
+    )
 
 
 def _import_one(

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from autoseg.core.devices import choose_precision, is_memory_shortage
-from autoseg.core.errors import MemoryShortageError
+from autoseg.core.devices import choose_precision
+from autoseg.core.errors import MemoryShortageError, is_memory_shortage
 from autoseg.core.masks import stack_inputs
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Image, Label, Outputs, Placement, PreparedCase

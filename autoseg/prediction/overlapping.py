@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from autoseg.core.errors import AutosegError, DataError, StorageError
+from autoseg.core.errors import AutosegError, DataError, StorageError, is_memory_shortage
 from autoseg.core.images import read_grid
-from autoseg.core.parallel import Outcome
+from autoseg.core.parallel import Outcome, describe_memory_shortage
 from autoseg.core.records import Case, Image, Label, PreparedCase
 from autoseg.model import Model
 from autoseg.prediction.case import add_prior, case_rows, mask_restorer, prepare_scan
@@ -181,10 +181,10 @@ def _wait(case: Case, steps: Iterable[Future[Any]]) -> tuple[Any, str | None]:
 def _describe(case: Case, error: Exception) -> str:
     if isinstance(error, AutosegError):
         return str(error)
-    if not isinstance(error, MemoryError):  # a bug
+    if not is_memory_shortage(error):  # a bug
         log.error("case %s", case.id, exc_info=error)
         return f"case {case.id}: {type(error).__name__}: {error}"
-    return f"case {case.id}: the machine ran out of memory; close other programs and run the same command again"
+    return f"case {case.id}: {describe_memory_shortage()}, and run the same command again"
 
 
 def _fits(ensemble: Ensemble, case: Case) -> bool:

@@ -12,7 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from autoseg.core.devices import choose_precision, is_memory_shortage
+from autoseg.core.devices import choose_precision
+from autoseg.core.errors import is_memory_shortage
 from autoseg.core.records import Configuration
 from autoseg.core.timing import choose_fastest, describe_seconds, shortest_s
 from autoseg.training.distributed import Ranks
@@ -96,7 +97,7 @@ class StepTimer:
             image, target = image[:part].to(device), target[:part].to(device)
             return shortest_s(step, warm_up=warm_up, repeats=steps, wait=wait, clock=self.clock)
         except Exception as error:  # a failing compiler must not prevent a training
-            if isinstance(error, RuntimeError) and is_memory_shortage(error):
+            if is_memory_shortage(error):
                 return "out of memory"
             if name != "compile":
                 raise

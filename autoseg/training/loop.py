@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from autoseg.core.devices import choose_precision, is_memory_shortage
-from autoseg.core.errors import MemoryShortageError, TrainingError
+from autoseg.core.devices import choose_precision
+from autoseg.core.errors import MemoryShortageError, TrainingError, is_memory_shortage
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Configuration
 from autoseg.training.acceleration import Backend, StepTimer, choose_backend
@@ -301,7 +301,7 @@ def _undone_on_failure(
 
     try:
         yield undo
-    except (RuntimeError, TrainingError) as error:
+    except (RuntimeError, MemoryError, TrainingError) as error:
         undo()
         if isinstance(error, TrainingError) or not is_memory_shortage(error):
             raise

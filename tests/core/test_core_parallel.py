@@ -78,7 +78,7 @@ def test_without_control_groups_the_machine_decides(tmp_path, text):
 
 def test_memory_that_runs_out_is_said_of_its_case():
     (outcome,) = map_cases(act, [("a", "huge")], workers=1)
-    assert outcome.failure == "case a: the machine ran out of memory; use fewer workers"
+    assert outcome.failure == "case a: the machine ran out of memory; close other programs, or use fewer workers"
     assert not outcome.is_bug
 
 

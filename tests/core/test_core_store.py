@@ -74,6 +74,17 @@ def test_what_processes_that_are_gone_left_is_removed_and_nothing_else(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"c.txt", *(p.name for p in (alive, other, fresh, users))}
 
 
+def test_a_process_that_has_the_number_by_chance_or_is_dead_keeps_no_leftover(tmp_path):
+    later, alive = leave(tmp_path, "a.pt", os.getpid()), leave(tmp_path, "b.pt", os.getpid())
+    os.utime(later, (0, 0))  # before this process began
+    unburied = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, unburied.pid, os.WEXITED | os.WNOWAIT)
+    leave(tmp_path, "c.pt", unburied.pid)
+    write_bytes(tmp_path / "d.txt", b"new")
+    assert sorted(tmp_path.iterdir()) == sorted([alive, tmp_path / "d.txt"])
+    unburied.wait()
+
+
 def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tmp_path):
     check_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []

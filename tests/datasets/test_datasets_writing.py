@@ -14,7 +14,7 @@ from layouts import import_folder
 from autoseg.core.errors import CasesError, UsageError
 from autoseg.core.images import read_voxels, write_voxels
 from autoseg.core.store import hidden_beside
-from autoseg.datasets import open_dataset, read_case
+from autoseg.datasets import open_dataset, read_case, writing
 
 
 def _state(folder):
@@ -150,8 +150,41 @@ def test_a_disk_without_links_is_no_bad_case_and_says_copy(target, make_nnunet, 
 def test_an_existing_target_is_refused(target, make_nnunet):
     source = make_nnunet()
     target.mkdir(parents=True)
-    with pytest.raises(UsageError, match="already exists; use it, remove it, or import under another"):
+    with pytest.raises(UsageError, match="already exists and is no dataset; remove it, or import under another name"):
         import_folder(source, target)
+
+
+def test_an_import_that_was_killed_when_it_was_complete_is_known_as_complete(target, make_nnunet, monkeypatch):
+    source = make_nnunet()
+
+    def kill(folder, name):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(writing, "open_dataset", kill)  # after the rename
+        import_folder(source, target)
+    with pytest.raises(UsageError, match=r"a complete dataset of 3 cases; use it: autoseg_plan -d brain; or"):
+        import_folder(source, target)
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_a_bug_costs_its_case(target, make_nnunet, monkeypatch, skip_bad):
+    read = writing.read_case
+
+    def fail(dataset, case):
+        if case.id == "b":
+            raise ZeroDivisionError("division by zero")
+        return read(dataset, case)
+
+    monkeypatch.setattr(writing, "read_case", fail)
+    if skip_bad:
+        imported = import_folder(make_nnunet(), target, skip_bad=True)
+        assert [case.id for case in imported.cases] == ["a", "c"]
+        assert imported.left_out == {"b": "ZeroDivisionError: division by zero"}
+        return
+    with pytest.raises(CasesError, match=r"1 of 3 cases failed while importing; nothing was written \(repair these"):
+        import_folder(make_nnunet(), target)
+    assert _everything(target.parent) == []
 
 
 def test_what_an_interrupted_import_left_is_cleared(target, make_nnunet):

@@ -35,6 +35,23 @@ def test_statistics_of_one_label():
     assert scores.empty_references == {"core": 1}
 
 
+def test_lesions_that_are_detected_but_barely_overlap_are_marked():
+    def scored(name, dice, f1):
+        values = {"dice": dice, "lesion_f1": f1}
+        return CaseScores(
+            case=name, scores={"core": values}, reference_volume_ml={"core": 1.0}, prediction_volume_ml={"core": 40.0}
+        )
+
+    cases = [scored("a", 0.05, 1.0), scored("b", 0.9, 1.0), scored("c", 0.1, 0.2), scored("d", None, 1.0)]
+    scores = summarize(cases, ["dice", "lesion_f1"])
+    (remark,) = scores.remarks
+    assert "core: 1 of 4 cases have a high lesion score beside a dice below 0.3" in remark
+    assert "(a: lesion_f1 1.00 beside dice 0.05), because one shared voxel detects a lesion" in remark
+    assert remark in render_table(scores)
+    assert summarize(cases[1:], ["dice", "lesion_f1"]).remarks == ()
+    assert summarize(cases, ["lesion_f1"]).remarks == ()
+
+
 def test_mean_is_over_the_labels_a_case_defines():
     scores = summarize([case("a", core=0.2, oedema=0.6), case("b", core=None, oedema=0.8)], ["dice"])
 

@@ -122,6 +122,45 @@ def test_a_second_signal_ends_at_once(tmp_path):
     assert process.returncode == -signal.SIGINT
 
 
+@pytest.mark.parametrize(
+    ("step_s", "numbers", "sentence"),
+    [(60, (signal.SIGINT, signal.SIGTERM), b"stopped at once"), (0, (signal.SIGINT,), b"no step ended within 0 s")],
+)
+def test_signals_end_a_training_within_one_long_step(step_s, numbers, sentence):
+    code = (
+        "import hashlib\n"
+        "from autoseg.cli import running\n"
+        f"running.STEP_S = {step_s}\n"
+        "stop = running.StopSignal()\n"
+        "print('ready', flush=True)\n"
+        "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"  # many minutes, in which no handler of Python runs
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    os.kill(process.pid, numbers[0])
+    while numbers[1:] and process.poll() is None:
+        time.sleep(0.5)  # longer than within which two are one
+        os.kill(process.pid, numbers[1])
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 128 + numbers[-1]
+    assert err == sentence + b"; the same command resumes from the last checkpoint\n"
+
+
+def test_a_training_that_was_asked_to_stop_has_all_the_time_it_takes():
+    code = (
+        "import os, time\n"
+        "from autoseg.cli import running\n"
+        "running.STEP_S, running.SAME_S = 0.5, 0\n"
+        "stop = running.StopSignal()\n"
+        "os.kill(os.getpid(), 2)\n"
+        "while not stop(): pass\n"
+        "time.sleep(1)\n"
+        "stop.exit_if_stopped()\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=300)
+    assert (process.returncode, process.stderr) == (130, b"")
+
+
 @pytest.fixture
 def disk(tmp_path):
     """Mounts a small file system, where the machine lets us."""

@@ -155,7 +155,7 @@ def test_a_case_that_fails_anywhere_is_said_in_its_place_and_the_others_are_done
     outcomes = list(predict_cases(alone, cases, CPU, read=read, write=write))
     assert [outcome.failure for outcome in outcomes] == [
         "case0: unreadable",
-        "case case1: the machine ran out of memory; close other programs and run the same command again",
+        "case case1: the machine ran out of memory; close other programs, and run the same command again",
         None,
         "case3: GPU full",
         None,

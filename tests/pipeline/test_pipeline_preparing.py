@@ -24,7 +24,7 @@ def fail_on(name, error):
     ("error", "sentence"),
     [
         (ValueError("no such number"), "case3: ValueError: no such number"),
-        (MemoryError(), "case3: the machine ran out of memory; use fewer workers"),
+        (MemoryError(), "case3: the machine ran out of memory; close other programs, or use fewer workers"),
     ],
     ids=["a bug", "memory"],
 )

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from autoseg.core.devices import is_memory_shortage
-from autoseg.core.errors import MemoryShortageError
+from autoseg.core.errors import MemoryShortageError, is_memory_shortage
 
 
 class Plain(torch.nn.Module):

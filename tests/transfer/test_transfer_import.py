@@ -188,10 +188,20 @@ def test_a_model_that_is_there_stays_unless_told(tmp_path, bring):
     write_model(tmp_path, folds=(7, 0))
     code, err = bring(home)
     assert (code, weights.read_bytes()) == (2, before)
-    assert "exists already; import under another name with -d, or replace it with --replace" in err
+    assert "exists already, complete; import under another name with -d, or replace it with --replace" in err
     assert bring(home, "--replace")[0] == 0
     assert weights.read_bytes() != before
     assert [path.name for path in weights.parents[2].iterdir()] == ["3d"]
+
+
+def test_of_an_import_that_was_killed_the_rest_can_be_imported(tmp_path, bring):
+    write_model(tmp_path, make_plans(2))
+    home = write_model(tmp_path, make_plans(3))
+    assert bring(home.parent, "-c", "2d")[0] == 0
+    code, err = bring(home.parent)
+    assert code == 2
+    assert "Lesions/2d exists already, complete; import what is missing with -c 3d; import under" in err
+    assert bring(home.parent, "-c", "3d")[0] == 0
 
 
 def test_a_cascade_brings_the_model_that_feeds_it(tmp_path, bring, run):

@@ -62,6 +62,7 @@ class Scores(Record):
         summary: label name -> metric name -> statistics; label ``mean`` is the mean over labels, case by case.
         preset: name of the challenge whose metrics and conventions these are; None for the default ones.
         rules: changes to the masks before scoring, one sentence each.
+        remarks: scores that do not mean what they seem to, one sentence each.
         strata: label name -> class of the reference's volume -> metric name -> statistics of the cases in that class.
         missing: cases without a prediction, which got the worst scores.
         worst: metric name -> score of a missing prediction in words; empty where none is missing.
@@ -74,6 +75,7 @@ class Scores(Record):
     summary: dict[str, dict[str, Statistics]]
     preset: str | None = None
     rules: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     strata: dict[str, dict[str, dict[str, Statistics]]] = Field(default_factory=dict)
     missing: tuple[str, ...] = ()
     worst: dict[str, str] = Field(default_factory=dict)

@@ -37,6 +37,7 @@ def describe_scores(content: ReportContent) -> dict[str, Any]:
         "means": _draw_means(content, shown) if compared else None,
         "cases_differ": compared and len(cases) > 1,
         "strata": _stratum_rows(shown),
+        "remarks": [(name, remark) for name in names for remark in content.summaries[name].remarks],
         "definitions": content.summaries[names[0]].conventions,
     }
 
