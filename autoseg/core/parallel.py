@@ -81,7 +81,7 @@ def address_limit_bytes() -> int | None:
 
 
 def describe_memory_shortage() -> str:
-    """What ran out of memory, and the remedy."""
+    """One clause on memory that ran out, and the remedy."""
     limit = address_limit_bytes()
     if limit is None:
         return "the machine ran out of memory; close other programs"

@@ -14,6 +14,7 @@ from autoseg.core.text import join_names
 from autoseg.datasets.folders import list_folders, list_images, list_images_below, unreadable_names
 
 LABEL_WORDS = frozenset({"ot", "mask", "msk", "seg", "dseg", "segm", "segmentation", "label", "labels", "gt"})
+MOST_CHANNELS = 10  # that a folder of scans is taken to have; larger numbers are those of cases
 Found = tuple[tuple[Case, ...], dict[str, str]]
 
 
@@ -106,9 +107,13 @@ def _from_files(files: Sequence[Path], channels: Sequence[str]) -> Found:
 
 
 def _count_plainly(numbered: dict[str, dict[int, list[Path]]]) -> Iterator[tuple[str, dict[int, list[Path]]]]:
-    """With one channel, ``scan_0012`` beside no ``scan_0000`` is a case of that name, not channel 12."""
+    """With one channel, ``scan_0012`` beside no ``scan_0000`` is a case of that name, not channel 12.
+
+    ``scan_0001`` beside ``other_0000`` is a channel whose first is missing.
+    """
+    has_channels = any(_split_number(path) for files in numbered.values() for path in files.get(0, ()))
     for case, channel_files in numbered.items():
-        if 0 in channel_files:
+        if 0 in channel_files or (has_channels and min(channel_files) < MOST_CHANNELS):
             yield case, channel_files
         else:
             yield from ((strip_ending(paths[0]), {0: paths}) for paths in channel_files.values())

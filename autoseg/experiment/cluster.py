@@ -219,7 +219,7 @@ def _import_dask() -> Any:
     try:
         import distributed
     except ImportError as error:
-        raise UsageError("--cluster needs Dask; install it with: pip install distributed") from error
+        raise UsageError("--cluster needs Dask; install it with: pip install distributed cryptography") from error
     return distributed
 
 
@@ -230,6 +230,18 @@ def _queue_class(name: str) -> Any:
         message = f"--cluster {name} needs dask-jobqueue; install it with: pip install dask-jobqueue"
         raise UsageError(message) from error
     return getattr(dask_jobqueue, QUEUES[name])
+
+
+def _local_security(distributed: Any) -> Any:
+    """Keys of this run, without which no other user of this machine reaches the workers; None where there are none."""
+    try:
+        return distributed.Security.temporary()
+    except ImportError:
+        log.warning(
+            "any user of this machine can run code as you on the workers of --cluster local while it runs; to encrypt "
+            "its connections, stop and run: pip install cryptography"
+        )
+        return None
 
 
 def _start(options: RunOptions, address: str, distributed: Any, gpus: int) -> tuple[Any, int]:
@@ -243,11 +255,14 @@ def _start(options: RunOptions, address: str, distributed: Any, gpus: int) -> tu
             processes=True,
             memory_limit=0,
             host=host,
+            security=_local_security(distributed),
             dashboard_address="127.0.0.1:0",  # this machine only, any port
         )
         return cluster, slots
     if address in QUEUES:
-        if options.scheduler_host is None:
+        if options.scheduler_host is not None:
+            log.warning("whoever reaches %s can run code as you on the workers; trust its network", host)
+        else:
             raise UsageError(
                 f"--cluster {address}: workers on other machines must reach the scheduler, which listens to this "
                 f"machine only; set --scheduler-host ADDRESS, in a network you trust"

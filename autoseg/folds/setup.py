@@ -117,10 +117,17 @@ def check_previous_run(setup: FoldSetup) -> None:
             f"{folder} was begun with seed {previous.seed}, not {seed}; use --seed {previous.seed}, or start again "
             f"with --restart"
         )
-    if setup.is_finished() or not setup.ranks.leads or None in (previous.planned_epochs, previous.steps_per_epoch):
+    if not setup.ranks.leads or None in (previous.planned_epochs, previous.steps_per_epoch):
         return
     before = describe_length(previous.time_budget_s, previous.planned_epochs or 0, previous.steps_per_epoch or 0)
-    if before != setup.describe_length():
+    if before != setup.describe_length() and setup.is_finished():
+        log.warning(
+            "%s was trained for %s; it is not trained for %s unless it starts again with --restart",
+            setup.name,
+            before,
+            setup.describe_length(),
+        )
+    elif before != setup.describe_length():
         log.warning(
             "this training was begun for %s and resumes for %s; its learning rate follows the new length",
             before,

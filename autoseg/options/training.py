@@ -225,8 +225,8 @@ class RunOptions(LengthOptions):
         metadata=option(
             "--cluster",
             help="run trainings and scoring on Dask: local, slurm, pbs, lsf, or a scheduler's address, tcp://HOST:PORT",
-            more="It needs `pip install distributed dask-jobqueue`; see [experiments.md](experiments.md#several-gpus-"
-            "or-machines).",
+            more="It needs `pip install distributed cryptography dask-jobqueue`; see "
+            "[experiments.md](experiments.md#several-gpus-or-machines).",
             metavar="WHERE",
             exclusive="where",
         ),

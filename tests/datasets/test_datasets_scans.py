@@ -46,6 +46,17 @@ def test_a_channel_too_many_fails_its_case(touch):
     assert "a_0001.nii.gz is one channel too many; the model has 1 channel (FLAIR)" in failures["a"]
 
 
+def test_a_later_channel_is_not_predicted_as_the_first(touch):
+    cases, failures = find_scans(touch("a_0000.nii.gz", "b_0001.nii.gz"), ["FLAIR"])
+    assert [case.id for case in cases] == ["a"]
+    assert "case b: b_0000 (FLAIR) is missing beside" in failures["b"]
+
+
+def test_numbers_of_cases_are_no_channels_where_no_file_is_the_first(touch):
+    cases, failures = find_scans(touch("scan_0001.nii.gz", "scan_0002.nii.gz"), ["FLAIR"])
+    assert ([case.id for case in cases], failures) == (["scan_0001", "scan_0002"], {})
+
+
 def test_two_files_for_one_channel_fail_the_case(touch):
     _, failures = find_scans(touch("a_0000.nii.gz", "a_0000.nii"), ["FLAIR"])
     assert "several files for one channel" in failures["a"]

@@ -17,7 +17,8 @@ from autoseg.experiment.train_all import ExperimentProgress, train_all
 from autoseg.options import RunOptions
 from autoseg.preparation import read_folds, read_plan
 
-pytest.importorskip("distributed", reason="Dask is not installed")
+distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+pytest.importorskip("cryptography", reason="the package cryptography is not installed")
 LOCAL = RunOptions(dataset="Tiny", cluster="local", workers=2, epochs=3, steps_per_epoch=3, device="cpu")
 
 
@@ -48,6 +49,23 @@ def kill_worker_in_mid_fold(root, fold, killed):
         time.sleep(0.05)
 
 
+def assert_strangers_are_refused(address):
+    """Another user of this machine has no key of this run, with or without encryption of his own."""
+    for security in (None, distributed.Security.temporary()):
+        with pytest.raises((OSError, TypeError)):
+            distributed.Client(address, timeout=2, security=security)
+
+
+def test_a_cluster_that_cannot_be_encrypted_says_so(planned, monkeypatch, caplog):
+    def refuse():
+        raise ImportError("Using `Security.temporary` requires `cryptography`")
+
+    monkeypatch.setattr(distributed.Security, "temporary", refuse)
+    with open_cluster(LOCAL, Store(planned), 0, lambda: False) as cluster:
+        assert cluster.client.scheduler.address.startswith("tcp://127.0.0.1:")
+    assert "any user of this machine can run code as you on the workers" in caplog.text
+
+
 def test_a_worker_killed_in_mid_fold_loses_nothing(planned):
     store = Store(planned)
     plan, folds = read_plan(store, "Tiny"), read_folds(store, "Tiny")
@@ -55,7 +73,8 @@ def test_a_worker_killed_in_mid_fold_loses_nothing(planned):
     killed = []
     with open_cluster(LOCAL, store, 0, lambda: False) as cluster:
         assert cluster.parallel_slots == 2
-        assert cluster.client.scheduler.address.startswith("tcp://127.0.0.1:")
+        assert cluster.client.scheduler.address.startswith("tls://127.0.0.1:")
+        assert_strangers_are_refused(cluster.client.scheduler.address)
         workers = set(cluster.client.run(os.getpid).values())
         killer = threading.Thread(target=kill_worker_in_mid_fold, args=(planned, "1", killed))
         killer.start()

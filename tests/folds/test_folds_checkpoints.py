@@ -294,7 +294,15 @@ def test_another_length_is_said(run, trained, options, now, expected):
     assert {name: facts[name] for name in expected} == expected
 
 
+def test_another_length_of_a_finished_fold_is_said(run, trained):
+    code, _, err = run(*SHORT[:-3], 5, "--steps-per-epoch", 2, "--root", trained)
+    assert code == 0
+    assert "was trained for 2 epochs of 2 steps; it is not trained for 5 epochs of 2 steps unless it starts ag" in err
+    assert facts_of(trained)["epochs"] == 2
+
+
 def test_the_same_length_needs_no_word(run, trained):
+    assert "is not trained for" not in run(*SHORT, "--root", trained)[2]
     (fold_of(trained) / "model.safetensors").unlink()
     code, _, err = run(*SHORT, "--root", trained)
     assert code == 0
