@@ -108,7 +108,7 @@ def _describe_existing(target: Path, name: str) -> str:
     try:
         cases = len(open_dataset(target, name).cases)
     except (AutosegError, OSError):
-        return f"{target} already exists and is no dataset; remove it, or import under another name"
+        return f"{target} already exists and is not a dataset; remove it, or import under another name"
     return f"{target} already exists, a complete dataset of {cases} cases; use it: autoseg_plan -d {name}; {advice}"
 
 
