@@ -150,7 +150,7 @@ def test_a_disk_without_links_is_no_bad_case_and_says_copy(target, make_nnunet, 
 def test_an_existing_target_is_refused(target, make_nnunet):
     source = make_nnunet()
     target.mkdir(parents=True)
-    with pytest.raises(UsageError, match="already exists and is not a dataset; remove it, or import under another name"):
+    with pytest.raises(UsageError, match="already exists and is not a dataset; remove it, or import under an"):
         import_folder(source, target)
 
 
