@@ -214,12 +214,12 @@ class StopSignal:
             time.sleep(SAME_S)
             while select.select([signals], [], [], 0)[0] and signals.read(1):
                 pass
-            second, why = None, f"no step ended within {STEP_S:.0f} s"
+            second, reason = None, f"no step ended within {STEP_S:.0f} s"
             if select.select([signals], [], [], STEP_S)[0] or self.is_noticed:
-                second, why = _next_stop(signals), "stopped at once"
+                second, reason = _next_stop(signals), "stopped at once"
                 if second is None:
                     return
-            sys.stderr.write(f"{why}; the same command resumes from the last checkpoint\n")
+            sys.stderr.write(f"{reason}; the same command resumes from the last checkpoint\n")
             os._exit(128 + (second or first))
 
     def __call__(self) -> bool:

@@ -7,11 +7,13 @@ A file passes three gates: it is a regular file (``image_files``); its header st
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import json
 import math
 import os
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -171,9 +173,11 @@ def write_voxels(path: Path, voxels: np.ndarray, grid: Grid, *, like: Path | Non
             written = sitk.ReadImage(str(temporary))  # named, because a view does not keep its image alive
             same = np.array_equal(sitk.GetArrayViewFromImage(written), voxels)
         except RuntimeError as error:
-            raise OSError(28, f"No space left or refused ({_cause(error)})") from error
+            if shutil.disk_usage(path.parent).free > voxels.nbytes:
+                raise OSError(errno.EIO, _cause(error)) from error
+            same = False
         if not same:  # ITK does not always report a short write
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def resample_voxels(voxels: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:

@@ -153,8 +153,12 @@ def check_writable(folder: Path) -> None:
         StorageError: it cannot.
     """
     trial = hidden_beside(folder / "trial")
-    write_bytes(trial, bytes(4096))
-    trial.unlink()
+    try:
+        write_bytes(trial, bytes(4096))
+        trial.unlink()
+    except StorageError as error:
+        cause = error.__cause__
+        raise (error if not isinstance(cause, OSError) else StorageError(explain_write_error(folder, cause))) from cause
 
 
 def explain_write_error(path: Path, error: OSError) -> str:
@@ -163,6 +167,7 @@ def explain_write_error(path: Path, error: OSError) -> str:
         errno.ENOSPC: "the disk is full; free some space and run the same command again",
         errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
         errno.EROFS: "the disk is read-only; choose another folder with --root or -o",
+        errno.ENOENT: "a part of that path cannot be made; choose another folder with --root or -o",
         errno.ENOTDIR: "a part of that path is a file, not a folder; choose another folder with --root or -o",
         errno.EEXIST: "a part of that path is a file, not a folder; choose another folder with --root or -o",
         errno.EACCES: "permission denied; choose another folder with --root or -o",

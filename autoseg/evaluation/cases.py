@@ -8,6 +8,7 @@ import numpy as np
 
 from autoseg.core.errors import DataError, UsageError
 from autoseg.core.records import CaseScores, Dataset
+from autoseg.core.store import hash_settings, sha256
 from autoseg.evaluation.conventions import Convention
 from autoseg.metrics import METRICS, Comparison, Metric, compare
 
@@ -59,6 +60,7 @@ def score_case(
         reference_volume_ml={label: comparison.reference_ml for label, comparison in compared.items()},
         prediction_volume_ml={label: comparison.predicted_ml for label, comparison in compared.items()},
         missing=prediction is None,
+        reference=hash_settings(reference.shape, sha256(reference.astype(np.uint8).tobytes())),
     )
 
 

@@ -99,10 +99,10 @@ def align_scores(
 
 
 def _check_references(scores_by_case: Mapping[str, Mapping[str, CaseScores]], cases: Sequence[str]) -> None:
-    """Refuse scores against different references, known by the volume of each label.
+    """Refuse scores against different references, known by the volume of each label and by a hash of their voxels.
 
     Raises:
-        DataError: a case's reference has two volumes.
+        DataError: a case has two references.
     """
     for (first, scores_first), (second, scores_second) in pairwise(scores_by_case.items()):
         for case in cases:
@@ -113,6 +113,12 @@ def _check_references(scores_by_case: Mapping[str, Mapping[str, CaseScores]], ca
                 raise DataError(
                     f"{first} and {second} were scored against different references: {label} of case {case} has "
                     f"{volumes[label]:.4g} and {others[label]:.4g} ml; score both against the same labels"
+                )
+            hashes = {scores_first[case].reference, scores_second[case].reference} - {None}
+            if len(hashes) > 1:
+                raise DataError(
+                    f"{first} and {second} were scored against different references: that of case {case} has the same "
+                    f"volumes in other places; score both against the same labels"
                 )
 
 

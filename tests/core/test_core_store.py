@@ -89,8 +89,9 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(tmp_path):
     check_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="a part of that path is a file"):
-        check_writable(tmp_path / "file" / "folder")
+    for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(StorageError, match=f"^{folder} could not be written: a part of that path is a file"):
+            check_writable(folder)
 
 
 def test_only_files_of_ours_are_replaced(tmp_path):

@@ -5,8 +5,9 @@ import pytest
 from scipy.stats import wilcoxon
 
 from autoseg.core.errors import DataError, UsageError
-from autoseg.core.records import CaseScores, ScoresComparison
+from autoseg.core.records import CaseScores, Dataset, ScoresComparison
 from autoseg.evaluation import (
+    Convention,
     align_scores,
     compare_pairs,
     rank_folders,
@@ -14,6 +15,7 @@ from autoseg.evaluation import (
     render_comparison_csv,
     summarize,
 )
+from autoseg.evaluation.cases import score_case
 
 
 def scored(values, *, metrics=("dice",), label="lesion", missing=(), **options):
@@ -31,6 +33,22 @@ def scored(values, *, metrics=("dice",), label="lesion", missing=(), **options):
             )
         )
     return summarize(cases, metrics, **options)
+
+
+def test_references_of_equal_volume_are_known_by_their_voxels():
+    dataset = Dataset(name="x", channels=("T1",), labels={"background": 0, "lesion": 1}, cases=(), kind="nnunet")
+    reference = np.zeros((4, 5, 6), np.uint8)
+    reference[1:3, 1:3, 1:3] = 1
+
+    def score(other):
+        scores = score_case(
+            "a", reference, other, spacing=(1, 1, 1), dataset=dataset, convention=Convention(metrics=("dice",))
+        )
+        return summarize([scores], ["dice"])
+
+    align_scores({"x": score(reference), "y": score(reference.astype(np.int32))})
+    with pytest.raises(DataError, match="that of case a has the same volumes in other places"):
+        align_scores({"x": score(reference), "y": score(reference[:, :, ::-1])})
 
 
 def test_scores_against_two_references_are_not_compared():

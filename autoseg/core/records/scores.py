@@ -19,6 +19,7 @@ class CaseScores(Record):
         reference_volume_ml: label name -> volume of the reference in ml.
         prediction_volume_ml: label name -> volume of the prediction in ml.
         missing: without a prediction; every score is its metric's worst.
+        reference: hash of the reference's voxels; None in scores of version 0.1.
         group: the patient, if known; else the case is its own patient.
     """
 
@@ -27,6 +28,7 @@ class CaseScores(Record):
     reference_volume_ml: dict[str, float]
     prediction_volume_ml: dict[str, float]
     missing: bool = False
+    reference: str | None = None
     group: str | None = None
 
 
