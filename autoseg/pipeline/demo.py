@@ -46,12 +46,15 @@ def demonstrate(store: Store, options: DemoOptions, *, progress: Progress = no_p
     """
     started = time.monotonic()
     _make_data(store, progress)
-    log.info("$ autoseg_plan -d %s --preset pocket --device cpu", NAME)
-    planning = PlanOptions(dataset=NAME, preset="pocket", device="cpu", keep=True)
+    budget = f"{options.time_budget_s:.0f}s"
+    log.info("$ autoseg_plan -d %s --preset pocket --device cpu --time-budget %s", NAME, budget)
+    planning = PlanOptions(
+        dataset=NAME, preset="pocket", device="cpu", time_budget_s=options.time_budget_s, keep=True
+    )
     planned = plan(store, planning, progress=progress).plan
     log.info("%s", show_plan(store, planned).rstrip())
     chosen = planned.recommended
-    log.info("$ autoseg_train -d %s -c %s -f 0 --device cpu --time-budget %.0fs", NAME, chosen, options.time_budget_s)
+    log.info("$ autoseg_train -d %s -c %s -f 0 --device cpu --time-budget %s", NAME, chosen, budget)
     training = TrainOptions(
         dataset=NAME, configuration=chosen, fold="0", device="cpu", time_budget_s=options.time_budget_s
     )

@@ -94,5 +94,5 @@ def test_a_folder_in_use_and_impossible_numbers_are_refused(tmp_path):
     (tmp_path / "x").write_text("x")
     with pytest.raises(UsageError, match="is not empty; name a new folder"):
         make_isles15(tmp_path, cases=1, seed=1)
-    with pytest.raises(UsageError, match="0 cases of 48x64x56 voxels are too few for a dataset"):
+    with pytest.raises(UsageError, match="0 cases of 72x96x84 voxels are too few for a dataset"):
         make_isles15(tmp_path / "new", cases=0, seed=1)

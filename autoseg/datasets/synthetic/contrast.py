@@ -32,7 +32,7 @@ class Contrast:
 
 
 CONTRASTS = {
-    "DWI": Contrast(tissues=(0.14, 0.50, 0.42, 0.46), acute=(0.22, 0.55), artefact=0.38, blur=0.65, noise=0.035),
+    "DWI": Contrast(tissues=(0.14, 0.50, 0.42, 0.46), acute=(0.38, 0.65), artefact=0.38, blur=0.65, noise=0.035),
     "FLAIR": Contrast(tissues=(0.14, 0.62, 0.50, 0.58), acute=(0.10, 0.32), chronic=0.34),
     "T1": Contrast(tissues=(0.20, 0.60, 0.88, 0.70), acute=(-0.20, -0.05), chronic=-0.14),
     "T2": Contrast(tissues=(0.98, 0.50, 0.36, 0.42), acute=(0.08, 0.28), chronic=0.25),

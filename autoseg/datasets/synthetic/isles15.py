@@ -27,11 +27,11 @@ patients.
 
 
 def make_isles15(
-    folder: Path, *, cases: int, seed: int, shape: tuple[int, int, int] = (48, 64, 56), progress: Progress = no_progress
+    folder: Path, *, cases: int, seed: int, shape: tuple[int, int, int] = (72, 96, 84), progress: Progress = no_progress
 ) -> None:
     """Draw synthetic cases into a new folder; the same seed draws the same voxels.
 
-    The field of view is fixed, so the shape sets the spacing: 3 mm with the shape given by default.
+    The field of view is fixed, so the shape sets the spacing: 2 mm with the shape given by default.
 
     Args:
         folder: is made; gets ``SISS2015_Training/<number>/VSD.Brain.XX.O.*``, ``lesions.csv`` and ``README.txt``.

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, gaussian_filter
 
 from autoseg.datasets.synthetic.brain import Brain, grid_spacing, smooth_field
 
 NEIGHBOURS = tuple(step for step in product((-1, 0, 1), repeat=3) if sum(map(abs, step)) == 1)
-SIZES_ML = ((0.03, 0.1), (0.1, 1.0), (1.0, 8.0), (8.0, 60.0))
+SIZES_ML = ((0.15, 0.5), (0.5, 2.0), (2.0, 10.0), (10.0, 60.0))
+OUTLINE_MM = 2.0  # of smoothing: an outline crosses the sulci within a lesion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,8 @@ def draw_lesions(rng: np.random.Generator, brain: Brain, number: int) -> tuple[L
     sizes = [] if many else [SIZES_ML[{1: 3, 3: 2, 0: 0}[number % 4]]]
     sizes += [SIZES_ML[int(rng.integers(0, 2))] for _ in range(rng.integers(5, 13) if many else rng.integers(0, 3))]
     volumes = [float(np.exp(rng.uniform(*np.log(size)))) for size in sizes]
-    free = brain.tissues[1:].sum(0) > 0.6
+    sigmas = [OUTLINE_MM / step for step in grid_spacing(brain.mask.shape)]
+    free = brain.mask & (gaussian_filter(brain.tissues[1:].sum(0), sigmas) > 0.6)
     lesions = []
     for volume_ml in volumes:
         lesion = _grow(rng, free, volume_ml)
@@ -62,7 +64,7 @@ def _grow(rng: np.random.Generator, free: np.ndarray, volume_ml: float) -> Lesio
     radius = (volume_ml * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
     stretch = np.exp(rng.uniform(-0.35, 0.35, 3))
     steps = (np.indices(free.shape).transpose(1, 2, 3, 0) - seed) * spacing * stretch
-    cost = np.sqrt((steps**2).sum(-1)) + 0.35 * radius * smooth_field(rng, free.shape, max(4.0, radius / 2))
+    cost = np.sqrt((steps**2).sum(-1)) + 0.25 * radius * smooth_field(rng, free.shape, max(5.0, radius / 2))
     start = tuple(int(i) for i in seed)
     queue, seen = [(float(cost[start]), start)], {start}
     taken: list[tuple[int, ...]] = []
