@@ -9,7 +9,8 @@ from pathlib import Path
 from autoseg.core.errors import ModelError
 from autoseg.core.records import Plan, ScoringSettings
 from autoseg.core.store import hash_settings
-from autoseg.model import PLAN, POSTPROCESSING, fold_folder, load_plan
+from autoseg.folds.files import CHECKPOINT, FACTS
+from autoseg.model import PLAN, POSTPROCESSING, WEIGHTS, fold_folder, load_plan
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +19,14 @@ CHECKPOINTING = "checkpointing"
 
 def has_folds(folder: Path, fold_name: str, *, restart: bool) -> bool:
     """Whether a model folder holds a fold that stays: any, or any other where this one starts again."""
-    fold = fold_folder(folder, fold_name)
-    return any(not (restart and path == fold) for path in folder.glob("fold_*"))
+    return bool(_begun_folds(folder, without=fold_name if restart else None))
+
+
+def _begun_folds(folder: Path, *, without: str | None) -> list[str]:
+    """Names of the folders of folds whose training has written something; a folder may also hold notes of the user."""
+    excluded = None if without is None else fold_folder(folder, without)
+    paths = [path for path in folder.glob("fold_*") if path != excluded]
+    return sorted(path.name for path in paths if any((path / name).exists() for name in (FACTS, CHECKPOINT, WEIGHTS)))
 
 
 def claim_model_folder(folder: Path, fold_name: str, *, restart: bool, agrees: bool, conflict: str) -> bool:
@@ -39,7 +46,7 @@ def claim_model_folder(folder: Path, fold_name: str, *, restart: bool, agrees: b
         ModelError: the folds that stay were trained otherwise.
     """
     fold = fold_folder(folder, fold_name)
-    others = sorted(path.name for path in folder.glob("fold_*") if not (restart and path == fold))
+    others = _begun_folds(folder, without=fold_name if restart else None)
     if others and not agrees:
         raise ModelError(
             f"{folder} holds folds trained with {conflict} ({', '.join(others)}); move that folder away, "

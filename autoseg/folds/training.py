@@ -23,7 +23,7 @@ from autoseg.folds.running import run_fold
 from autoseg.folds.setup import FoldSetup
 from autoseg.folds.tasks import SegmentationTask
 from autoseg.folds.transfer_files import initial_weights_folder
-from autoseg.model import PLAN, load_plan, save_plan, trained_folds
+from autoseg.model import load_plan, save_plan, trained_folds
 from autoseg.options import TrainOptions
 from autoseg.preparation import open_raw
 from autoseg.preparation.subsets import subset_name, take_subset
@@ -144,7 +144,8 @@ def _claim(
         folder,
         setup.fold_name,
         restart=restart,
-        agrees=not (folder / PLAN).exists() or plan_identity(load_plan(folder), name) == plan_identity(plan, name),
+        agrees=not has_folds(folder, setup.fold_name, restart=restart)
+        or plan_identity(load_plan(folder), name) == plan_identity(plan, name),
         conflict=f"another plan of '{name}'",
     )
     if is_new:

@@ -276,6 +276,25 @@ def test_a_checkpoint_that_nothing_is_known_of_is_refused(run, trained):
     assert "has a checkpoint.pt but no fold.json" in err
 
 
+def test_a_folder_with_notes_of_the_user_is_not_a_begun_fold(run, planned):
+    notes = fold_of(planned) / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    code, _, err = run(*SHORT, "--root", planned)
+    assert code == 0, err
+    assert (notes.parent.parent / "plan.json").exists()
+    assert notes.read_text() == "mine"
+
+
+def test_a_begun_fold_without_the_plan_of_its_model_is_refused_before_a_step(run, trained):
+    (fold_of(trained).parent / "plan.json").unlink()
+    (fold_of(trained) / "model.safetensors").unlink()
+    code, _, err = run(*SHORT, "--root", trained)
+    assert code == 2
+    assert "plan.json does not exist" in err
+    assert "epoch" not in err
+
+
 @pytest.mark.parametrize(
     ("options", "now", "expected"),
     [

@@ -5,6 +5,7 @@ import math
 import re
 import struct
 import time
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,9 +51,9 @@ def make_seeds(folder):
 
 def mutate(name, content, rng):
     """A file with one to three faults, most of them in its header."""
-    is_gzip = content[:2] == b"\x1f\x8b"
-    if is_gzip and rng.random() < 0.8:
-        return gzip.compress(mutate("a.nii", gzip.decompress(content), rng), 1, mtime=0)
+    inflated = _inflate(content)
+    if inflated is not None and rng.random() < 0.8:
+        return gzip.compress(mutate("a.nii", inflated, rng), 1, mtime=0)
     change = _mutate_text if file_ending_of(name) in (".mha", ".mhd", ".nrrd") else _mutate_bytes
     for _ in range(int(rng.integers(1, 4))):
         kind = rng.random()
@@ -65,6 +66,14 @@ def mutate(name, content, rng):
         else:
             content = _mutate_bytes(content, rng)
     return content
+
+
+def _inflate(content):
+    """The content of a gzip file; None where it is none, or was damaged by an earlier mutation."""
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def file_ending_of(name):
@@ -131,7 +140,9 @@ def judge(path):
     try:
         voxels, grid = read_voxels(path)
         numbers = [*grid.spacing, *grid.origin, *np.ravel(grid.direction)]
-        if voxels.shape != grid.shape or not all(map(math.isfinite, numbers)) or min(grid.spacing) <= 0:
+        axes = np.array(grid.direction)
+        is_placed = all(map(math.isfinite, numbers)) and np.abs(axes.T @ axes - np.eye(3)).max() < 0.1
+        if voxels.shape != grid.shape or not is_placed or min(grid.spacing) <= 0:
             fault = f"nonsense was accepted: {grid}"
         elif voxels.nbytes > 2**28:
             fault = f"{voxels.nbytes} bytes were allocated"
@@ -151,5 +162,5 @@ def judge(path):
 
 
 def kind_of(sentence):
-    """A sentence without names and numbers, to tell new kinds."""
-    return re.sub(r"[-\d.]+|\S*/\S+", "#", sentence)[:160]
+    """The start of a sentence without names, numbers and what a file holds, to tell new kinds."""
+    return re.sub(r"'[^']*'|[-\d.]+|\S*/\S+|[^ -~]+", "#", sentence)[:60]

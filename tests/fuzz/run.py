@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import resource
 import sys
 import tempfile
 import time
@@ -22,26 +23,41 @@ def main():
     ends = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        corpus = list(make_seeds(folder).items())
-        kinds, faults, count = set(), 0, 0
+        seeds = list(make_seeds(folder).items())
+        corpus = list(seeds)
+        kinds, faults, count, accepted, slowest = set(), 0, 0, 0, 0.0
+        memory = peak_memory()
         while time.monotonic() < ends:
-            name, content = corpus[rng.integers(len(corpus))]
+            pool = seeds if rng.random() < 0.5 else corpus
+            name, content = pool[rng.integers(len(pool))]
             content = mutate(name, content, rng)
             path = folder / f"mutated_{name}"
             path.write_bytes(content)
+            started = time.monotonic()
             verdict = judge(path)
+            slowest = max(slowest, time.monotonic() - started)
             count += 1
+            accepted += not verdict.sentence
             if verdict.fault:
                 faults += 1
                 FOUND.mkdir(exist_ok=True)
-                kept = FOUND / f"{hashlib.sha256(content).hexdigest()[:10]}_{name}"
-                kept.write_bytes(content)
-                sys.stdout.write(f"{kept.name}: {verdict.fault}\n")
-            elif kind_of(verdict.sentence) not in kinds:  # a new way through the reader: mutate this one, too
-                kinds.add(kind_of(verdict.sentence))
+                found = FOUND / f"{hashlib.sha256(content).hexdigest()[:10]}_{name}"
+                found.write_bytes(content)
+                sys.stdout.write(f"{found.name}: {verdict.fault}: {verdict.sentence}\n")
+                sys.stdout.flush()
+            elif not verdict.sentence or kind_of(verdict.sentence) not in kinds:
+                kinds.add(kind_of(verdict.sentence))  # read, or a new way through the reader: mutate this one, too
                 corpus.append((name, content))
-    sys.stdout.write(f"seed {options.seed}: {count} files, {len(kinds)} kinds of answers, {faults} faults\n")
+    sys.stdout.write(
+        f"seed {options.seed}: {count} files, {accepted} read, {len(kinds)} kinds of answers, {faults} faults; slowest "
+        f"{slowest:.1f} s, {(peak_memory() - memory) / 2**20:.0f} MB more than at the start\n"
+    )
     sys.exit(1 if faults else 0)
+
+
+def peak_memory():
+    """Largest resident memory of this process so far, in bytes; the reading process has a limit of its own."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":
