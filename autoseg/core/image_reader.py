@@ -65,7 +65,8 @@ class ImageReader:
                 if facts is None:
                     raise EOFError
                 if "error" in facts:
-                    raise DataError(f"{path} cannot be read as an image: {facts['error']}")
+                    cause = facts["error"]
+                    raise DataError(f"{path} cannot be read ({cause}); copy it again, or convert it to .nii.gz")
                 return facts, self._read_array(process.stdout, facts, size) if voxels else None
             except (OSError, EOFError, ValueError) as error:
                 cause = "it is damaged" if address_limit_bytes() is None else "ulimit -v is too low, or it is damaged"

@@ -296,4 +296,5 @@ def _read_slice(file: Path, grid: Grid, colour: int | None) -> np.ndarray:
 def _cause(error: Exception) -> str:
     """The last clause of an ITK message, without its source line and object address."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1].split("): ")[-1] if lines else "the machine ran out of memory").rstrip(".")
+    cause = lines[-1].split("): ")[-1].removeprefix("sitk::ERROR: ") if lines else "the machine ran out of memory"
+    return "its header is damaged" if "ImageIO reader" in cause else cause.rstrip(".")

@@ -225,6 +225,12 @@ class Soak:
             shutil.copytree(self.work, kept, symlinks=True)
             shutil.copy(self.log, kept / "output.txt")
 
+    def write_tally(self) -> list[dict[str, Any]]:
+        """Write the counts so far; one row for each part and command."""
+        rows = [{"part": part, "command": command, **counts} for (part, command), counts in self.tally.items()]
+        (self.folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return rows
+
 
 def _run_in_fork(argv: list[str], work: Path, log: Path, last_step: int | None) -> NoReturn:
     """Be the process of one command, to the end of the process."""
@@ -319,8 +325,8 @@ def digest(path: Path) -> str:
     content = path.read_bytes()
     if path.suffix == ".json":
         content = json.dumps(_without_times(json.loads(content))).encode()
-    elif path.suffix == ".jsonl":  # whose lines stand in the order in which cases were done
-        lines = [json.dumps(_without_times(json.loads(line))) for line in content.splitlines()]
+    elif path.suffix == ".jsonl":  # whose lines stand in the order in which cases were done, twice if by two commands
+        lines = {json.dumps(_without_times(json.loads(line))) for line in content.splitlines()}
         content = "\n".join(sorted(lines)).encode()
     elif path.suffix == ".pt":
         content = _render(_without_times(torch.load(io.BytesIO(content), weights_only=True)))
@@ -469,10 +475,10 @@ def states_of(soak: Soak, command: str) -> dict[str, State]:
 
 
 def kill(soak: Soak, command: str, trial: int, rng: np.random.Generator) -> None:
-    """Kill a command once to three times, at random moments or before random steps; then let it finish."""
+    """Kill a command two to five times, at random moments or before random steps; then let it finish."""
     soak.restore(command)
     states, notes, workers = states_of(soak, command), [], 1 + int(rng.random() < 0.15)
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(2, 6)):
         step = int(rng.integers(1, soak.steps[command] + 2)) if rng.random() < 0.5 else None
         moment = np.inf if step else float(rng.uniform(0, 1.1 * soak.seconds[command]))
         whole = bool(rng.random() < 0.5)
@@ -494,8 +500,9 @@ def fill(soak: Soak, command: str, trial: int, rng: np.random.Generator) -> None
     """Run a command where the disk, or its table of files, is full after a part of what it writes; then make room."""
     soak.restore(command)
     states, (size, count) = states_of(soak, command), soak.growth[command]
-    part = (trial // 2 % 10 + rng.random()) / 10
-    room = {"size": int(size * part)} if trial % 2 else {"nr_inodes": int(count * part)}
+    turn = soak.tally["full_disk", command]["trials"] - 1
+    share = (turn // 2 % 10 + rng.random()) / 10
+    room = {"nr_inodes": int(count * share)} if turn % 2 else {"size": int(size * share)}
     note = f"room for {room} of {size} bytes and {count} files"
     soak.limit(**room)
     result = soak.run(command)
@@ -546,7 +553,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="work folder; must not exist")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["kill", "full_disk", "kill", "two_at_once"])
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="that are disturbed")
     parser.add_argument("--first-trial", type=int, default=0, help="to repeat a trial of the same seed")
     args = parser.parse_args()
@@ -555,19 +562,17 @@ def main() -> int:
     soak = Soak(args.folder, args.seed)
     with soak.small_disk():
         make_reference(soak)
-        deadline = time.monotonic() + 60 * args.minutes
+        rows, deadline = soak.write_tally(), time.monotonic() + 60 * args.minutes
         choices = list(itertools.product(args.parts, args.commands))
-        for number in itertools.count(args.first_trial * len(choices)):
-            trial, (part, command) = number // len(choices), choices[number % len(choices)]
+        for trial in itertools.count(args.first_trial):
+            part, command = choices[trial % len(choices)]
             if time.monotonic() > deadline:
                 break
             if part == "full_disk" and not soak.is_mounted:
                 continue
-            rng = np.random.default_rng([args.seed, list(PARTS).index(part), list(COMMANDS).index(command), trial])
             soak.count(part, command, trials=1)
-            PARTS[part](soak, command, trial, rng)
-    rows = [{"part": part, "command": command, **counts} for (part, command), counts in soak.tally.items()]
-    (args.folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            PARTS[part](soak, command, trial, np.random.default_rng([args.seed, trial]))
+            rows = soak.write_tally()
     print(render_table(rows))
     print("\n".join(sorted(soak.refusals)))
     return int(any(row[name] for row in rows for name in COLUMNS[2:]))
