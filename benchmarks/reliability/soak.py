@@ -3,7 +3,6 @@
 Run from the root of the repository, on Linux:
 
     .venv/bin/python benchmarks/reliability/soak.py soak --minutes 60
-    unshare --user --mount --map-root-user .venv/bin/python benchmarks/reliability/soak.py soak  # without root
 
 A dataset of five cases goes once, undisturbed, through every command; the folder before and after each command is
 kept. A trial copies the folder before a command, disturbs the command, runs it again until it finishes, and compares
@@ -395,10 +394,10 @@ def check_end(soak: Soak, part: str, command: str, trial: int, states: Mapping[s
     ends, expected = read_state(soak.work), states["after"]
     more = [name for name in ends.files if name not in expected.files]
     more += sorted(ends.folders - expected.folders)
-    users = [name for name in USERS if ends.files.get(name) != expected.files[name]]
-    changed = [name for name, made in expected.files.items() if ends.files.get(name) != made and name not in users]
-    gone = sorted(expected.folders - ends.folders)
-    for kind, names in (("left_over", more), ("lost", users), ("different", changed + gone)):
+    wrong = [name for name, made in expected.files.items() if ends.files.get(name) != made]
+    lost = [name for name in wrong if states["before"].files.get(name) == expected.files[name]]
+    different = [name for name in wrong if name not in lost] + sorted(expected.folders - ends.folders)
+    for kind, names in (("left_over", more), ("lost", lost), ("different", different)):
         if names:
             soak.fault(part, command, kind, trial, {"files": names[:10], "of": len(names), "note": note})
 
