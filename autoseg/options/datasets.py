@@ -158,6 +158,6 @@ class DemoOptions(Options):
     """Options of ``autoseg_demo``."""
 
     time_budget_s: float = field(
-        default=300.0,
-        metadata=option("--time-budget", help="time for the training", default="5m", metavar="TIME", parse=duration),
+        default=240.0,
+        metadata=option("--time-budget", help="time for the training", default="4m", metavar="TIME", parse=duration),
     )
