@@ -16,5 +16,5 @@ def test_a_part_is_rewritten_between_its_marks():
     page = "before\n<!-- options of autoseg_demo -->\nold\n<!-- end -->\nafter\n"
     assert refresh(page) == (
         "before\n<!-- options of autoseg_demo -->\n| option | meaning |\n|---|---|\n"
-        "| `--time-budget TIME` | time for the training (default: 5m) |\n<!-- end -->\nafter\n"
+        "| `--time-budget TIME` | time for the training (default: 4m) |\n<!-- end -->\nafter\n"
     )
