@@ -106,6 +106,7 @@ def test_its_scores_are_what_is_computed_today(run, state):
     before, now = (json.loads((state / folder / "scores.json").read_text()) for folder in ("scores", "again"))
     for case in now["cases"]:
         assert case.pop("group") is None  # the patient, which scores of 0.1 do not hold
+        assert len(case.pop("reference")) == 12  # nor a hash of the reference
     assert now["cases"] == before["cases"]
 
 
