@@ -72,13 +72,13 @@ def find(folder: Path, name: str) -> Dataset:
     folder = take_root(
         find_roots(folder, _is_root, depth=1), folder, "BIDS scans with lesion masks", IMPORTER.looks_for
     )
-    scans = sort_files(_scans(folder), lambda path: _case(_read_name(path)))
+    scans = sort_files(list_scans(folder), find_case)
     labels = sort_files(_labels(folder), lambda path: _case_of_label(path, scans))
     sites = _read_table(folder / "participants.tsv", "participant_id", "site")
     sessions = []
     for case, paths in sorted(scans.items()):
         subject = case.partition("_")[0]
-        files = {**sort_files(paths, _kind), "label": _choose_labels(labels.get(case, []))}
+        files = {**sort_files(paths, read_kind), "label": _choose_labels(labels.get(case, []))}
         sessions.append(Session(id=case, files=files, group=subject, site=sites.get(subject)))
     kinds = sorted({kind for session in sessions for kind in session.files} - {"label"})
     channels = _put_first(choose_channels(sessions, kinds), sessions)
@@ -101,10 +101,10 @@ def find(folder: Path, name: str) -> Dataset:
 def _is_root(folder: Path) -> bool:
     if not (folder / "derivatives").is_dir():
         return False
-    return any(True for _ in _scans(folder)) and any(True for _ in _labels(folder))
+    return any(True for _ in list_scans(folder)) and any(True for _ in _labels(folder))
 
 
-def _scans(folder: Path) -> Iterator[Path]:
+def list_scans(folder: Path) -> Iterator[Path]:
     """Scans of all subjects; a diffusion series, with its directions beside it, is not a map."""
     raw = folder / "rawdata" if (folder / "rawdata").is_dir() else folder
     for subject in list_folders(raw):
@@ -137,8 +137,14 @@ def _read_name(path: Path) -> _Name:
     return _Name(subject=subject, session=session, entities=entities, suffix=suffix)
 
 
-def _kind(path: Path) -> str:
+def read_kind(path: Path) -> str:
+    """The sequence that a file name states: ``FLAIR``, ``ce-gad_T1w``."""
     return _read_name(path).kind
+
+
+def find_case(path: Path) -> str:
+    """The case of a scan: its subject, and session if it has one."""
+    return _case(_read_name(path))
 
 
 def _case(named: _Name) -> str:

@@ -11,6 +11,7 @@ from autoseg.core.image_files import real_path
 from autoseg.core.images import ENDINGS, count_volumes, file_ending, strip_ending
 from autoseg.core.records import Case, ChannelFile
 from autoseg.core.text import join_names
+from autoseg.datasets.bids_scans import find_bids_scans, is_bids
 from autoseg.datasets.folders import list_folders, list_images, list_images_below, unreadable_names
 
 LABEL_WORDS = frozenset({"ot", "mask", "msk", "seg", "dseg", "segm", "segmentation", "label", "labels", "gt"})
@@ -19,12 +20,13 @@ Found = tuple[tuple[Case, ...], dict[str, str]]
 
 
 def find_scans(folder: Path, channels: Sequence[str], *, without: Path | None = None) -> Found:
-    """Find the scans in a folder, in one of three forms.
+    """Find the scans in a folder, in one of four forms.
 
     1. ``<case>_0000.nii.gz``, one file per channel; the number may be left off when there is one channel, or when
        the channels are a fourth axis.
     2. One folder per case, whose file names hold the channel names as whole words (``sub-01_FLAIR.nii.gz``).
     3. One file, or one case's folder.
+    4. A BIDS dataset.
 
     Args:
         folder: the folder, or one file.
@@ -39,6 +41,8 @@ def find_scans(folder: Path, channels: Sequence[str], *, without: Path | None = 
     """
     if not folder.exists():
         raise UsageError(f"{folder} does not exist; give a folder of scans")
+    if is_bids(folder):
+        return find_bids_scans(folder, channels)
     skip = None if without is None else real_path(without)
     files = [folder] if folder.is_file() else list_images(folder)
     if folder.is_file() and not file_ending(folder):

@@ -32,7 +32,7 @@ class PredictOptions(Options):
             "-o",
             "--output",
             help="folder for the masks",
-            more="Not the folder of the scans.",
+            more="Not the folder of the scans; of a BIDS dataset `BIDS/derivatives/autoseg`, for derivatives.",
             metavar="MASKS",
             parse=Path,
         )

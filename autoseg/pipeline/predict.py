@@ -25,6 +25,13 @@ from autoseg.datasets import check_extent, find_scans, read_image, warn_unorient
 from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.options import PredictOptions
 from autoseg.prediction.adapting import adapt_ensemble
+from autoseg.prediction.derivatives import (
+    check_description,
+    is_derivative,
+    write_description,
+    write_probsegs,
+    write_sidecars,
+)
 from autoseg.prediction.engines import check_engine, tune_model
 from autoseg.prediction.ensembles import Ensemble, load_ensemble
 from autoseg.prediction.model_choice import choose_model
@@ -91,6 +98,8 @@ def predict(store: Store, options: PredictOptions, *, progress: Progress = no_pr
         check_ours(output / name, ",".join(columns))
     if options.doubt:
         check_ours(output / REVIEW_LIST, '"doubts"')
+    if is_derivative(output, options.scans):
+        check_description(output)
     devices = choose_devices(options.device)
     for name in devices:
         check_engine(options.engine, choose_device(name))
@@ -142,6 +151,8 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
     todo = [case for case in cases if case.id in records]
     if todo:
         check_writable(options.output)
+    if is_derivative(options.output, options.scans):
+        write_description(options.output, ensemble.plan, ensemble.name)
     warn_unoriented(todo)
     _log_start(options, ensemble, device, result, len(cases) + len(failures))
 
@@ -154,19 +165,16 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
         return replace(ensemble, members=tuple(tuned))
 
     def review(case: Case, mask: Label, probabilities: np.ndarray, network_masks: list[np.ndarray]) -> None:
-        files = CaseFiles.of(options.output, case)
+        files = _place_files(options, case, ensemble.plan)
         files.begin(records[case.id])
         shared = (files, case.id, mask, probabilities, network_masks, ensemble.plan.outputs, records[case.id])
         write_case_review(*shared, reliable=ensemble.reliable)
 
     def write(case: Case, mask: Label, probabilities: np.ndarray | None) -> None:
-        files = CaseFiles.of(options.output, case)
+        files = _place_files(options, case, ensemble.plan)
         if not options.doubt:
             files.begin(records[case.id])
-        if probabilities is not None and options.probabilities:
-            stored = ClassProbabilities.whole(probabilities, ensemble.plan.outputs)
-            write_probabilities(files.probabilities, stored)
-        write_voxels(files.mask, mask.voxels, mask.grid, like=case.channels[0].path)
+        _write_mask(files, case, mask, probabilities, ensemble, options, records[case.id])
         if probabilities is not None and options.report:
             _write_lesions(files, case.id, read(case), mask, probabilities, ensemble.plan, records[case.id])
         files.write_record(records[case.id])
@@ -186,11 +194,47 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
         for number, (case, outcome) in enumerate(zip(todo, outcomes, strict=True), start=1):
             progress(number, len(todo), f"predicting, {case.id} done")
             if outcome.failure is None:
-                result.masks.append(CaseFiles.of(options.output, case).mask)
+                result.masks.append(_place_files(options, case, ensemble.plan).mask)
             else:
                 log.warning("%s", outcome.failure)
                 result.failures[case.id] = outcome.failure
     return result
+
+
+def _place_files(options: PredictOptions, case: Case, plan: Plan) -> CaseFiles:
+    """Files of a case; those of a BIDS dataset may be its derivatives."""
+    if is_derivative(options.output, options.scans):
+        return CaseFiles.of_derivative(options.output, case, plan)
+    return CaseFiles.of(options.output, case)
+
+
+def _write_mask(
+    files: CaseFiles,
+    case: Case,
+    mask: Label,
+    probabilities: np.ndarray | None,
+    ensemble: Ensemble,
+    options: PredictOptions,
+    record: MaskRecord,
+) -> None:
+    """Write a mask, its probabilities if requested, and the sidecars of derivatives.
+
+    Args:
+        mask: (Z,Y,X) on the scan's grid.
+        probabilities: (K,Z,Y,X) float16 on the same grid, if anything needs them.
+    """
+    scan, derivative = case.channels[0].path, is_derivative(options.output, options.scans)
+    images = [files.mask]
+    if probabilities is not None and options.probabilities:
+        if derivative:
+            write_probsegs(files.probabilities, probabilities, ensemble.plan, mask, scan)
+            images += files.probabilities
+        else:
+            stored = ClassProbabilities.whole(probabilities, ensemble.plan.outputs)
+            write_probabilities(files.probabilities[0], stored)
+    write_voxels(files.mask, mask.voxels, mask.grid, like=scan)
+    if derivative:
+        write_sidecars(images, case, options.scans, model=ensemble.name, key=record.model)
 
 
 def _read_scan(case: Case, channels: Sequence[str], options: PredictOptions) -> Image:
@@ -244,7 +288,7 @@ def _select_unfinished(
     scans = {real_path(file.path) for case in cases for file in case.channels}
     requested = {"probabilities": options.probabilities, "report": options.report, "review": options.doubt}
     for case in cases:
-        files = CaseFiles.of(options.output, case)
+        files = _place_files(options, case, ensemble.plan)
         try:
             record = MaskRecord(
                 model=key,

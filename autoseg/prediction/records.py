@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,9 +11,10 @@ from pydantic import Field
 
 from autoseg.core.errors import PlanError, StorageError
 from autoseg.core.images import file_ending, strip_ending
-from autoseg.core.records import Case, CaseDoubt, CaseLesions, PostProcessing, Record
+from autoseg.core.records import Case, CaseDoubt, CaseLesions, Plan, PostProcessing, Record
 from autoseg.core.store import explain_write_error, hash_settings, read_record, sha256, write_record
 from autoseg.model import WEIGHTS, Model, fold_folder
+from autoseg.prediction.derivatives import name_mask, name_probabilities, place_derivative
 from autoseg.prediction.ensembles import BEST_RECORD, Ensemble
 
 RECORDS = "predictions"
@@ -44,10 +45,10 @@ class MaskRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CaseFiles:
-    """Paths of a case's mask, probabilities, record, lesions, picture and review."""
+    """Paths of a case's mask, probabilities (of derivatives one per label), record, lesions, picture and review."""
 
     mask: Path
-    probabilities: Path
+    probabilities: tuple[Path, ...]
     record: Path
     lesions: Path
     overlay: Path
@@ -61,12 +62,20 @@ class CaseFiles:
         return cls.of_mask(output / f"{case.id}{ending}")
 
     @classmethod
-    def of_mask(cls, mask: Path) -> CaseFiles:
-        """Beside a mask."""
-        output, name = mask.parent, strip_ending(mask)
+    def of_derivative(cls, output: Path, case: Case, plan: Plan) -> CaseFiles:
+        """In a folder of BIDS derivatives."""
+        scan = case.channels[0].path
+        files = cls.of_mask(place_derivative(output, scan, name_mask(plan)), output)
+        suffixes = name_probabilities(plan).values()
+        return replace(files, probabilities=tuple(place_derivative(output, scan, suffix) for suffix in suffixes))
+
+    @classmethod
+    def of_mask(cls, mask: Path, output: Path | None = None) -> CaseFiles:
+        """Beside a mask, or in the folder of all masks."""
+        output, name = output or mask.parent, strip_ending(mask)
         return cls(
             mask=mask,
-            probabilities=output / f"{name}.npz",
+            probabilities=(output / f"{name}.npz",),
             record=output / RECORDS / f"{mask.name}.json",
             lesions=output / RECORDS / f"{mask.name}{ENDINGS[CaseLesions]}",
             overlay=output / OVERLAYS / f"{name}.png",
@@ -83,7 +92,7 @@ class CaseFiles:
     def are_complete(self, record: MaskRecord, *, probabilities: bool, report: bool, review: bool) -> bool:
         """Whether all requested files exist and were made as the record says."""
         requested = [self.mask]
-        requested += [self.probabilities] if probabilities else []
+        requested += self.probabilities if probabilities else []
         requested += [self.lesions, self.overlay] if report else []
         requested += [self.review] if review else []
         stored = self.read_record()
@@ -96,7 +105,7 @@ class CaseFiles:
         """
         stored = self.read_record()
         if stored is None:
-            own = (self.mask, self.probabilities, self.lesions, self.overlay, self.review)
+            own = (self.mask, *self.probabilities, self.lesions, self.overlay, self.review)
             return next((path for path in own if path.exists()), None)
         changed = stored.mask and self.mask.exists() and sha256(self.mask) != stored.mask
         return self.mask if changed else None
@@ -110,7 +119,7 @@ class CaseFiles:
         """
         write_record(self.record, record.model_copy(update={"complete": False}))
         try:
-            for path in (self.probabilities, self.lesions, self.overlay, self.review):
+            for path in (*self.probabilities, self.lesions, self.overlay, self.review):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(explain_write_error(path, error)) from error
