@@ -134,8 +134,8 @@ def write_description(output: Path, plan: Plan, model: str) -> None:
     texts = {
         DESCRIPTION: json.dumps(description, indent=2) + "\n",
         ".bidsignore": "".join(f"{name}\n" for name in IGNORED),
-        "README.md": f"# Masks by autoseg\n\nLesions predicted by autoseg {autoseg.__version__} with the model {model}. "
-        "The files .json beside the masks name the scans, the hash of the model and the versions. Research software: "
+        "README.md": f"# Masks by autoseg\n\nLesions predicted by autoseg {autoseg.__version__} with the model {model}."
+        " The files .json beside the masks name the scans, the hash of the model and the versions. Research software: "
         "not for diagnosis or treatment.\n",
     }
     labels = list_labels(plan)
