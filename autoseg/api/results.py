@@ -1,4 +1,4 @@
-"""Predictions, scores, comparisons and the report."""
+"""Predictions, scores, comparisons, the report, and the verification of a machine."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from autoseg.api.building import Root, build, documented, open_store, shown
-from autoseg.options import CompareOptions, EvaluateOptions, PredictOptions, ReportOptions
+from autoseg.options import CompareOptions, EvaluateOptions, PredictOptions, ReportOptions, VerifyOptions
 
 if TYPE_CHECKING:
     from autoseg.core.parallel import Progress
-    from autoseg.core.records import Scores, ScoresComparison
+    from autoseg.core.records import Scores, ScoresComparison, Verification
     from autoseg.prediction.loaded import LoadedModel
 
 
@@ -132,5 +132,21 @@ def report(
     """Write one HTML file of what was planned, trained and scored, and return its path."""
     options = build(ReportOptions, locals())
     from autoseg.pipeline.report import report as command
+
+    return command(open_store(root), options, progress=shown(progress))
+
+
+@documented(VerifyOptions)
+def verify(
+    *,
+    minutes: float = 10.0,
+    restart: bool = False,
+    device: str = "auto",
+    root: Root = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Verify on synthetic data that this machine trains and predicts as it should; the same call continues."""
+    options = build(VerifyOptions, locals())
+    from autoseg.pipeline.verify import verify as command
 
     return command(open_store(root), options, progress=shown(progress))

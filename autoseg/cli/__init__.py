@@ -16,6 +16,7 @@ from autoseg.cli.commands import (
     slice_,
     subset,
     train,
+    verify,
 )
 from autoseg.cli.entry import main
 
@@ -36,4 +37,5 @@ __all__ = [
     "slice_",
     "subset",
     "train",
+    "verify",
 ]

@@ -314,6 +314,27 @@ demo = Command(
     act=_demo,
 )
 
+
+def _verify(store: Store, options: records.VerifyOptions, terminal: Terminal) -> None:
+    from autoseg.pipeline.verify import render_verification, verify
+
+    result = verify(store, options, progress=terminal.progress)
+    terminal.show(render_verification(result))
+    if result.failures:
+        sys.exit(1)
+
+
+verify = Command(
+    name="verify",
+    options=records.VerifyOptions,
+    title="verify that this machine trains and predicts as it should",
+    summary="Run the real thing on synthetic data of its own, and show a table with a verdict for everything that was "
+    "verified\non this device: numbers, resuming, memory, speed. The same command continues, and ends with 1 "
+    "where a line failed.",
+    example="autoseg_verify --device cuda --minutes 10",
+    act=_verify,
+)
+
 COMMANDS = {
     command.name: command
     for command in (
@@ -331,5 +352,6 @@ COMMANDS = {
         compare,
         report,
         demo,
+        verify,
     )
 }

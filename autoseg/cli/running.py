@@ -1,7 +1,7 @@
 """Run one command: root, environment, signals and exit codes.
 
-Exit codes: 0 done; 2 an error that the user can correct, in one sentence; 130 or 143 stopped by a signal, and the same
-command resumes. A traceback is a bug in autoseg.
+Exit codes: 0 done; 1 a line of ``autoseg_verify`` failed; 2 an error that the user can correct, in one sentence; 130 or
+143 stopped by a signal, and the same command resumes. A traceback is a bug in autoseg.
 """
 
 from __future__ import annotations

@@ -1,6 +1,13 @@
 """Options of every command, once each: parser, Python functions and docs/commands.md are made from these records."""
 
-from autoseg.options.datasets import CheckOptions, DemoOptions, ImportModelOptions, ImportOptions, SliceOptions
+from autoseg.options.datasets import (
+    CheckOptions,
+    DemoOptions,
+    ImportModelOptions,
+    ImportOptions,
+    SliceOptions,
+    VerifyOptions,
+)
 from autoseg.options.declaring import Options, command_line
 from autoseg.options.planning import PlanOptions, SubsetOptions
 from autoseg.options.prediction import CompareOptions, EvaluateOptions, PredictOptions, ReportOptions
@@ -26,5 +33,6 @@ __all__ = [
     "SliceOptions",
     "SubsetOptions",
     "TrainOptions",
+    "VerifyOptions",
     "command_line",
 ]

@@ -1,4 +1,4 @@
-"""Options of the commands that read or make raw datasets, import a model, or run the demonstration."""
+"""Options of the commands that read or make raw datasets, import a model, demonstrate, or verify a machine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoseg.options.declaring import Options, option
-from autoseg.options.shared import ACCEPT_SPACING, WorkerOptions
-from autoseg.options.values import duration, integer_from
+from autoseg.options.shared import ACCEPT_SPACING, DeviceOptions, WorkerOptions
+from autoseg.options.values import duration, integer_from, positive
 
 # The table of importers lies above; a test compares them.
 KINDS = (
@@ -161,3 +161,21 @@ class DemoOptions(Options):
         default=240.0,
         metadata=option("--time-budget", help="time for the training", default="4m", metavar="TIME", parse=duration),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions(DeviceOptions):
+    """Options of ``autoseg_verify``."""
+
+    minutes: float = field(
+        default=10.0,
+        metadata=option(
+            "--minutes",
+            help="start no further part after so many minutes",
+            more="A part that has begun is finished; the same command runs the next ones.",
+            default="10",
+            metavar="N",
+            parse=positive,
+        ),
+    )
+    restart: bool = field(default=False, metadata=option("--restart", help="remove earlier results and start again"))

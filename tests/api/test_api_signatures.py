@@ -24,6 +24,7 @@ from autoseg.options import (
     SliceOptions,
     SubsetOptions,
     TrainOptions,
+    VerifyOptions,
 )
 from autoseg.options.declaring import declared_fields, is_required
 
@@ -42,6 +43,7 @@ FUNCTIONS = {
     autoseg.evaluate: EvaluateOptions,
     autoseg.compare: CompareOptions,
     autoseg.report: ReportOptions,
+    autoseg.verify: VerifyOptions,
 }
 # Options that a function does not have, with the reason.
 ABSENT = {

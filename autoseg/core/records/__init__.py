@@ -56,6 +56,7 @@ from autoseg.core.records.space import Grid, Image, Label, Placement
 from autoseg.core.records.subsets import CurvePoint, LearningCurve, Subsets
 from autoseg.core.records.training import TrainedFold
 from autoseg.core.records.transfer import Pretraining, TransferReport, TransferSettings
+from autoseg.core.records.verification import Verification, VerifiedLine, VerifiedPart
 
 __all__ = [
     "NEIGHBOUR",
@@ -127,6 +128,9 @@ __all__ = [
     "TrainingStage",
     "TransferReport",
     "TransferSettings",
+    "Verification",
+    "VerifiedLine",
+    "VerifiedPart",
     "parse_record",
     "render_record",
     "render_schema",

@@ -1,0 +1,238 @@
+"""Trainings that stop, are killed or run out of memory, and resume; and trainings in several processes."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import torch
+
+from autoseg.core.errors import MemoryShortageError
+from autoseg.core.records import Configuration, Plan, VerifiedLine
+from autoseg.core.store import Store
+from autoseg.folds.files import CHECKPOINT, read_history
+from autoseg.model import WEIGHTS, fold_folder, read_weights
+from autoseg.options import TrainOptions, command_line
+from autoseg.pipeline.train import train
+from autoseg.pipeline.verification.workplace import SMALL, Scale, Workplace
+from autoseg.planning import DEVICE_GB
+
+EPOCHS, STEPS = 2, 3
+FOLD = "all"
+STRAIGHT, PARTS = "straight", "parts"  # configurations to compare with
+MAX_DIFFERENCE = 1e-2  # of weights on a GPU, in the largest weight: its kernels do not add in one order
+MAX_LOSS_DIFFERENCE = 1e-2  # of one process and several, relative
+WAIT_S, POLL_S = 600.0, 0.02  # for another process
+PROGRAM = "import sys; from autoseg.pipeline.verification.recovery import train_until_killed as t; t(*sys.argv[1:])"
+BALLAST_SHARES = {"short": 0.5, "fit": 0.75}  # of a step's memory that a filled GPU leaves
+
+
+def verify_stopped(place: Workplace) -> list[VerifiedLine]:
+    """A training that is stopped after a few steps and resumed, against one that is not."""
+    name = "stopped"
+    _prepare(place, name)
+    steps = 0
+
+    def should_stop() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps == EPOCHS * STEPS - 1
+
+    _train(place, name, restart=True, should_stop=should_stop)
+    if (_folder(place, name) / WEIGHTS).exists():
+        return [VerifiedLine(name=name, verdict="failed", result="the training did not stop", advice=_advice("stop"))]
+    _train(place, name)
+    return [_compare_weights(place, name, "stopped within the last epoch and resumed", _advice("a stop"))]
+
+
+def verify_killed(place: Workplace) -> list[VerifiedLine]:
+    """A training whose process is killed after its first checkpoint and resumed, against one that is not."""
+    name = "killed"
+    _prepare(place, name)
+    _remove(place, name)
+    arguments = [str(place.store.root), str(place.device), name]
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], stderr=subprocess.PIPE, text=True, check=False, timeout=WAIT_S
+    )
+    folder = _folder(place, name)
+    if (folder / WEIGHTS).exists() or not (folder / CHECKPOINT).exists():
+        result = f"the process was not killed after its checkpoint: {_last_line(ended.stderr)}"
+        return [VerifiedLine(name=name, verdict="failed", result=result, advice=_advice("a kill"))]
+    _train(place, name)
+    words = "killed after a checkpoint, as the system does without memory, and resumed"
+    return [_compare_weights(place, name, words, _advice("a kill"))]
+
+
+def train_until_killed(root: str, device: str, name: str) -> None:
+    """Train as ``verify_killed`` compares, and kill this process in the second epoch, once a checkpoint is on disk."""
+    place = Workplace(store=Store(Path(root)), device=torch.device(device), scale=Scale())
+    checkpoint, steps = _folder(place, name) / CHECKPOINT, 0
+
+    def kill() -> bool:
+        nonlocal steps
+        steps += 1
+        deadline = time.monotonic() + WAIT_S
+        while steps > STEPS and time.monotonic() < deadline:
+            if checkpoint.exists():
+                psutil.Process().kill()
+            time.sleep(POLL_S)
+        return False
+
+    _train(place, name, should_stop=kill)
+
+
+def verify_shortage(place: Workplace) -> list[VerifiedLine]:
+    """On a GPU filled by other tensors: the message of a training, its resumption, and ``--fit``."""
+    if place.device.type != "cuda":
+        result = "the system kills a process without memory: see killed"
+        return [VerifiedLine(name="out of memory", verdict="skipped", result=result)]
+    plan = _prepare(place, "short", "fit")
+    needed = (plan.memory["3d"].predicted_gb - DEVICE_GB) * 1e9
+    ballast = _fill(place, needed * BALLAST_SHARES["short"])
+    try:
+        _train(place, "short", restart=True)
+        sentence = "the training needed less than half of the predicted memory, so it did not run out"
+        return [VerifiedLine(name="short", verdict="skipped", result=sentence)]
+    except MemoryShortageError as error:
+        sentence = str(error)
+    finally:
+        del ballast
+        torch.cuda.empty_cache()
+    _train(place, "short")
+    advice = "after a shortage, start again with --restart; report this line"
+    lines = [_compare_weights(place, "short", f"resumed after: {sentence}", advice)]
+    ballast = _fill(place, needed * BALLAST_SHARES["fit"])
+    try:
+        _train(place, "fit", restart=True, fit=True)
+        lines.append(_compare_weights(place, "fit", "trained with --fit in three quarters of the memory", advice))
+    except MemoryShortageError as error:
+        lines.append(VerifiedLine(name="fit", verdict="failed", result=str(error), advice="use autoseg_plan --memory"))
+    finally:
+        del ballast
+        torch.cuda.empty_cache()
+    return lines
+
+
+def verify_devices(place: Workplace) -> list[VerifiedLine]:
+    """``autoseg_train --devices N`` over all GPUs, or in two processes on the CPU, against one process."""
+    count = _count_devices(place)
+    if count == 1:
+        return [VerifiedLine(name="several processes", verdict="skipped", result="torch sees one GPU")]
+    plan = _prepare(place, "ranks")
+    alone = plan.configurations[STRAIGHT]
+    accumulated = alone.model_copy(update={"training": alone.training.model_copy(update={"accumulation": count})})
+    place.add_configurations({PARTS: accumulated})
+    _train(place, PARTS)
+    _remove(place, "ranks")
+    began = time.monotonic()
+    ended = subprocess.run(
+        _command(place, "ranks", devices=count), stderr=subprocess.PIPE, text=True, check=False, timeout=WAIT_S
+    )
+    seconds = time.monotonic() - began
+    advice = f"train on one device, without --devices {count}; check with another program that NCCL works here"
+    if ended.returncode:
+        result = f"exit code {ended.returncode}: {_last_line(ended.stderr)}"
+        return [VerifiedLine(name="several processes", verdict="failed", result=result, advice=advice)]
+    expected, losses = (_read_losses(place, name) for name in (PARTS, "ranks"))
+    difference = max(abs(a - b) / max(abs(a), 1e-6) for a, b in zip(expected, losses, strict=True))
+    is_good = difference <= MAX_LOSS_DIFFERENCE
+    result = f"--devices {count}: losses differ by at most {difference:.1e} of one process's, {seconds:.0f} s in all"
+    return [
+        VerifiedLine(
+            name="several processes",
+            verdict="ok" if is_good else "failed",
+            result=result,
+            advice="" if is_good else advice,
+            numbers={"difference": difference, "bound": MAX_LOSS_DIFFERENCE, "devices": count, "seconds": seconds},
+        )
+    ]
+
+
+def _prepare(place: Workplace, *names: str) -> Plan:
+    """The small plan with copies of its 3D configuration in float32 whose batches are made by the CPU."""
+    base = place.plan_small().configurations["3d"]
+    training = {"precision": "float32", "acceleration": "none", "stages": (), "time_budget_s": None}
+    count = _count_devices(place)
+    fixed: Configuration = base.model_copy(
+        update={
+            "batch_size": -(-base.batch_size // count) * count,
+            "augmentation": base.augmentation.model_copy(update={"device": "cpu"}),
+            "training": base.training.model_copy(update=training),
+        }
+    )
+    return place.add_configurations(dict.fromkeys((STRAIGHT, *names), fixed))
+
+
+def _count_devices(place: Workplace) -> int:
+    """All GPUs; on the CPU two processes."""
+    return 2 if place.on_cpu else torch.cuda.device_count() if place.device.type == "cuda" else 1
+
+
+def _options(place: Workplace, name: str, **rest: object) -> TrainOptions:
+    device = str(place.device) if rest.get("devices", 1) == 1 else place.device.type
+    length = {"epochs": EPOCHS, "steps_per_epoch": STEPS}
+    return TrainOptions(dataset=SMALL, configuration=name, fold=FOLD, device=device, **length, **rest)  # type: ignore[arg-type]
+
+
+def _train(place: Workplace, name: str, *, should_stop: Callable[[], bool] = lambda: False, **rest: object) -> None:
+    train(place.store, _options(place, name, **rest), should_stop=should_stop, progress=place.progress)
+
+
+def _command(place: Workplace, name: str, **rest: object) -> list[str]:
+    """The same training as a command line."""
+    words: Sequence[str] = command_line(_options(place, name, **rest))
+    return [sys.executable, "-m", "autoseg", "train", *words, "--root", str(place.store.root)]
+
+
+def _folder(place: Workplace, name: str) -> Path:
+    return fold_folder(place.store.results(SMALL, name), FOLD)
+
+
+def _read_losses(place: Workplace, name: str) -> list[float]:
+    """Mean loss of every epoch; NaN where it has none."""
+    losses = [row["train_loss"] for row in read_history(_folder(place, name))]
+    return [math.nan if loss is None else loss for loss in losses]
+
+
+def _remove(place: Workplace, name: str) -> None:
+    """Remove a model of an earlier call."""
+    shutil.rmtree(place.store.results(SMALL, name), ignore_errors=True)
+
+
+def _compare_weights(place: Workplace, name: str, words: str, advice: str) -> VerifiedLine:
+    """The largest difference between the weights of a training and of an undisturbed one, in the largest weight."""
+    _train(place, STRAIGHT)  # finished already, except for the first comparison
+    expected, weights = (read_weights(_folder(place, each) / WEIGHTS) for each in (STRAIGHT, name))
+    largest = max(float(tensor.abs().max()) for tensor in expected.values())
+    difference = max(float((weights[key] - tensor).abs().max()) for key, tensor in expected.items()) / largest
+    bound = 0.0 if place.on_cpu else MAX_DIFFERENCE
+    is_good = difference <= bound
+    equal = "the same weights, bit for bit" if difference == 0 else f"weights differ by {difference:.1e} of the largest"
+    return VerifiedLine(
+        name=name,
+        verdict="ok" if is_good else "failed",
+        result=f"{words}: {equal}",
+        advice="" if is_good else advice,
+        numbers={"difference": difference, "bound": bound} if math.isfinite(difference) else {},
+    )
+
+
+def _fill(place: Workplace, left: float) -> torch.Tensor:
+    """A tensor that leaves so many bytes of the GPU."""
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(place.device)
+    return torch.empty(max(int(free - left), 0), dtype=torch.uint8, device=place.device)
+
+
+def _advice(event: str) -> str:
+    return f"a training that resumes after {event} is another one here: do not resume, use --restart; report this line"
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[-1]
