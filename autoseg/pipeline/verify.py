@@ -30,6 +30,7 @@ FOLDER, RECORD, TABLE = "autoseg_verify", "verify.json", "verify.txt"
 CPU_SCALE = Scale(scans=2, budgets_gb=(4,))  # a step's arithmetic limits plans for a CPU before memory does
 GPU_SCALE = Scale()
 WIDTH, NAME_WIDTH, VERDICT_WIDTH = 80, 30, 8
+NO_BREAK = "\N{NO-BREAK SPACE}"
 REPORT = "this is an error that autoseg does not expect: its traceback is in verify.json; please report it"
 
 
@@ -61,12 +62,12 @@ def verify(
     folder = store.root / FOLDER / str(device).replace(":", "_")
     if options.restart and (folder / RECORD).exists():
         shutil.rmtree(folder)
-    check_writable(folder)
     blank = _describe_machine(device)
+    record = _read_earlier(folder, blank)
+    check_writable(folder)
     scale = scale or (CPU_SCALE if device.type == "cpu" else GPU_SCALE)
     budgets = tuple(budget for budget in scale.budgets_gb if budget <= max(blank.memory_gb, min(scale.budgets_gb)))
     parts = make_parts(device, budgets)
-    record = _read_earlier(folder, blank)
     place = Workplace(store=Store(folder), device=device, scale=scale, progress=progress)
     fresh = [part for part in parts if part.name not in record.parts]
     failed = [part for part in parts if part.name in record.parts and record.parts[part.name].failed]
@@ -114,8 +115,9 @@ def render_verification(record: Verification, parts: Sequence[Part] | None = Non
         f"{format_seconds(seconds)}"
     )
     if record.not_run:
-        names = f"not run yet ({len(record.not_run)}): {', '.join(record.not_run)}"
-        lines += textwrap.wrap(names, WIDTH, subsequent_indent="  ")
+        names = ", ".join(name.replace(" ", NO_BREAK) for name in record.not_run)
+        text = textwrap.wrap(f"not run yet ({len(record.not_run)}): {names}", WIDTH, subsequent_indent="  ")
+        lines += [row.replace(NO_BREAK, " ") for row in text]
     return "\n".join(lines) + "\n"
 
 
@@ -146,20 +148,20 @@ def _describe_machine(device: torch.device) -> Verification:
 
 
 def _read_earlier(folder: Path, blank: Verification) -> Verification:
-    """The record of earlier calls; a blank one where there is none, or it is of another machine or version."""
+    """The record of earlier calls; a blank one, in an empty folder, if it is of another machine or version."""
     path = folder / RECORD
     if not path.exists():
         return blank
     check_ours(path, '"versions"')
     try:
         earlier = read_record(Verification, path, advice="")
-    except PlanError as error:
-        log.warning("%s; starting again", error)
-        return blank
-    if (earlier.machine, earlier.versions) != (blank.machine, blank.versions):
-        log.warning("%s is of %s with %s; starting again", path, earlier.machine, earlier.versions)
-        return blank
-    return earlier
+    except PlanError:
+        earlier = None
+    if earlier is not None and (earlier.machine, earlier.versions) == (blank.machine, blank.versions):
+        return earlier
+    log.warning("%s is of another machine or version, so everything is verified again", path)
+    shutil.rmtree(folder)
+    return blank
 
 
 def _run(part: Part, place: Workplace, clock: Callable[[], float]) -> tuple[VerifiedPart, bool]:

@@ -35,25 +35,25 @@ def verify_prediction(place: Workplace) -> list[VerifiedLine]:
     timer = NetworkTimer(place.device)
     began = time.perf_counter()
     with timer.running():
-        made = predict(
+        mask_paths = predict(
             place.store,
             PredictOptions(scans=scans, output=masks, dataset=LARGE, configuration=name, device=device),
             progress=place.progress,
         )
     seconds = time.perf_counter() - began
-    wrong = [path.name for path in made if read_voxels(path)[0].shape != place.scale.scan]
-    is_good = len(made) == place.scale.scans and not wrong
+    wrong = [path.name for path in mask_paths if read_voxels(path)[0].shape != place.scale.scan]
+    is_good = len(mask_paths) == place.scale.scans and not wrong
     shape = "x".join(map(str, place.scale.scan[::-1]))
-    share = timer.seconds() / seconds
+    share, each_s = timer.seconds() / seconds, seconds / max(len(mask_paths), 1)
+    misshapen = f"; {len(wrong)} masks have another shape than their scan" if wrong else ""
     return [
         VerifiedLine(
             name=f"{name} prediction",
             verdict="ok" if is_good else "failed",
-            result=f"{len(made)} scans of {shape}, {len(plan.channels)} channels: {seconds / max(len(made), 1):.3g} s "
-            f"each from file to file; the network computes {100 * share:.0f} % of the time"
-            + (f"; {len(wrong)} masks have another shape than their scan" if wrong else ""),
+            result=f"{len(mask_paths)} scans of {shape}, {len(plan.channels)} channels: {each_s:.3g} s each from file "
+            f"to file; the network computes {100 * share:.0f} % of the time{misshapen}",
             advice="" if is_good else ADVICE,
-            numbers={"scans": len(made), "seconds": seconds, "network_share": share},
+            numbers={"scans": len(mask_paths), "seconds": seconds, "network_share": share},
         )
     ]
 

@@ -28,7 +28,7 @@ FOLD = "all"
 STRAIGHT, PARTS = "straight", "parts"  # configurations to compare with
 MAX_DIFFERENCE = 1e-2  # of weights on a GPU, in the largest weight: its kernels do not add in one order
 MAX_LOSS_DIFFERENCE = 1e-2  # of one process and several, relative
-WAIT_S, POLL_S = 600.0, 0.02  # for another process
+WAIT_S, POLL_S = 900.0, 0.02  # for another process
 PROGRAM = "import sys; from autoseg.pipeline.verification.recovery import train_until_killed as t; t(*sys.argv[1:])"
 BALLAST_SHARES = {"short": 0.5, "fit": 0.75}  # of a step's memory that a filled GPU leaves
 
@@ -37,12 +37,12 @@ def verify_stopped(place: Workplace) -> list[VerifiedLine]:
     """A training that is stopped after a few steps and resumed, against one that is not."""
     name = "stopped"
     _prepare(place, name)
-    steps = 0
+    calls = 0
 
     def should_stop() -> bool:
-        nonlocal steps
-        steps += 1
-        return steps == EPOCHS * STEPS - 1
+        nonlocal calls
+        calls += 1  # after every step, and at the end of an epoch
+        return calls == EPOCHS * STEPS - 1
 
     _train(place, name, restart=True, should_stop=should_stop)
     if (_folder(place, name) / WEIGHTS).exists():
@@ -71,20 +71,17 @@ def verify_killed(place: Workplace) -> list[VerifiedLine]:
 
 def train_until_killed(root: str, device: str, name: str) -> None:
     """Train as ``verify_killed`` compares, and kill this process in the second epoch, once a checkpoint is on disk."""
-    place = Workplace(store=Store(Path(root)), device=torch.device(device), scale=Scale())
-    checkpoint, steps = _folder(place, name) / CHECKPOINT, 0
 
-    def kill() -> bool:
-        nonlocal steps
-        steps += 1
-        deadline = time.monotonic() + WAIT_S
-        while steps > STEPS and time.monotonic() < deadline:
+    def kill(done: int, total: int, what: str) -> None:
+        deadline = time.monotonic() + WAIT_S / 2
+        while what.startswith("training, epoch 2") and time.monotonic() < deadline:
             if checkpoint.exists():
                 psutil.Process().kill()
             time.sleep(POLL_S)
-        return False
 
-    _train(place, name, should_stop=kill)
+    place = Workplace(store=Store(Path(root)), device=torch.device(device), scale=Scale(), progress=kill)
+    checkpoint = _folder(place, name) / CHECKPOINT
+    _train(place, name)
 
 
 def verify_shortage(place: Workplace) -> list[VerifiedLine]:
@@ -208,7 +205,7 @@ def _remove(place: Workplace, name: str) -> None:
 def _compare_weights(place: Workplace, name: str, words: str, advice: str) -> VerifiedLine:
     """The largest difference between the weights of a training and of an undisturbed one, in the largest weight."""
     _train(place, STRAIGHT)  # finished already, except for the first comparison
-    expected, weights = (read_weights(_folder(place, each) / WEIGHTS) for each in (STRAIGHT, name))
+    expected, weights = (read_weights(_folder(place, trained) / WEIGHTS) for trained in (STRAIGHT, name))
     largest = max(float(tensor.abs().max()) for tensor in expected.values())
     difference = max(float((weights[key] - tensor).abs().max()) for key, tensor in expected.items()) / largest
     bound = 0.0 if place.on_cpu else MAX_DIFFERENCE
