@@ -304,8 +304,8 @@ def test_openvino_gives_the_same_masks(predict, tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("--step", "0", "invalid fraction"),
-        ("--step", "1.5", "invalid fraction"),
+        ("--step", "0", "invalid share of a tile"),
+        ("--step", "1.5", "invalid share of a tile"),
         ("--part", "3/2", "invalid part"),
         ("--part", "0/2", "invalid part"),
         ("--part", "half", "invalid part"),
