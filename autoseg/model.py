@@ -13,6 +13,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
+from autoseg.core.devices import shortage_as_error
 from autoseg.core.errors import ModelError, StorageError
 from autoseg.core.records import Configuration, Plan
 from autoseg.core.store import (
@@ -173,6 +174,7 @@ def load_model(folder: Path, folds: Sequence[str] | None, device: torch.device) 
     Raises:
         ModelError: no fold is trained, a requested one is missing, or weights do not fit the plan; or a cascade's
             source is missing or does not fit.
+        MemoryShortageError: the device does not hold the networks.
     """
     plan = load_plan(folder)
     name = folder.name
@@ -228,4 +230,5 @@ def _load_network(folder: Path, fold: str, plan: Plan, name: str, device: torch.
         message = f"{path} does not fit the network in {folder / PLAN} ({first}); copy the whole model folder again"
         raise ModelError(message) from error
     network.deep_supervision = False  # type: ignore[assignment]
-    return network.eval().to(device)
+    with shortage_as_error(device, f"the networks of {name}; use --device cpu, or close other programs on it"):
+        return network.eval().to(device)

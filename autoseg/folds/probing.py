@@ -53,7 +53,7 @@ def plan_and_probe(
         try:
             memory = _probe_all(plan, target, progress)
         except MemoryShortageError as error:
-            log.warning("%s", error)
+            log.warning("%s", str(error))  # a handler that keeps records must not keep the step
             budget_gb = round(budget_gb * SMALLER, 2)
             log.info("planning for %g GB instead", budget_gb)
             continue

@@ -108,7 +108,7 @@ class LossContext:
         valid = self.valid
         weights = None if valid is None else valid[:, None]
         if class_weights is not None:
-            table = torch.tensor(class_weights, device=self.target.device)
+            table = fill(class_weights, torch.float32, self.target.device)
             if self.regions:
                 by_class = table.reshape(1, -1, *(1 for _ in self.target.shape[1:]))
             else:
@@ -245,8 +245,13 @@ def average_channels(values: Tensor, class_weights: Sequence[float] | None) -> T
     """
     if class_weights is None:
         return values.mean()
-    weights = values.new_tensor(class_weights)[-values.shape[1] :]
+    weights = fill(class_weights, values.dtype, values.device)[-values.shape[1] :]
     return (values.mean(0) * weights).sum() / floor_total(weights.sum())
+
+
+def fill(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A few numbers as a tensor, made on the device: a copy would wait for all that a GPU has yet to do."""
+    return torch.stack([torch.full((), number, dtype=dtype, device=device) for number in numbers])
 
 
 def floor_total(total: Tensor) -> Tensor:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-
 import torch
 from torch import Tensor, nn
 
+from autoseg.core.devices import release_memory
 from autoseg.core.records import Configuration
 from autoseg.networks.metering import Meter
 from autoseg.training.loop import DeepLoss, train_fold
@@ -61,8 +60,7 @@ def probe_step(
         train_fold(TrainingState.start(network, short), short, batches, loss)
 
     if device.type == "cuda":
-        gc.collect()
-        torch.cuda.empty_cache()
+        release_memory(device)
         torch.cuda.reset_peak_memory_stats(device)
         train()
         return torch.cuda.max_memory_reserved(device)
