@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from autoseg.core.devices import choose_precision
+from autoseg.core.devices import choose_precision, release_memory
 from autoseg.core.errors import is_memory_shortage
 from autoseg.core.records import Configuration
 from autoseg.core.timing import choose_fastest, describe_seconds, shortest_s
@@ -108,8 +107,7 @@ class StepTimer:
             for buffer, before in buffers:
                 buffer.copy_(before)
             if device.type == "cuda":
-                gc.collect()
-                torch.cuda.empty_cache()
+                release_memory(device)
 
 
 def make_backend(network: nn.Module, name: BackendName, dimensions: int) -> Backend:
@@ -130,8 +128,8 @@ def make_backend(network: nn.Module, name: BackendName, dimensions: int) -> Back
 def choose_backend(timer: StepTimer, *, previous: str | None, ranks: Ranks) -> Backend:
     """The planned backend or, with ``auto``, the fastest one of a short timing on a GPU.
 
-    On a CPU ``auto`` computes the network as written: there a timing gains little, and two trainings from one seed
-    would no longer agree to the last bit. A resumed training keeps its backend.
+    On a CPU, and on Apple's GPU, ``auto`` computes the network as written: there a timing gains little, and two
+    trainings from one seed would no longer agree to the last bit. A resumed training keeps its backend.
 
     Args:
         timer: of the network; only the memory format of its weights is changed.
@@ -141,7 +139,7 @@ def choose_backend(timer: StepTimer, *, previous: str | None, ranks: Ranks) -> B
     planned, by_name = timer.configuration.training.acceleration, {name: name for name in BACKENDS}
     if planned != "auto":
         name = planned
-    elif timer.device.type == "cpu":
+    elif timer.device.type != "cuda":
         name = "none"
     elif previous in by_name:
         name = by_name[previous]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 from autoseg.core.errors import TrainingError
 
@@ -66,21 +66,20 @@ class Ranks:
         """Block until every process has called this."""
         self.mean(0.0)
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the processes; weights without one keep none.
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors of one type by their means over the processes: gradients, and the loss beside them.
 
         One reduction after the backward pass instead of hooks within it: a head without a loss has no gradient, as in
         one process; gradients may be accumulated; and a step that is skipped is skipped by all.
         """
         if self.world == 1:
             return
-        gradients = [weight.grad for weight in parameters if weight.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
         with peer_failure_as_error():
             distributed.all_reduce(flat)
         flat /= self.world
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
     def share_buffers(self, buffers: Iterable[Tensor]) -> None:
         """Copy the first process's running statistics to all, so that their networks stay equal."""

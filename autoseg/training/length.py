@@ -31,7 +31,7 @@ class TrainingLength:
 
     def describe_progress(self, state: TrainingState) -> tuple[int, int, str]:
         """Done, total and a clause, for a progress callback."""
-        loss = state.sums.mean_loss
+        loss = state.mean_loss
         text = f"training, epoch {state.epoch + 1}, {'no loss yet' if math.isnan(loss) else f'loss {loss:.4f}'}"
         if self.time_budget_s is None:
             return state.step, self.steps, text

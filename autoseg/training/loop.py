@@ -116,11 +116,10 @@ def train_fold(  # noqa: PLR0912, PLR0915 (one algorithm, read from top to botto
                     image, target = batches.batch(state.step, settings.stage_at(state.progress))
                     loaded = clock()
                     with _undone_on_failure(state, image, configuration, ranks) as undo:
-                        value = training_step(state, configuration, image, target, loss, backend, ranks)
-                        if math.isnan(value):
-                            undo()
+                        value = training_step(state, configuration, image, target, loss, backend, ranks, undo)
+                        state.record_loss(value, wait=state.sums.steps + 1 >= settings.steps_per_epoch)
                     now = clock()
-                    state.record_step(value, data_s=loaded - requested, compute_s=now - loaded, total_s=now - ticked)
+                    state.record_step(data_s=loaded - requested, compute_s=now - loaded, total_s=now - ticked)
                     ticked = now
                     state.progress = length.progress(state, ranks)
                     if state.failures >= MAX_FAILURES:
@@ -166,8 +165,9 @@ def training_step(
     loss: DeepLoss,
     backend: Backend,
     ranks: Ranks,
-) -> float:
-    """One step of the optimiser, taken by all processes or by none.
+    undo: Callable[[Tensor | None], None],
+) -> Tensor:
+    """One step of the optimiser, taken by all processes or by none. On a GPU nothing here waits for its end.
 
     Args:
         state: changed in place.
@@ -177,9 +177,11 @@ def training_step(
         loss: of the outputs and the target.
         backend: computes the network.
         ranks: of this process.
+        undo: puts running statistics back, unless the bool on the device that it is given is True.
 
     Returns:
-        The loss of the whole batch; NaN where it or its gradient was not finite, which leaves the weights unchanged.
+        The loss of the whole batch, one number on the device; NaN where it or its gradient was not finite, which leaves
+        the weights unchanged.
     """
     settings, optimiser, scaler, device = configuration.training, state.optimiser, state.scaler, state.device
     rate = learning_rate(configuration.optimiser, state.progress, reductions=state.plateau.reductions)
@@ -191,31 +193,44 @@ def training_step(
     precision = choose_precision(settings, device)
     half = precision is not torch.float32
     parts = count_parts(len(image), settings.accumulation, ranks.world)
-    value = 0.0
+    value = torch.zeros((), device=device)
     for image_part, target_part in zip(image.chunk(parts), target.chunk(parts), strict=True):
         inputs = image_part.to(device, non_blocking=True).contiguous(memory_format=backend.layout)
         labels = target_part.to(device, non_blocking=True)
         with torch.autocast(device.type, dtype=precision if half else None, enabled=half):
             outputs = backend.network(inputs)
         part_loss = loss(outputs, labels) / parts
-        value += ranks.mean(float(part_loss.detach()))  # not finite in one process is not finite in all
-        if not math.isfinite(value):
-            return math.nan
-        scaler.scale(part_loss).backward()
+        value += part_loss.detach()
+        scaler.scale(_spread_nan(part_loss)).backward()
         del inputs, labels, outputs, part_loss  # memory holds one part at a time
 
     parameters = state.freezing.parameters()
-    ranks.average_gradients(parameters)
+    ranks.average([*(weight.grad for weight in parameters if weight.grad is not None), value])
     ranks.share_buffers(state.network.buffers())
     scaler.unscale_(optimiser)
     norm = nn.utils.clip_grad_norm_(parameters, configuration.optimiser.gradient_clip or math.inf)
-    if not scaler.is_enabled() and not math.isfinite(float(norm)):  # an enabled scaler skips such a step itself
-        return math.nan
+    finite = torch.isfinite(value)
+    if not scaler.is_enabled():  # an enabled scaler skips a step whose gradient alone is not finite, which counts
+        finite = finite & torch.isfinite(norm)
+    taken = finite if device.type == "cuda" else None  # there, the step is taken or not on the device
+    if taken is None and not finite:
+        undo(None)
+        return torch.full_like(value, math.nan)
+    if taken is not None:
+        undo(taken)
+        if not scaler.is_enabled():
+            optimiser.found_inf = (~finite).float()  # type: ignore[attr-defined]
     scaler.step(optimiser)
     scaler.update()
     if state.averaged is not None:
-        move_average(state.averaged, state.network.state_dict(), decay=settings.ema_decay, step=state.step)
-    return value
+        current = state.network.state_dict()
+        move_average(state.averaged, current, decay=settings.ema_decay, step=state.step, taken=taken)
+    return torch.where(finite, value, math.nan)
+
+
+def _spread_nan(loss: Tensor) -> Tensor:
+    """The loss; one that is not finite becomes NaN, and so does every slope of it, in all processes that average."""
+    return loss * torch.where(torch.isfinite(loss.detach()), 1.0, math.nan)
 
 
 def count_parts(samples: int, accumulation: int, world: int) -> int:
@@ -286,7 +301,7 @@ def detect_plateaus(state: TrainingState, configuration: Configuration, facts: E
 @contextmanager
 def _undone_on_failure(
     state: TrainingState, image: Tensor, configuration: Configuration, ranks: Ranks
-) -> Iterator[Callable[[], None]]:
+) -> Iterator[Callable[[Tensor | None], None]]:
     """Leave no gradient and no changed running statistics behind where a step raises; yields what undoes a step.
 
     Raises:
@@ -294,10 +309,11 @@ def _undone_on_failure(
     """
     statistics = [(buffer, buffer.clone()) for buffer in state.network.buffers()]
 
-    def undo() -> None:
-        state.optimiser.zero_grad(set_to_none=True)
+    def undo(unless: Tensor | None = None) -> None:
+        if unless is None:
+            state.optimiser.zero_grad(set_to_none=True)
         for buffer, before in statistics:
-            buffer.copy_(before)
+            buffer.copy_(before if unless is None else torch.where(unless, buffer, before))
 
     try:
         yield undo

@@ -17,12 +17,13 @@ from autoseg.core.errors import ModelError
 from autoseg.core.records import Configuration, TrainingSettings
 from autoseg.networks import Part
 from autoseg.training.freezing import Freezing
-from autoseg.training.optimisation import PlateauDetector, build_optimiser
+from autoseg.training.optimisation import PlateauDetector, build_optimiser, restore_optimiser
 
 Weights = dict[str, Tensor]
 Checkpoint = dict[str, Any]  # a captured state: nested dictionaries of CPU tensors and plain numbers
 
-LIVE = ("freezing", "seed", "progress")  # fields that follow from the plan and the clock, so no checkpoint holds them
+# Fields that follow from the plan and the clock, or are settled before a capture, so no checkpoint holds them.
+LIVE = ("freezing", "seed", "progress", "pending")
 SAVED_NAMES = {"reductions": "drops"}  # attribute -> key in a checkpoint, where they differ
 
 
@@ -71,11 +72,34 @@ class EpochSums:
     compute_s: float = 0.0
     epoch_s: float = 0.0
 
-    @property
-    def mean_loss(self) -> float:
-        """Mean over the steps with a finite loss; NaN without any."""
-        counted = self.steps - self.skipped
-        return self.loss / counted if counted else math.nan
+
+@dataclass(frozen=True, kw_only=True)
+class PendingLoss:
+    """The loss of a step on its way from the device: read when it has arrived, while the next step is computed.
+
+    Attributes:
+        value: one float32 number on the CPU; NaN for a skipped step. Not to be read before the event.
+        arrived: event of a GPU's stream; None where the value is there.
+    """
+
+    value: Tensor
+    arrived: torch.cuda.Event | None = None
+
+    @classmethod
+    def send(cls, loss: Tensor) -> Self:
+        """Begin the copy; on a GPU without waiting for it."""
+        if loss.device.type != "cuda":
+            return cls(value=loss.cpu())
+        arrived = torch.cuda.Event()
+        value = loss.to("cpu", non_blocking=True)
+        arrived.record(torch.cuda.current_stream(loss.device))
+        return cls(value=value, arrived=arrived)
+
+    def read(self) -> float:
+        """The loss, once it has arrived."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return float(self.value)
 
 
 @dataclass(kw_only=True)
@@ -106,6 +130,7 @@ class TrainingState:
         loss_average: moving average of the epochs' losses.
         phase: 1 once ``gradual`` trains the encoder, too.
         acceleration: backend that computes the network; None in checkpoints older than the choice.
+        pending: loss of the last step, where a GPU has not been waited for; ``failures`` and ``sums`` lack it.
     """
 
     network: nn.Module
@@ -129,6 +154,7 @@ class TrainingState:
     loss_average: float | None = None
     phase: int = 0
     acceleration: str | None = None
+    pending: PendingLoss | None = None
 
     @classmethod
     def start(
@@ -154,7 +180,7 @@ class TrainingState:
         weights = network.state_dict() if configuration.training.ema_decay > 0 else None
         return cls(
             network=network,
-            optimiser=build_optimiser(freezing.parameter_groups(), configuration.optimiser),
+            optimiser=build_optimiser(freezing.parameter_groups(), configuration.optimiser, device=device),
             scaler=torch.amp.GradScaler(device.type, enabled=half),
             freezing=freezing,
             seed=seed,
@@ -165,10 +191,12 @@ class TrainingState:
         """Train the parts of a phase, with a new optimiser."""
         self.phase = phase
         self.freezing.set_phase(phase)
-        self.optimiser = build_optimiser(self.freezing.parameter_groups(), configuration.optimiser)
+        groups = self.freezing.parameter_groups()
+        self.optimiser = build_optimiser(groups, configuration.optimiser, device=self.device)
 
     def capture(self) -> Checkpoint:
         """A copy of the state on the CPU, which later steps do not change."""
+        self.settle()
         return {item.name: _copy_out(getattr(self, item.name)) for item in fields(self) if item.name not in LIVE}
 
     def restore(self, checkpoint: Checkpoint, configuration: Configuration) -> None:
@@ -198,15 +226,39 @@ class TrainingState:
         """The device of the network."""
         return next(self.network.parameters()).device
 
-    def record_step(self, loss: float, *, data_s: float, compute_s: float, total_s: float) -> None:
-        """Count a step, its loss (NaN for a skipped step) and its seconds."""
+    @property
+    def mean_loss(self) -> float:
+        """Mean over the epoch's steps with a finite loss, as far as they are known; NaN without any."""
+        counted = self.sums.steps - self.sums.skipped - (self.pending is not None)
+        return self.sums.loss / counted if counted else math.nan
+
+    def record_loss(self, loss: Tensor, *, wait: bool) -> None:
+        """Count the loss of the step before, and that of this one if asked to, after a failure, or on a CPU.
+
+        Args:
+            loss: one number on the device; NaN for a skipped step.
+            wait: count it now, although a GPU still computes it.
+        """
+        self.settle()
+        self.pending = PendingLoss.send(loss)
+        if wait or self.failures or self.pending.arrived is None:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count the loss that is pending, which waits for it on a GPU."""
+        if self.pending is None:
+            return
+        loss, self.pending = self.pending.read(), None
         skipped = math.isnan(loss)
-        self.step += 1
         self.failures = self.failures + 1 if skipped else 0
-        self.elapsed_s += total_s
-        self.sums.steps += 1
         self.sums.skipped += skipped
         self.sums.loss += 0.0 if skipped else loss
+
+    def record_step(self, *, data_s: float, compute_s: float, total_s: float) -> None:
+        """Count a step and its seconds."""
+        self.step += 1
+        self.elapsed_s += total_s
+        self.sums.steps += 1
         self.sums.data_s += data_s
         self.sums.compute_s += compute_s
         self.sums.epoch_s += total_s
@@ -219,6 +271,8 @@ class TrainingState:
             seconds: since the last step.
             keep_best: whether this process keeps the best weights, which only the first one does.
         """
+        self.settle()
+        train_loss = self.mean_loss
         sums, self.sums = self.sums, EpochSums()
         self.epoch += 1
         self.elapsed_s += seconds
@@ -228,7 +282,7 @@ class TrainingState:
                 self.best = copy_tensors(self.final_weights())
         return EpochFacts(
             epoch=self.epoch,
-            train_loss=sums.mean_loss,
+            train_loss=train_loss,
             validation_dice=score,
             learning_rate=float(self.optimiser.param_groups[0]["lr"]),
             data_s=sums.data_s,
@@ -307,6 +361,9 @@ def _copy_out(value: Any) -> Any:
 
 def _copy_in(current: Any, content: Any) -> Any:
     """The field of the state that was ``current``, with what a checkpoint holds."""
+    if isinstance(current, torch.optim.Optimizer):
+        restore_optimiser(current, copy_tensors(content))
+        return current
     if hasattr(current, "load_state_dict"):
         if content:  # a scaler's is empty where it is not enabled
             current.load_state_dict(copy_tensors(content))
