@@ -173,6 +173,15 @@ NNUNET_PLANNERS: dict[PresetName, str] = {
 }
 
 
+def recommended_residual(memory_gb: float) -> PresetName | None:
+    """The largest residual preset of nnU-Net's authors that is made for at most this memory.
+
+    Source: arXiv 2404.09556.
+    """
+    names: tuple[PresetName, ...] = ("residual_xl", "residual_l", "residual_m")
+    return next((name for name in names if PRESETS[name].default_gb <= memory_gb), None)
+
+
 def check_class_weights(class_weights: str | None, compat: str | None) -> None:
     """Refuse class weights that a plan cannot have.
 

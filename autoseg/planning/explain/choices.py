@@ -48,7 +48,8 @@ def describe_choices(plan: Plan) -> list[Entry]:
     found += [("Also planned", ", ".join(others), "")] if others else []
     found.append(("Channels", ", ".join(plan.channels), ""))
     found.append(("Regions" if plan.regions else "Labels", ", ".join(plan.regions) or labels, ""))
-    found.append(("Budget", f"{plan.memory_gb:g} GB", plan.reasons.get("memory_gb", "")))
+    budget = " ".join(plan.reasons[key] for key in ("preset", "memory_gb") if key in plan.reasons)
+    found.append(("Budget", f"{plan.memory_gb:g} GB", budget))
     if plan.time_budget_s is not None:
         found.append(("Time", f"{plan.time_budget_s:g} s per fold", plan.reasons.get("time_budget_s", "")))
     if plan.compat is not None:
