@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import re
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from autoseg.core.errors import UsageError
+from autoseg.core.errors import MemoryShortageError, UsageError, is_memory_shortage
 from autoseg.core.parallel import free_memory_bytes
 from autoseg.core.records import TrainingSettings
 
@@ -26,11 +27,13 @@ _DEFAULTS = ((_TRIM_THRESHOLD, 64 << 20), (_MMAP_THRESHOLD, 32 << 20), (_MMAP_MA
 
 
 def choose_device(requested: str) -> torch.device:
-    """The requested device; ``auto`` is the first GPU, or the CPU without one.
+    """The requested device; ``auto`` is the first GPU, or the CPU without one. Apple's GPU must be named: ``mps``.
 
     Raises:
         UsageError: a GPU is requested and torch sees none.
     """
+    if requested == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: torch sees no Apple GPU on this machine; use --device cpu")
     if requested == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if requested.startswith("cuda") and not torch.cuda.is_available():
@@ -46,9 +49,9 @@ def choose_devices(requested: str) -> tuple[str, ...]:
     """
     names = tuple(name.strip() for name in requested.split(","))
     for name in names:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
             raise UsageError(
-                f"--device: invalid device '{name}'; use auto, cpu, cuda, or cuda:0,cuda:1 for several GPUs"
+                f"--device: invalid device '{name}'; use auto, cpu, cuda, cuda:0,cuda:1 for several GPUs, or mps"
             )
         _, _, number = name.partition(":")
         if number and torch.cuda.is_available() and int(number) >= torch.cuda.device_count():
@@ -62,8 +65,10 @@ def choose_rank_device(device: torch.device, local: int) -> torch.device:
     """The device of one of several processes on a machine: a GPU each, or the CPU for all; a named GPU is kept.
 
     Raises:
-        UsageError: there are fewer GPUs than processes, or none of that number.
+        UsageError: there are fewer GPUs than processes, or none of that number; or several share Apple's only one.
     """
+    if device.type == "mps" and local > 0:
+        raise UsageError("--devices: an Apple GPU trains in one process; leave --devices out")
     if device.type != "cuda":
         return device
     if device.index is not None and device.index >= torch.cuda.device_count():
@@ -76,7 +81,7 @@ def choose_rank_device(device: torch.device, local: int) -> torch.device:
 
 
 def name_device(device: torch.device) -> str:
-    """``cpu`` or the GPU's name, for records and the log."""
+    """``cpu``, ``mps`` or the GPU's name, for records and the log."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -85,6 +90,12 @@ def gpu_memory_gb() -> float | None:
     if not torch.cuda.is_available():
         return None
     return torch.cuda.get_device_properties(0).total_memory / 1e9
+
+
+def free_gpu_memory_gb() -> float:
+    """Memory of the first GPU, which must be there, that no program uses, in GB."""
+    free, _ = torch.cuda.mem_get_info(0)
+    return free / 1e9
 
 
 def use_cores(*, share: int = 1) -> int:
@@ -141,8 +152,10 @@ def _find_glibc() -> ctypes.CDLL | None:
 def choose_precision(settings: TrainingSettings, device: torch.device) -> torch.dtype:
     """The type of convolutions; on a CPU bfloat16 where it computes that in hardware, else float32.
 
-    Without such instructions a CPU is hundreds of times slower in half precision.
+    Without such instructions a CPU is hundreds of times slower in half precision. Apple's GPU computes in float32.
     """
+    if device.type == "mps":
+        return torch.float32
     if device.type != "cuda":
         return torch.bfloat16 if settings.precision == "bfloat16" and cpu_has_bfloat16() else torch.float32
     if settings.precision != "auto":
@@ -165,3 +178,44 @@ def _cpu_facts() -> dict[str, Any]:
     """Name and instructions of the CPU; empty where torch does not report them."""
     facts: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return facts
+
+
+def release_memory(device: torch.device) -> None:
+    """Give up what nothing uses any longer, such as the tensors of a step that failed, which its error still names."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def shortage_as_error(device: torch.device, purpose: str) -> Iterator[None]:
+    """Raise memory that runs out as one sentence that names what it was for.
+
+    Raises:
+        MemoryShortageError: memory ran out.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_memory_shortage(error):
+            raise
+        raise MemoryShortageError(f"{name_device(device)} has too little free memory for {purpose}") from error
+
+
+@contextlib.contextmanager
+def missing_operation_as_error(device: torch.device) -> Iterator[None]:
+    """Raise an operation that torch lacks on a device as one sentence with what to do.
+
+    Raises:
+        UsageError: torch lacks it.
+    """
+    try:
+        yield
+    except NotImplementedError as error:
+        name = re.search(r"aten::[\w.]+", str(error))
+        if name is None or device.type == "cpu":
+            raise
+        raise UsageError(
+            f"torch lacks the operation {name[0]} on {device.type}; let the CPU do it by setting "
+            f"PYTORCH_ENABLE_MPS_FALLBACK=1 before the command, or use --device cpu"
+        ) from error

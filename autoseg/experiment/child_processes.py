@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import subprocess
 import sys
@@ -10,6 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a second training of a fold is not noticed
+    fcntl = None  # type: ignore[assignment]
 
 POLL_S = 0.3
 GRACE_S = 120.0  # for a training to finish its step and write a checkpoint
@@ -43,7 +47,7 @@ def run_training(
     """Run a training to its end.
 
     A lock, which the training itself holds, prevents a second one of the same fold, even after the worker that started
-    the first has died.
+    the first has died; not on Windows.
 
     Args:
         task: the training.
@@ -74,7 +78,7 @@ def run_training(
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,
-            pass_fds=(lock.fileno(),),
+            pass_fds=(lock.fileno(),) if fcntl else (),
             start_new_session=True,  # so that Ctrl-C reaches it once, through this process
         )
         try:
@@ -93,6 +97,8 @@ def run_training(
 
 def _acquire(descriptor: int, should_stop: Callable[[], bool]) -> bool:
     """Wait until no other training of this fold runs; False if stopped meanwhile."""
+    if fcntl is None:
+        return not should_stop()
     while not should_stop():
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -49,11 +49,12 @@ def open_batches(
     """
     configuration = plan.configurations[configuration_name]
     reserved = step_bytes(plan, configuration_name)
-    on_cpu = device.type == "cpu"
+    on_cpu = device.type != "cuda"  # Apple's GPU lacks operations that change volumes, and shares the CPU's memory
     if on_cpu and configuration.augmentation.device == "gpu":
+        where = "the CPU" if device.type == "cpu" else "an Apple GPU"
         raise UsageError(
-            f"the plan's {configuration_name}.augmentation.device is gpu, but this training runs on the CPU; set it to "
-            f"auto or cpu, or train on a GPU"
+            f"the plan's {configuration_name}.augmentation.device is gpu, but this training runs on {where}; set it to "
+            f"auto or cpu, or train on an NVIDIA GPU"
         )
     free = max(free_memory_bytes() // ranks.neighbours - (reserved if on_cpu else 0), 0)
     cached = cache_in_memory(cases, free)

@@ -8,7 +8,14 @@ from dataclasses import replace
 
 import torch
 
-from autoseg.core.devices import keep_freed_memory, name_device, use_cores
+from autoseg.core.devices import (
+    keep_freed_memory,
+    missing_operation_as_error,
+    name_device,
+    release_memory,
+    shortage_as_error,
+    use_cores,
+)
 from autoseg.core.errors import MemoryShortageError
 from autoseg.core.parallel import Progress
 from autoseg.core.records import PreparedCase
@@ -49,6 +56,7 @@ def run_fold(
         TrainingError: the loss was not finite several steps in a row.
         MemoryShortageError: memory ran out.
         StorageError: the final weights or records, or the checkpoint after a stop, could not be written.
+        UsageError: torch lacks an operation on the device.
     """
     threads = use_cores(share=setup.ranks.neighbours)
     torch.use_deterministic_algorithms(setup.device.type == "cpu")
@@ -62,15 +70,17 @@ def run_fold(
     log.info("training %s on %s%s (%d threads)", setup.name, name_device(setup.device), count, threads)
     while True:
         try:
-            train_from_checkpoint(setup, task, cases, should_stop, progress)
+            with missing_operation_as_error(setup.device):
+                train_from_checkpoint(setup, task, cases, should_stop, progress)
             break
         except MemoryShortageError as error:
             reduced = reduce_memory(setup.configuration) if save_memory else None
             if reduced is None:
                 raise MemoryShortageError(f"{error}; {_memory_advice(setup, tried=save_memory)}") from error
             configuration, saving = reduced
-            log.warning("%s; resuming with %s", error, saving)
+            log.warning("%s; resuming with %s", str(error), saving)  # or a handler may keep the step
         configurations = {**setup.plan.configurations, setup.configuration_name: configuration}
+        release_memory(setup.device)  # of the attempt that failed, or the next one would fail for it
         setup = replace(setup, plan=setup.plan.model_copy(update={"configurations": configurations}))
         save_plan(setup.model_folder, setup.plan)  # for all folds of the model
     if setup.ranks.leads and not setup.is_finished():
@@ -86,10 +96,14 @@ def train_from_checkpoint(
 ) -> None:
     """Load the last checkpoint, train, and write what is left to write. Arguments as for ``run_fold``."""
     checkpoint = read_checkpoint(setup.folder)
-    network = task.network(setup, fresh=checkpoint is None).to(setup.device)
-    state = TrainingState.start(network, setup.configuration, parts=task.parts(setup), seed=setup.plan.seed)
+    network = task.network(setup, fresh=checkpoint is None)
+    with shortage_as_error(setup.device, f"the network of {setup.configuration_name} and its optimiser"):
+        state = TrainingState.start(
+            network.to(setup.device), setup.configuration, parts=task.parts(setup), seed=setup.plan.seed
+        )
+        if checkpoint is not None:
+            state.restore(checkpoint, setup.configuration)
     if checkpoint is not None:
-        state.restore(checkpoint, setup.configuration)
         log.info("resuming at epoch %d (%.0f s trained so far)", state.epoch + 1, state.elapsed_s)
     recorder = FoldRecorder(setup, read_history(setup.folder)[: state.epoch])
     if setup.ranks.leads:

@@ -169,7 +169,7 @@ class PredictOptions(Options):
         default="auto",
         metadata=option(
             "--device",
-            help="auto, cpu, cuda, or several GPUs: cuda:0,cuda:1",
+            help="auto, cpu, cuda, several GPUs: cuda:0,cuda:1, or mps: Apple's GPU",
             more="Each GPU gets one process.",
             metavar="DEVICE",
         ),

@@ -59,7 +59,7 @@ class DeviceOptions(Options):
         default="auto",
         metadata=option(
             "--device",
-            help="auto (a GPU where there is one), cpu, cuda, or one GPU of several: cuda:1",
+            help="auto (a GPU where there is one), cpu, cuda, one GPU of several: cuda:1, or mps: Apple's GPU",
             metavar="DEVICE",
             parse=one_device,
         ),

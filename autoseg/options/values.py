@@ -86,9 +86,9 @@ def part(value: object) -> tuple[int, int]:
 
 
 def one_device(value: object) -> str:
-    """``auto``, ``cpu``, ``cuda``, or one GPU of several: ``cuda:1``."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)):
-        raise UsageError(f"invalid device '{value}'; use auto, cpu, cuda, or cuda:1 for the second GPU")
+    """``auto``, ``cpu``, ``cuda``, one GPU of several: ``cuda:1``, or ``mps``."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", str(value)):
+        raise UsageError(f"invalid device '{value}'; use auto, cpu, cuda, cuda:1 for the second GPU, or mps")
     return str(value)
 
 

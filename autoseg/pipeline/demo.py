@@ -48,9 +48,7 @@ def demonstrate(store: Store, options: DemoOptions, *, progress: Progress = no_p
     _make_data(store, progress)
     budget = f"{options.time_budget_s:.0f}s"
     log.info("$ autoseg_plan -d %s --preset pocket --device cpu --time-budget %s", NAME, budget)
-    planning = PlanOptions(
-        dataset=NAME, preset="pocket", device="cpu", time_budget_s=options.time_budget_s, keep=True
-    )
+    planning = PlanOptions(dataset=NAME, preset="pocket", device="cpu", time_budget_s=options.time_budget_s, keep=True)
     planned = plan(store, planning, progress=progress).plan
     log.info("%s", show_plan(store, planned).rstrip())
     chosen = planned.recommended

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from autoseg.core.devices import choose_precision
+from autoseg.core.devices import choose_precision, missing_operation_as_error
 from autoseg.core.errors import MemoryShortageError, is_memory_shortage
 from autoseg.core.masks import stack_inputs
 from autoseg.core.parallel import Progress, no_progress
@@ -90,20 +90,23 @@ def case_rows(
 
     Raises:
         MemoryShortageError: too little free memory; the message names a remedy.
+        UsageError: torch lacks an operation on the device.
     """
     tiling, outputs, gpu = model.configuration.tiling, model.plan.outputs, device.type == "cuda"
+    inputs = stack_inputs(case.image, case.prior, model.mask_values, context_slices=model.configuration.context_slices)
     try:
-        yield from predict_rows(
-            model.networks,
-            stack_inputs(case.image, case.prior, model.mask_values, context_slices=model.configuration.context_slices),
-            tiling,
-            outputs=len(outputs.values),
-            device=device,
-            # A CPU would be hundreds of times slower in the half precision of a training on a GPU.
-            precision=choose_precision(model.configuration.training, device) if gpu else torch.float32,
-            background=background_logits(outputs),
-            progress=progress,
-        )
+        with missing_operation_as_error(device):
+            yield from predict_rows(
+                model.networks,
+                inputs,
+                tiling,
+                outputs=len(outputs.values),
+                device=device,
+                # A CPU would be hundreds of times slower in the half precision of a training on a GPU.
+                precision=choose_precision(model.configuration.training, device) if gpu else torch.float32,
+                background=background_logits(outputs),
+                progress=progress,
+            )
     except RuntimeError as error:
         if not is_memory_shortage(error):
             raise

@@ -12,7 +12,7 @@ from autoseg.core.errors import MemoryShortageError
 
 FLOAT = 4  # bytes of a float32
 MAX_FREE_SHARE = 0.8  # of the free memory; allocators round up and fragment
-VOXELS_PER_CALL = {"cpu": 2**18, "cuda": 2**23}  # a larger batch is not faster
+VOXELS_PER_CALL = {"cpu": 2**18, "cuda": 2**23, "mps": 2**21}  # a larger batch is not faster
 
 
 def free_bytes(device: torch.device) -> int:
@@ -65,7 +65,7 @@ def images_per_call(tile_voxels: int, device_type: str, *, image_bytes: int, fre
 
     Args:
         tile_voxels: of one tile.
-        device_type: ``cpu`` or ``cuda``.
+        device_type: ``cpu``, ``cuda`` or ``mps``.
         image_bytes: memory of one tile's forward pass; 0 if it was not measured.
         free: bytes free on the device.
     """
