@@ -51,6 +51,7 @@ from autoseg.core.records import Grid
 SHAPE = (20, 28, 24)
 CASES = 5
 LONGEST_S = 600.0  # of one command, before it counts as hanging
+SHORT_S = 0.3  # processor time of a command below which moments cannot be met, only steps
 GRACE_S = 15.0  # for the processes of a killed command to end
 LENGTH = "--epochs 2 --steps-per-epoch 1"
 COMMANDS = {
@@ -243,6 +244,7 @@ def _run_in_fork(argv: list[str], work: Path, log: Path, last_step: int | None) 
     code: Any = 1
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(work)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -502,7 +504,8 @@ def kill(soak: Soak, command: str, trial: int, rng: np.random.Generator) -> None
     soak.restore(command)
     states, notes, workers = states_of(soak, command), [], 1 + int(rng.random() < 0.15)
     for _ in range(rng.integers(2, 6)):
-        step = int(rng.integers(1, soak.steps[command] + 2)) if rng.random() < 0.5 else None
+        is_short = soak.seconds[command] < SHORT_S
+        step = int(rng.integers(1, soak.steps[command] + 1)) if is_short or rng.random() < 0.5 else None
         moment = np.inf if step else float(rng.uniform(0, soak.seconds[command]))
         whole = bool(rng.random() < 0.5)
         scope = "all processes" if whole else "alone"
@@ -583,6 +586,7 @@ def main() -> int:
     parser.add_argument("--first-trial", type=int, default=0, help="to repeat a trial of the same seed")
     args = parser.parse_args()
     load_package()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the disk is unmounted
     args.folder.mkdir(parents=True, exist_ok=True)
     soak = Soak(args.folder, args.seed)
     with soak.small_disk():

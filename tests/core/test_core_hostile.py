@@ -351,6 +351,11 @@ def test_a_tiff_that_lies(tmp_path):
     path.write_bytes(circle)
     with pytest.raises(DataError, match="lists its pages in a circle"):
         read_voxels(path)
+    damaged = bytearray(content)
+    struct.pack_into("<H", damaged, tags[278] + 2, 99)  # rows a strip, in a type that does not exist
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"cannot be read \(its header is damaged\); copy it again"):
+        read_voxels(path)
 
 
 # ----------------------------------------------------------------------------------------------- the disk
