@@ -344,7 +344,7 @@ def digest(path: Path) -> str:
     elif path.suffix == ".pt":
         content = _render(_without_times(torch.load(io.BytesIO(content), weights_only=True)))
     elif path.suffix == ".html":
-        content = re.sub(rb"[\d.]+ (s|min)\b|report of [-\d :]+", b"", content)
+        content = re.sub(rb"([\d.]+ (h|min|s)\b ?)+|report of [-\d :]+", b"", content)
     elif path.name == "progress.png":  # draws the seconds of an epoch
         content = content[:8]
     return hashlib.sha256(content).hexdigest()
