@@ -15,6 +15,7 @@ from autoseg.datasets.bids_scans import find_bids_scans, is_bids
 from autoseg.datasets.folders import list_folders, list_images, list_images_below, unreadable_names
 
 LABEL_WORDS = frozenset({"ot", "mask", "msk", "seg", "dseg", "segm", "segmentation", "label", "labels", "gt"})
+UNREAD = (".hdr", ".mgz", ".mgh", ".mnc", ".bz2")  # images that would be left out silently
 MOST_CHANNELS = 10  # that a folder of scans is taken to have; larger numbers are those of cases
 Found = tuple[tuple[Case, ...], dict[str, str]]
 
@@ -57,6 +58,11 @@ def find_scans(folder: Path, channels: Sequence[str], *, without: Path | None = 
             cases, failures = fourth if fourth[0] else _from_folders([real_path(folder)], channels, skip)
     unreadable = unreadable_names(folder)
     failures = {**failures, **{name: f"{folder / name} has a name that is not UTF-8; rename it" for name in unreadable}}
+    stems = {strip_ending(path) for path in files}  # the same scan in a format that is read
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        stem = path.name.removesuffix(path.suffix).removesuffix(".nii")
+        if path.suffix.lower() in UNREAD and stem not in stems and not path.name.startswith("."):
+            failures[path.name] = f"{path} is of a format that is not read; convert it to .nii.gz"
     if not cases and not failures:
         raise UsageError(
             f"{folder} holds no scans; expected <case>_0000.nii.gz, one file per channel "

@@ -52,6 +52,15 @@ def test_a_later_channel_is_not_predicted_as_the_first(touch):
     assert "case b: b_0000 (FLAIR) is missing beside" in failures["b"]
 
 
+def test_images_of_other_formats_are_named(touch):
+    cases, failures = find_scans(
+        touch("a_0000.nii.gz", "b.hdr", "b.img", "c.MGZ", "notes.txt", "a_0000.nii.bz2"), ["FLAIR"]
+    )
+    assert [case.id for case in cases] == ["a"]
+    assert sorted(failures) == ["b.hdr", "c.MGZ"]
+    assert failures["c.MGZ"].endswith("c.MGZ is of a format that is not read; convert it to .nii.gz")
+
+
 def test_numbers_of_cases_are_no_channels_where_no_file_is_the_first(touch):
     cases, failures = find_scans(touch("scan_0001.nii.gz", "scan_0002.nii.gz"), ["FLAIR"])
     assert ([case.id for case in cases], failures) == (["scan_0001", "scan_0002"], {})
