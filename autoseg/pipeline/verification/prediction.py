@@ -66,7 +66,7 @@ class NetworkTimer:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.on_gpu = device.type == "cuda"
+        self.device, self.on_gpu = device, device.type == "cuda"
         self.depth = 0
         self.calls: list[tuple[Any, Any]] = []
         self.begun: Any = None
@@ -88,7 +88,7 @@ class NetworkTimer:
         """Sum over all calls."""
         if not self.on_gpu:
             return math.fsum(end - start for start, end in self.calls)
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(self.device)
         return math.fsum(start.elapsed_time(end) for start, end in self.calls) / 1000
 
     def _enter(self, module: nn.Module, inputs: object) -> None:
@@ -105,5 +105,5 @@ class NetworkTimer:
         if not self.on_gpu:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self.device))
         return event

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,8 @@ from autoseg.model import WEIGHTS, fold_folder, read_weights
 from autoseg.options import TrainOptions, command_line
 from autoseg.pipeline.train import train
 from autoseg.pipeline.verification.workplace import SMALL, Scale, Workplace
-from autoseg.planning import DEVICE_GB
+from autoseg.planning import price_step, reduce_memory
+from autoseg.planning.pricing import describe_step
 
 EPOCHS, STEPS = 2, 3
 FOLD = "all"
@@ -30,7 +32,8 @@ MAX_DIFFERENCE = 1e-2  # of weights on a GPU, in the largest weight: its kernels
 MAX_LOSS_DIFFERENCE = 1e-2  # of one process and several, relative
 WAIT_S, POLL_S = 900.0, 0.02  # for another process
 PROGRAM = "import sys; from autoseg.pipeline.verification.recovery import train_until_killed as t; t(*sys.argv[1:])"
-BALLAST_SHARES = {"short": 0.5, "fit": 0.75}  # of a step's memory that a filled GPU leaves
+SHORT_SHARE = 0.5  # of a step's memory that a filled GPU leaves
+LEAST_SAVING = 0.9  # of a step's memory that is needed after the first saving; more cannot be told from rounding
 
 
 def verify_stopped(place: Workplace) -> list[VerifiedLine]:
@@ -90,8 +93,8 @@ def verify_shortage(place: Workplace) -> list[VerifiedLine]:
         result = "the system kills a process without memory: see killed"
         return [VerifiedLine(name="out of memory", verdict="skipped", result=result)]
     plan = _prepare(place, "short", "fit")
-    needed = (plan.memory["3d"].predicted_gb - DEVICE_GB) * 1e9
-    ballast = _fill(place, needed * BALLAST_SHARES["short"])
+    needed = _price(plan, plan.configurations[STRAIGHT])
+    ballast = _fill(place, needed * SHORT_SHARE)
     try:
         _train(place, "short", restart=True)
         sentence = "the training needed less than half of the predicted memory, so it did not run out"
@@ -103,17 +106,33 @@ def verify_shortage(place: Workplace) -> list[VerifiedLine]:
         torch.cuda.empty_cache()
     _train(place, "short")
     advice = "after a shortage, start again with --restart; report this line"
-    lines = [_compare_weights(place, "short", f"resumed after: {sentence}", advice)]
-    ballast = _fill(place, needed * BALLAST_SHARES["fit"])
+    return [_compare_weights(place, "short", f"resumed after: {sentence}", advice), _verify_fit(place, plan, needed)]
+
+
+def _verify_fit(place: Workplace, plan: Plan, needed: float) -> VerifiedLine:
+    """``--fit`` on a GPU that leaves less than a step needs, and more than it needs after the first saving."""
+    reduced = reduce_memory(plan.configurations[STRAIGHT])
+    least = needed if reduced is None else _price(plan, reduced[0])
+    if least > LEAST_SAVING * needed:
+        result = f"the first saving leaves {100 * least / needed:.0f} % of the memory, too much to try it"
+        return VerifiedLine(name="fit", verdict="skipped", result=result)
+    ballast = _fill(place, (needed + least) / 2)
+    advice = "plan with less memory: autoseg_plan --memory GB"
     try:
         _train(place, "fit", restart=True, fit=True)
-        lines.append(_compare_weights(place, "fit", "trained with --fit in three quarters of the memory", advice))
+        share = f"{50 + 50 * least / needed:.0f} %"
+        return _compare_weights(place, "fit", f"trained with --fit in {share} of the predicted memory", advice)
     except MemoryShortageError as error:
-        lines.append(VerifiedLine(name="fit", verdict="failed", result=str(error), advice="use autoseg_plan --memory"))
+        return VerifiedLine(name="fit", verdict="failed", result=str(error), advice=advice)
     finally:
         del ballast
         torch.cuda.empty_cache()
-    return lines
+
+
+def _price(plan: Plan, configuration: Configuration) -> float:
+    """Predicted bytes of a training step in float32, without the device's own."""
+    price = price_step(replace(describe_step(plan, configuration, plan.count_inputs("3d")), half=False))
+    return price.weights + price.activations
 
 
 def verify_devices(place: Workplace) -> list[VerifiedLine]:
