@@ -15,6 +15,7 @@ PACKAGE = ROOT / "autoseg"
 FLOORS = {
     "core": 0,
     "options": 1,
+    "dicom": 1,
     "fingerprint": 2,
     "preprocessing": 2,
     "batches": 2,
@@ -52,6 +53,8 @@ DOORS = {
     "jinja2": {"reporting"},
     "markupsafe": {"reporting"},
     "PIL": {"reporting"},
+    "pydicom": {"dicom"},
+    "highdicom": {"dicom"},
     "batchgenerators": {"batches"},
     "batchgeneratorsv2": {"batches"},
     "monai": {"networks"},

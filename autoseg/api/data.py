@@ -22,6 +22,7 @@ def import_dataset(
     dataset: str,
     *,
     kind: str | None = None,
+    channel: Sequence[str] = (),
     copy: bool = False,
     resample_channels: bool = False,
     skip_bad: bool = False,

@@ -12,6 +12,7 @@ from autoseg.core.records import Dataset
 from autoseg.core.registry import Table, unknown_name
 from autoseg.core.store import subfolders
 from autoseg.core.text import join_names
+from autoseg.options import ImportOptions
 
 MAX_LABEL = 255  # masks are written as bytes
 
@@ -24,11 +25,13 @@ class Importer:
         looks_for: one clause on the files that make the layout.
         recognises: whether a folder has this layout, by its names; raises only where a folder cannot be listed.
         find: (folder, name) -> the dataset, with every case that is complete.
+        convert: of files that are not read in place: (options, folder to write into) -> the dataset, converted there.
     """
 
     looks_for: str
     recognises: Callable[[Path], bool]
     find: Callable[[Path, str], Dataset]
+    convert: Callable[[ImportOptions, Path], Dataset] | None = None
 
 
 IMPORTERS: Table[Importer] = Table(
@@ -47,6 +50,7 @@ IMPORTERS: Table[Importer] = Table(
         "openms": "autoseg.datasets.openms:IMPORTER",
         "mouse": "autoseg.datasets.mouse:IMPORTER",
         "bids": "autoseg.datasets.bids:IMPORTER",
+        "dicom": "autoseg.datasets.dicom:IMPORTER",
     },
 )
 
@@ -72,7 +76,7 @@ def find_dataset(folder: Path, name: str, *, kind: str | None = None) -> Dataset
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give the folder that the dataset was unpacked into")
-    return _check_dataset(IMPORTERS[kind or _recognise(folder)].find(folder, name), folder)
+    return check_dataset(IMPORTERS[kind or _recognise(folder)].find(folder, name), folder)
 
 
 def _recognise(folder: Path) -> str:
@@ -99,7 +103,7 @@ def _recognise(folder: Path) -> str:
     return kinds[0]
 
 
-def _check_dataset(dataset: Dataset, folder: Path) -> Dataset:
+def check_dataset(dataset: Dataset, folder: Path) -> Dataset:
     """Check what every importer must deliver."""
     if not dataset.channels:
         raise DataError(f"{folder} holds labels without scans; unpack the scans too")

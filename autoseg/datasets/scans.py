@@ -157,11 +157,11 @@ def _from_folders(folders: Sequence[Path], channels: Sequence[str], skip: Path |
 
 def _match_channels(folder: Path, files: Sequence[Path], channels: Sequence[str]) -> tuple[ChannelFile, ...]:
     """Give each channel the one file whose name holds the channel's name."""
-    words = {channel: _words(channel) for channel in channels}
+    words = {channel: split_words(channel) for channel in channels}
     label_words = LABEL_WORDS - {word for parts in words.values() for word in parts}
     candidates: dict[str, list[Path]] = {channel: [] for channel in channels}
     for path in files:
-        stem = _words(strip_ending(path))
+        stem = split_words(strip_ending(path))
         matching = [channel for channel in channels if _holds(stem, words[channel])]
         if label_words & set(stem) or not matching:
             continue
@@ -185,7 +185,7 @@ def _match_channels(folder: Path, files: Sequence[Path], channels: Sequence[str]
     return tuple(ChannelFile(path=candidates[channel][0]) for channel in channels)
 
 
-def _words(text: str) -> tuple[str, ...]:
+def split_words(text: str) -> tuple[str, ...]:
     """``VSD.Brain.MR_T1c`` -> ("vsd", "brain", "mr", "t1c"); a leading ``MR_`` is dropped."""
     words = tuple(word for word in re.split(r"[^0-9a-z]+", text.lower()) if word)
     return words[1:] if len(words) > 1 and words[0] == "mr" else words

@@ -8,7 +8,7 @@ import math
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,11 +18,18 @@ from autoseg.core.errors import AutosegError, CasesError, DataError, StorageErro
 from autoseg.core.images import file_ending, is_series, read_grid, read_voxels, write_voxels
 from autoseg.core.parallel import Outcome, Progress, count_workers, map_cases, no_progress
 from autoseg.core.records import Case, Dataset, Label, Outputs
-from autoseg.core.store import check_name, explain_write_error, growing_folder, write_text
+from autoseg.core.store import (
+    check_name,
+    explain_write_error,
+    growing_folder,
+    hidden_beside,
+    remove_leftovers,
+    write_text,
+)
 from autoseg.core.text import join_names
 from autoseg.datasets.dataset_log import log_assumed
 from autoseg.datasets.reading import check_extent, find_repeated_channels, read_case
-from autoseg.datasets.registry import find_dataset, open_dataset
+from autoseg.datasets.registry import IMPORTERS, check_dataset, find_dataset, open_dataset
 from autoseg.options import ImportOptions
 
 log = logging.getLogger(__name__)
@@ -55,7 +62,37 @@ def import_dataset(
     check_name(name, "dataset")
     if target.exists() or target.is_symlink():
         raise UsageError(_describe_existing(target, name))
-    dataset = find_dataset(source, name, kind=options.kind)
+    convert = IMPORTERS[options.kind].convert if options.kind else None
+    if convert is None:
+        return _write_dataset(find_dataset(source, name, kind=options.kind), options, target, workers, progress)
+    if not source.is_dir():
+        raise UsageError(f"{source} is not a folder; give the folder that holds the dataset")
+    with _hidden_folder(target) as folder:
+        dataset = check_dataset(convert(options, folder), source)
+        return _write_dataset(dataset, replace(options, copy=True), target, workers, progress)
+
+
+@contextmanager
+def _hidden_folder(target: Path) -> Iterator[Path]:
+    """A folder beside the target for converted files; it vanishes, after a killed run with the next command."""
+    folder = hidden_beside(target.with_name(f"{target.name}_converted"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target.parent)
+        folder.mkdir()
+    except OSError as error:
+        raise StorageError(explain_write_error(target, error)) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_dataset(
+    dataset: Dataset, options: ImportOptions, target: Path, workers: int | None, progress: Progress
+) -> Dataset:
+    """Check and write every case of a listed dataset; arguments and errors as in ``import_dataset``."""
+    source = options.source
     dataset = dataset.model_copy(update={"resample_channels": options.resample_channels})
     log.info("%s has layout %s: %d cases, %d left out", source, dataset.kind, len(dataset.cases), len(dataset.left_out))
     log_assumed(dataset)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from autoseg.options.declaring import Options, option
 from autoseg.options.shared import ACCEPT_SPACING, DeviceOptions, WorkerOptions
-from autoseg.options.values import duration, integer_from, positive
+from autoseg.options.values import assignment, duration, integer_from, positive
 
 # The table of importers lies above; a test compares them.
 KINDS = (
     "nnunet", "msd", "isles15", "isles22", "atlas", "brats15", "brats", "brats23", "lgg", "wmh", "openms", "mouse",
-    "bids",
+    "bids", "dicom",
 )  # fmt: skip
 
 
@@ -41,6 +41,18 @@ class ImportOptions(Options):
             more="Letters, digits, `_`, `-`, `+` and `.`.",
             metavar="NAME",
         )
+    )
+    channel: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "--channel",
+            help="of DICOM: the channels, and the series of each by a pattern of its name or by its number",
+            more="`--channel FLAIR=*dark*fluid* T1=*mprage*`; see [dicom.md](dicom.md#training-data).",
+            default="sequences that at least half of the studies have",
+            metavar="NAME=PATTERN",
+            parse=assignment,
+            count="+",
+        ),
     )
     copy: bool = field(default=False, metadata=option("--copy", help="copy files instead of linking to them"))
     resample_channels: bool = field(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from autoseg.options.declaring import Options, option
 from autoseg.options.shared import ACCEPT_SPACING, ScoringOptions
-from autoseg.options.values import part, tile_step
+from autoseg.options.values import assignment, part, tile_step
 
 Engine = Literal["auto", "torch", "openvino"]
 
@@ -21,8 +21,9 @@ class PredictOptions(Options):
         metadata=option(
             "-i",
             "--input",
-            help="a folder of <case>_0000.nii.gz files, of single-channel scans, or of one folder per case",
-            more="Or one file; see [datasets.md](datasets.md#scans-to-predict).",
+            help="a folder of <case>_0000.nii.gz files, of single-channel scans, of one folder per case, or of DICOM",
+            more="Or one file; see [datasets.md](datasets.md#scans-to-predict) and, for folders and zips of DICOM, "
+            "[dicom.md](dicom.md).",
             metavar="SCANS",
             parse=Path,
         )
@@ -60,6 +61,35 @@ class PredictOptions(Options):
             default="all trained folds",
             metavar="FOLD",
             count="+",
+        ),
+    )
+    channel: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "--channel",
+            help="of DICOM: the series of a channel, by a pattern of its name or by its number",
+            more="`--channel FLAIR=*dark*fluid* T1=4`; see [dicom.md](dicom.md#the-series-of-each-channel).",
+            default="by name, weighting and b-value",
+            metavar="NAME=PATTERN",
+            parse=assignment,
+            count="+",
+        ),
+    )
+    dicom_seg: bool = field(
+        default=False,
+        metadata=option(
+            "--dicom-seg",
+            help="of DICOM: also write each mask as a DICOM segmentation object, <case>.dcm",
+            more="It references the images of the first channel; see "
+            "[dicom.md](dicom.md#masks-as-dicom-segmentation-objects).",
+        ),
+    )
+    dicom_patient: bool = field(
+        default=False,
+        metadata=option(
+            "--dicom-patient",
+            help="copy the patient's name, number and birth date into the segmentation objects",
+            more="Without it they are empty there; they are never written elsewhere.",
         ),
     )
     resample_channels: bool = field(

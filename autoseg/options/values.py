@@ -85,6 +85,14 @@ def part(value: object) -> tuple[int, int]:
     return number, count
 
 
+def assignment(value: object) -> str:
+    """``FLAIR=*dark*fluid*``: a name and a pattern."""
+    name, _, pattern = str(value).partition("=")
+    if not name.strip() or not pattern.strip():
+        raise UsageError(f"invalid choice '{value}'; use NAME=PATTERN, such as 'FLAIR=*dark*fluid*'")
+    return f"{name.strip()}={pattern.strip()}"
+
+
 def one_device(value: object) -> str:
     """``auto``, ``cpu``, ``cuda``, one GPU of several: ``cuda:1``, or ``mps``."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", str(value)):

@@ -22,6 +22,7 @@ from autoseg.core.records import Case, CaseDoubt, CaseLesions, Image, Label, Pla
 from autoseg.core.store import Store, check_ours, check_writable, write_bytes, write_record, write_text
 from autoseg.core.text import join_names
 from autoseg.datasets import check_extent, find_scans, read_image, warn_unoriented
+from autoseg.dicom import Converted
 from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.options import PredictOptions
 from autoseg.prediction.adapting import adapt_ensemble
@@ -32,6 +33,7 @@ from autoseg.prediction.derivatives import (
     write_probsegs,
     write_sidecars,
 )
+from autoseg.prediction.dicom_scans import convert_scans, write_dicom_mask
 from autoseg.prediction.engines import check_engine, tune_model
 from autoseg.prediction.ensembles import Ensemble, load_ensemble
 from autoseg.prediction.model_choice import choose_model
@@ -63,12 +65,14 @@ class _Part:
         folder: of the model.
         device: name of its device.
         parts: (number, count) as for ``select_part``; the last one counts the processes side by side.
+        converted: cases that were DICOM; None where the folder holds scans as they are.
     """
 
     folder: Path
     options: PredictOptions
     device: str
     parts: tuple[tuple[int, int], ...]
+    converted: Converted | None = None
 
 
 @dataclass(kw_only=True)
@@ -103,8 +107,15 @@ def predict(store: Store, options: PredictOptions, *, progress: Progress = no_pr
     devices = choose_devices(options.device)
     for name in devices:
         check_engine(options.engine, choose_device(name))
+    converted = convert_scans(folder, options, progress=progress)
     parts = [
-        _Part(folder=folder, options=options, device=name, parts=(options.part, (number, len(devices))))
+        _Part(
+            folder=folder,
+            options=options,
+            device=name,
+            parts=(options.part, (number, len(devices))),
+            converted=converted,
+        )
         for number, name in enumerate(devices, start=1)
     ]
     result = _predict_part(parts[0], progress) if len(parts) == 1 else _predict_side_by_side(parts, progress)
@@ -141,10 +152,7 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
     ensemble = load_ensemble(part.folder, options.folds, device, postprocessing=options.postprocessing)
     ensemble = adapt_ensemble(ensemble, device, step=options.step, mirror=options.mirror)
     channels = ensemble.plan.channels
-    all_cases, all_failures = find_scans(options.scans, channels, without=options.output)
-    if not all_cases and not all_failures:
-        raise UsageError(f"{options.scans} contains no scans; {_describe_expected(channels)}")
-    cases, failures = select_part(all_cases, all_failures, part.parts)
+    cases, failures = _find_cases(part, channels)
     result = _Result(failures=dict(failures))
     key = ensemble_key(ensemble, part.folder)
     records = _select_unfinished(options, ensemble, key, cases, result)
@@ -175,6 +183,9 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
         if not options.doubt:
             files.begin(records[case.id])
         _write_mask(files, case, mask, probabilities, ensemble, options, records[case.id])
+        if options.dicom_seg and part.converted is not None:
+            reference = part.converted.references[case.id]
+            write_dicom_mask(files, mask, reference, ensemble, keep_patient=options.dicom_patient)
         if probabilities is not None and options.report:
             _write_lesions(files, case.id, read(case), mask, probabilities, ensemble.plan, records[case.id])
         files.write_record(records[case.id])
@@ -199,6 +210,23 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
                 log.warning("%s", outcome.failure)
                 result.failures[case.id] = outcome.failure
     return result
+
+
+def _find_cases(part: _Part, channels: Sequence[str]) -> tuple[list[Case], dict[str, str]]:
+    """Cases, and failed cases, of one part.
+
+    Raises:
+        UsageError: the folder holds no scans.
+    """
+    options, converted = part.options, part.converted
+    cases, failures = (
+        find_scans(options.scans, channels, without=options.output)
+        if converted is None
+        else (converted.cases, converted.failures)
+    )
+    if not cases and not failures:
+        raise UsageError(f"{options.scans} contains no scans; {_describe_expected(channels)}")
+    return select_part(cases, failures, part.parts)
 
 
 def _place_files(options: PredictOptions, case: Case, plan: Plan) -> CaseFiles:
@@ -287,6 +315,7 @@ def _select_unfinished(
     foreign: list[Path] = []
     scans = {real_path(file.path) for case in cases for file in case.channels}
     requested = {"probabilities": options.probabilities, "report": options.report, "review": options.doubt}
+    requested["segmentation"] = options.dicom_seg
     for case in cases:
         files = _place_files(options, case, ensemble.plan)
         try:

@@ -17,7 +17,7 @@ from autoseg.core.records import BestModel, Grid, Label, ModelPostProcessing, Pl
 from autoseg.core.store import read_record
 from autoseg.evaluation.calibration import is_reliable, temper
 from autoseg.evaluation.postprocessing import clean_classes, finish_mask, needs_probabilities
-from autoseg.model import POSTPROCESSING, Model, have_same_channels, load_model
+from autoseg.model import POSTPROCESSING, Model, have_same_channels, load_model, load_plan
 from autoseg.preprocessing import LogitRestorer
 
 BEST_RECORD = "best.json"
@@ -111,6 +111,18 @@ def _check_labels(settings: Mapping[str, PostProcessing], plan: Plan, path: Path
     unknown = [name for name in settings if name not in plan.outputs.names]
     if unknown:
         raise ModelError(f"{path} post-processes '{unknown[0]}', which is not a label of its model; {advice}")
+
+
+def read_channels(folder: Path) -> tuple[str, ...]:
+    """Channels of a model folder, or of the best model of an experiment, from its plan alone.
+
+    Raises:
+        ModelError: as ``load_ensemble``.
+    """
+    if (folder / BEST_RECORD).exists():
+        best = read_record(BestModel, folder / BEST_RECORD, advice="copy the whole folder again")
+        folder = folder / next(iter(best.members), "")
+    return load_plan(folder).channels
 
 
 class EnsembleAverager:

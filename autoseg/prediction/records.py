@@ -45,9 +45,10 @@ class MaskRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CaseFiles:
-    """Paths of a case's mask, probabilities (of derivatives one per label), record, lesions, picture and review."""
+    """Paths of a case's mask, its DICOM object, probabilities (of derivatives one per label), lesions and others."""
 
     mask: Path
+    segmentation: Path
     probabilities: tuple[Path, ...]
     record: Path
     lesions: Path
@@ -75,6 +76,7 @@ class CaseFiles:
         output, name = output or mask.parent, strip_ending(mask)
         return cls(
             mask=mask,
+            segmentation=output / f"{name}.dcm",
             probabilities=(output / f"{name}.npz",),
             record=output / RECORDS / f"{mask.name}.json",
             lesions=output / RECORDS / f"{mask.name}{ENDINGS[CaseLesions]}",
@@ -89,12 +91,15 @@ class CaseFiles:
         except PlanError:
             return None
 
-    def are_complete(self, record: MaskRecord, *, probabilities: bool, report: bool, review: bool) -> bool:
+    def are_complete(
+        self, record: MaskRecord, *, probabilities: bool, report: bool, review: bool, segmentation: bool = False
+    ) -> bool:
         """Whether all requested files exist and were made as the record says."""
         requested = [self.mask]
         requested += self.probabilities if probabilities else []
         requested += [self.lesions, self.overlay] if report else []
         requested += [self.review] if review else []
+        requested += [self.segmentation] if segmentation else []
         stored = self.read_record()
         same = stored is not None and stored.model_copy(update={"mask": ""}) == record
         return same and all(path.exists() for path in requested)
@@ -105,7 +110,7 @@ class CaseFiles:
         """
         stored = self.read_record()
         if stored is None:
-            own = (self.mask, *self.probabilities, self.lesions, self.overlay, self.review)
+            own = (self.mask, self.segmentation, *self.probabilities, self.lesions, self.overlay, self.review)
             return next((path for path in own if path.exists()), None)
         changed = stored.mask and self.mask.exists() and sha256(self.mask) != stored.mask
         return self.mask if changed else None
@@ -119,7 +124,7 @@ class CaseFiles:
         """
         write_record(self.record, record.model_copy(update={"complete": False}))
         try:
-            for path in (*self.probabilities, self.lesions, self.overlay, self.review):
+            for path in (self.segmentation, *self.probabilities, self.lesions, self.overlay, self.review):
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(explain_write_error(path, error)) from error
