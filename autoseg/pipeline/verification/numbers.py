@@ -109,6 +109,8 @@ def verify_threads(place: Workplace) -> list[VerifiedLine]:
     """Step time with one thread, half of the cores, and all of them, as trainings use them."""
     plan, cores = place.plan_large(), use_cores()
     name = plan.recommended
+    if cores == 1:
+        return [VerifiedLine(name=f"{name} step by threads", verdict="skipped", result="this process has one core")]
     seconds = {}
     try:
         for threads in sorted({1, max(1, cores // 2), cores}):
