@@ -6,7 +6,7 @@ Every command is a function: ``autoseg.plan("ISLES15", memory_gb=8)`` is ``autos
 __version__ = "0.1.0"
 
 from autoseg.api.data import check, import_dataset, import_model, plan, slice_dataset, subset
-from autoseg.api.results import compare, evaluate, load_model, predict, report, verify
+from autoseg.api.results import compare, evaluate, info, load_model, predict, report, verify
 from autoseg.api.training import learning_curve, pretrain, run, train
 from autoseg.core.errors import (
     AutosegError,
@@ -38,6 +38,7 @@ __all__ = [
     "evaluate",
     "import_dataset",
     "import_model",
+    "info",
     "learning_curve",
     "load_model",
     "plan",

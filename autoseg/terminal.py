@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 
 from autoseg.core.text import format_seconds
 
+LIVE_EVERY_S = 0.1
 LINE_EVERY_S = 15.0
+LINE_SHARE = 0.05  # of the time since the task began, so that hours of training write tens of lines
 
 
 class Terminal:
@@ -26,31 +29,55 @@ class Terminal:
         self.first = 0
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_LogFormatter(self))
+        handler.setLevel(logging.WARNING if quiet else logging.INFO)  # a log file of the run holds more
         root = logging.getLogger("autoseg")
         root.handlers = [handler]
-        root.setLevel(logging.WARNING if quiet else logging.INFO)
+        root.setLevel(logging.INFO)
         root.propagate = False
 
+    @property
+    def width(self) -> int | None:
+        """Columns of the screen that results go to; None where they go into a file or a pipe."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    def begin(self, command: str) -> None:
+        """Show at once that the command runs: libraries take seconds to load."""
+        self._draw(f"{command}: starting")
+
     def progress(self, done: int, total: int, what: str) -> None:
-        """A progress callback: a live line on a terminal, else a log line every quarter of a minute."""
+        """A progress callback: a live line on a terminal, else a log line now and then, the rarer the longer it takes.
+
+        Args:
+            what: the task, and after its first comma what is known of the last step.
+        """
         now = time.monotonic()
-        task = what.split(",", maxsplit=1)[0]
+        task, _, detail = what.partition(", ")
         if task != self.task:
-            self.task, self.started, self.shown, self.first = task, now, now, done
-        if self.quiet or (now - self.shown < (0.1 if self.live else LINE_EVERY_S) and done < total):
+            self.task, self.started, self.first = task, now, done
+            self.shown = now - LIVE_EVERY_S if self.live else now
+        wait_s = LIVE_EVERY_S if self.live else max(LINE_EVERY_S, LINE_SHARE * (now - self.started))
+        if self.quiet or (now - self.shown < wait_s and done < total):
             return
         self.shown = now
-        line = f"{what} {done}/{total}{self._eta(now, done, total)}"
+        share = f"{100 * done // total} %" if total else ""
+        facts = [f"{task}: {done:,} of {total:,}", share, detail, self._eta(now, done, total)]
+        line = ", ".join(fact for fact in facts if fact)
         if self.live:
-            sys.stderr.write("\r\x1b[K" + line if done < total else "\r\x1b[K")
-            sys.stderr.flush()
+            self._draw(line if done < total else "")
         elif done < total or now - self.started > LINE_EVERY_S:
             logging.getLogger("autoseg").info("%s", line)
 
     def show(self, text: str) -> None:
         """Write a result to standard output, unless quiet."""
+        self.clear()
         if not self.quiet:
             sys.stdout.write(text)
+
+    def _draw(self, line: str) -> None:
+        """Replace the live line; it is cut where the screen ends, because a wrapped line cannot be removed."""
+        if self.live:
+            sys.stderr.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
+            sys.stderr.flush()
 
     def clear(self) -> None:
         """Remove the live line before something else is written."""
@@ -61,7 +88,7 @@ class Terminal:
         finished = done - self.first
         if finished <= 0 or done >= total:
             return ""
-        return f", {format_seconds((now - self.started) / finished * (total - done))} left"
+        return f"{format_seconds((now - self.started) / finished * (total - done))} left"
 
 
 class _LogFormatter(logging.Formatter):

@@ -11,7 +11,7 @@ from autoseg.options import CompareOptions, EvaluateOptions, PredictOptions, Rep
 
 if TYPE_CHECKING:
     from autoseg.core.parallel import Progress
-    from autoseg.core.records import Scores, ScoresComparison, Verification
+    from autoseg.core.records import Info, Scores, ScoresComparison, Verification
     from autoseg.prediction.loaded import LoadedModel
 
 
@@ -120,6 +120,18 @@ def compare(
     from autoseg.pipeline.compare import compare as command
 
     return command(open_store(root), options, progress=shown(progress))
+
+
+def info(*, root: Root = None) -> Info:
+    """The machine, the versions, and every model below the root.
+
+    Args:
+        root: folder with autoseg_raw, autoseg_preprocessed and autoseg_results (default: $AUTOSEG_ROOT, else the
+            current folder).
+    """
+    from autoseg.pipeline.info import collect_info
+
+    return collect_info(open_store(root))
 
 
 @documented(ReportOptions)

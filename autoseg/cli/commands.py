@@ -183,7 +183,7 @@ def _train(store: Store, options: records.TrainOptions, terminal: Terminal) -> N
     if scores is not None:
         from autoseg.evaluation import render_table
 
-        terminal.show(render_table(scores))
+        terminal.show(render_table(scores, width=terminal.width, explain=options.explain_scores))
     stop.exit_if_stopped()
 
 
@@ -208,10 +208,10 @@ def _run(store: Store, options: records.RunOptions, terminal: Terminal) -> None:
     stop = StopSignal()
     if options.learning_curve is not None:
         curve = draw_curve(store, options, should_stop=stop, progress=terminal.progress)
-        terminal.show("" if curve is None else render_curve(curve))
+        terminal.show("" if curve is None else render_curve(curve, width=terminal.width))
     else:
         experiment = run(store, options, should_stop=stop, progress=terminal.progress)
-        terminal.show("" if experiment is None else render_experiment(experiment))
+        terminal.show("" if experiment is None else render_experiment(experiment, width=terminal.width))
     stop.exit_if_stopped()
 
 
@@ -249,7 +249,8 @@ def _evaluate(store: Store, options: records.EvaluateOptions, terminal: Terminal
     from autoseg.evaluation import render_table
     from autoseg.pipeline.evaluate import evaluate
 
-    terminal.show(render_table(evaluate(store, options, progress=terminal.progress)))
+    scores = evaluate(store, options, progress=terminal.progress)
+    terminal.show(render_table(scores, width=terminal.width, explain=options.explain_scores))
 
 
 evaluate = Command(
@@ -268,7 +269,8 @@ def _compare(store: Store, options: records.CompareOptions, terminal: Terminal) 
     from autoseg.evaluation import render_comparison
     from autoseg.pipeline.compare import compare
 
-    terminal.show(render_comparison(compare(store, options, progress=terminal.progress)))
+    comparison = compare(store, options, progress=terminal.progress)
+    terminal.show(render_comparison(comparison, width=terminal.width, explain=options.explain_scores))
 
 
 compare = Command(
@@ -299,10 +301,28 @@ report = Command(
 )
 
 
+def _info(store: Store, options: records.InfoOptions, terminal: Terminal) -> None:
+    from autoseg.core.records import render_record
+    from autoseg.pipeline.info import collect_info, render_info
+
+    facts = collect_info(store)
+    terminal.show(render_record(facts) if options.json else render_info(facts, width=terminal.width))
+
+
+info = Command(
+    name="info",
+    options=records.InfoOptions,
+    title="show machine, versions and the models below the root",
+    summary="Show this machine, the versions, and every model below the root with channels, labels, cases and scores.",
+    example="autoseg_info --json",
+    act=_info,
+)
+
+
 def _demo(store: Store, options: records.DemoOptions, terminal: Terminal) -> None:
     from autoseg.pipeline.demo import demonstrate
 
-    terminal.show(demonstrate(store, options, progress=terminal.progress))
+    terminal.show(demonstrate(store, options, progress=terminal.progress, width=terminal.width))
 
 
 demo = Command(
@@ -351,6 +371,7 @@ COMMANDS = {
         evaluate,
         compare,
         report,
+        info,
         demo,
         verify,
     )

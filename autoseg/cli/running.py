@@ -80,11 +80,12 @@ class Command:
         options, common = parse(parser, self.options, words)
         ranks = read_ranks()
         terminal = Terminal(quiet=common.quiet or (ranks is not None and ranks[0] > 0))  # only the first rank logs
+        terminal.begin(parser.prog)
         try:
             from autoseg.core.store import Store
 
             self._check_address_space()
-            self.act(Store(common.root or default_root()), options, terminal)
+            self.act(Store(common.root or default_root(), full_paths=common.full_paths), options, terminal)
         except AutosegError as error:
             terminal.clear()
             parser.refuse(f"{error}{explain_configuration(words, str(error))}")

@@ -23,6 +23,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from autoseg.core.errors import DataError
+from autoseg.core.image_files import gzip_bytes
 from autoseg.core.image_headers import check_header
 from autoseg.core.image_reader import READER, answer, limit_memory
 from autoseg.core.nifti import Form, place_grid, read_header, read_nifti, render_nifti
@@ -34,6 +35,7 @@ sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".tif", ".tiff")
 NIFTI = (".nii", ".nii.gz")
+NIFTI_HEADER_BYTES = 352  # of version 1, with the four bytes before the voxels
 MAX_SHEAR = 1e-3  # of the cosine between two axes, which should be 0
 NUMBER = "%d"  # in a file name: the number of each slice of a volume stored slice by slice
 
@@ -137,16 +139,39 @@ def read_voxels(path: Path, *, volume: int | None = None, orientation: Form | No
         )
     if volume is not None and volume >= (volumes or 1):
         raise DataError(f"{path} has {volumes or 1} volumes, but volume {volume} was requested")
+    voxels = _read_all(path, grid, volumes or 1)[volume or 0]
+    _check_finite(path, voxels)
+    return voxels, grid
+
+
+def read_volumes(path: Path, *, orientation: Form | None = None) -> tuple[np.ndarray, Grid]:
+    """Every volume of a file and their grid; the file is read once.
+
+    Returns:
+        (V,Z,Y,X) in the file's own dtype, scanner units; every value is finite.
+
+    Raises:
+        DataError: as ``read_voxels``.
+    """
+    grid, volumes = read_grid(path, orientation=orientation)
+    voxels = _read_all(path, grid, volumes or 1)
+    _check_finite(path, voxels)
+    return voxels, grid
+
+
+def _read_all(path: Path, grid: Grid, volumes: int) -> np.ndarray:
+    """(V,Z,Y,X) of a file, or of slices whose colours are the volumes."""
     if is_series(path):
-        voxels = np.stack([_read_slice(file, grid, volume) for file in list_files(path)])
-    else:
-        is_nifti = file_ending(path) in NIFTI
-        content = read_nifti(path, read_header(path)) if is_nifti else _ask(path, voxels=True)[1]
-        voxels = content.reshape(-1, *grid.shape)[volume or 0]
+        return np.moveaxis(np.stack([_read_slice(file, grid, volumes) for file in list_files(path)]), -1, 0)
+    is_nifti = file_ending(path) in NIFTI
+    content = read_nifti(path, read_header(path)) if is_nifti else _ask(path, voxels=True)[1]
+    return content.reshape(-1, *grid.shape)
+
+
+def _check_finite(path: Path, voxels: np.ndarray) -> None:
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         bad = int((~np.isfinite(voxels)).sum())
         raise DataError(f"{path} holds {bad} voxels that are NaN or infinite; replace them (0 outside the head)")
-    return voxels, grid
 
 
 def write_voxels(path: Path, voxels: np.ndarray, grid: Grid, *, like: Path | None = None) -> None:
@@ -168,6 +193,9 @@ def write_voxels(path: Path, voxels: np.ndarray, grid: Grid, *, like: Path | Non
             temporary.write_bytes(gzip.compress(content, 5, mtime=0) if path.name.endswith(".gz") else content)
             return
         image = _to_itk(voxels, grid)
+        if path.name.endswith(".nii.gz"):
+            temporary.write_bytes(gzip_bytes(_render_with_itk(image, temporary)))
+            return
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
             written = sitk.ReadImage(str(temporary))  # named, because a view does not keep its image alive
@@ -178,6 +206,21 @@ def write_voxels(path: Path, voxels: np.ndarray, grid: Grid, *, like: Path | Non
             same = False
         if not same:  # ITK does not always report a short write
             raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _render_with_itk(image: sitk.Image, beside: Path) -> bytes:
+    """The bytes of an uncompressed NIfTI file, which ITK writes beside a path for a moment."""
+    plain = beside.with_suffix("")
+    try:
+        sitk.WriteImage(image, str(plain))
+        content = plain.read_bytes()
+    except RuntimeError as error:
+        raise OSError(28, f"No space left or refused ({_cause(error)})") from error
+    finally:
+        plain.unlink(missing_ok=True)
+    if len(content) < NIFTI_HEADER_BYTES + image.GetNumberOfPixels() * image.GetSizeOfPixelComponent():
+        raise OSError(28, "No space left on device")  # ITK does not always report a short write
+    return content
 
 
 def resample_voxels(voxels: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
@@ -281,13 +324,15 @@ def _read_slices_grid(path: Path) -> tuple[Grid, int | None]:
     return grid, colours if colours > 1 else None
 
 
-def _read_slice(file: Path, grid: Grid, colour: int | None) -> np.ndarray:
-    """(Y,X) one slice of a volume on ``grid``; one of its colours where it has several."""
-    voxels = _ask(file, voxels=True)[1]
-    voxels = voxels[..., colour] if colour is not None and voxels.ndim > 2 else voxels
-    if voxels.shape != grid.shape[1:]:
+def _read_slice(file: Path, grid: Grid, colours: int) -> np.ndarray:
+    """(Y,X,C) one slice of a volume on ``grid``; a grey one has the same value in every colour."""
+    pixels = _ask(file, voxels=True)[1]
+    is_coloured = colours > 1 and pixels.ndim > 2
+    voxels = pixels if is_coloured else np.repeat(pixels[..., None], colours, axis=-1)
+    if voxels.shape != (*grid.shape[1:], colours):
+        size = "x".join(map(str, pixels.shape[:2] if is_coloured else pixels.shape))
         raise DataError(
-            f"{file} is {'x'.join(map(str, voxels.shape))} pixels (y,x), but the first slice beside it is "
+            f"{file} is {size} pixels (y,x), but the first slice beside it is "
             f"{grid.shape[1]}x{grid.shape[2]}; slices of one volume must have one size"
         )
     return voxels

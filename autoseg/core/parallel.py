@@ -7,9 +7,10 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -17,6 +18,7 @@ from typing import Any, Generic, TypeVar, cast
 import psutil
 
 from autoseg.core.errors import AutosegError, CasesError, is_memory_shortage
+from autoseg.core.runs import note_case
 
 log = logging.getLogger(__name__)
 A = TypeVar("A")
@@ -32,13 +34,14 @@ def no_progress(done: int, total: int, what: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[T]):
-    """Result of one item: a value, or one sentence with the reason why there is none."""
+    """Result of one item: a value, or one sentence with the reason why there is none; and the seconds it took."""
 
     name: str
     value: T | None = None
     failure: str | None = None
     is_bug: bool = False
     trace: str = ""
+    seconds: float = 0.0
 
 
 def count_workers(items: int, bytes_per_worker: int, *, cores: int | None = None) -> int:
@@ -120,6 +123,12 @@ def map_cases(function: Callable[[Any], T], items: Iterable[tuple[str, Any]], *,
 
 
 def _run_one(function: Callable[[Any], T], name: str, argument: Any) -> Outcome[T]:
+    began = time.perf_counter()
+    outcome = _try_one(function, name, argument)
+    return replace(outcome, seconds=time.perf_counter() - began)
+
+
+def _try_one(function: Callable[[Any], T], name: str, argument: Any) -> Outcome[T]:
     try:
         return Outcome(name=name, value=function(argument))
     except AutosegError as error:
@@ -233,6 +242,7 @@ def run_cases(
             keep(outcome.name, cast(T, outcome.value))
         else:
             failures[outcome.name] = outcome.failure
+        note_case(outcome.name, outcome.failure, outcome.seconds)
         if outcome.is_bug:
             log.error("case %s:\n%s", outcome.name, outcome.trace)
         progress(done, len(tasks), doing)

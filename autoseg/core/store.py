@@ -247,10 +247,11 @@ class Store:
 
     Args:
         root: the folder that holds ``autoseg_raw``, ``autoseg_preprocessed`` and ``autoseg_results``.
+        full_paths: whether records and logs of runs name whole paths.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, full_paths: bool = False) -> None:
+        self.root, self.full_paths = root, full_paths
 
     def raw(self, dataset: str) -> Path:
         """The user's data; only read, except by an import."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Iterable, Sequence
 
 
@@ -42,13 +43,44 @@ def _as_text(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-def align_columns(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+def align_columns(rows: Sequence[Sequence[str]], *, left: int = 1, width: int | None = None) -> list[str]:
     """Lines of a table with a rule below its header.
 
     Args:
         rows: cells, the header first; as many in each row.
         left: number of columns that are aligned to the left, as names are; the others, as numbers, to the right.
+        width: of the screen; columns that do not fit follow in further blocks below, each with the first column.
+            None writes them side by side.
     """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines: list[str] = []
+    for block in _fit_blocks(widths, width):
+        part = [[row[column] for column in block] for row in rows]
+        lines += [*([""] if lines else []), *_align_block(part, left=sum(column < left for column in block))]
+    return lines
+
+
+def _fit_blocks(widths: Sequence[int], width: int | None) -> list[list[int]]:
+    """Columns of each block: the first one, and as many of the rest as fit beside it, at least one."""
+    blocks = [[0]]
+    taken = widths[0]
+    for column in range(1, len(widths)):
+        if width is not None and len(blocks[-1]) > 1 and taken + 2 + widths[column] > width:
+            blocks.append([0])
+            taken = widths[0]
+        blocks[-1].append(column)
+        taken += 2 + widths[column]
+    return blocks
+
+
+def fit_text(lines: Iterable[str], width: int | None) -> list[str]:
+    """Lines broken between words so that each fits the screen; None leaves them as they are."""
+    if width is None:
+        return list(lines)
+    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ") or [""]]
+
+
+def _align_block(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

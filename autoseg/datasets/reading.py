@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.core.errors import DataError
-from autoseg.core.images import count_volumes, read_voxels, resample_voxels, stated_unit
+from autoseg.core.images import count_volumes, read_volumes, read_voxels, resample_voxels, stated_unit
 from autoseg.core.nifti import Form
 from autoseg.core.records import Case, ChannelFile, Dataset, Grid, Image, Label
 from autoseg.core.text import join_names
@@ -79,10 +79,11 @@ def read_image(
     """
     if len(files) != len(channels):
         raise DataError(f"case {case_id} has {len(files)} channels; expected {len(channels)}: {join_names(channels)}")
-    first, target = _read_channel(case_id, files[0], files, orientation)
+    volumes: dict[Path, tuple[np.ndarray, Grid]] = {}  # of files that hold several channels, each read once
+    first, target = _read_channel(case_id, files[0], files, orientation, volumes)
     image = np.empty((len(files), *target.shape), np.float32)
     for index, (file, name) in enumerate(zip(files, channels, strict=True)):
-        voxels, grid = (first, target) if index == 0 else _read_channel(case_id, file, files, orientation)
+        voxels, grid = (first, target) if index == 0 else _read_channel(case_id, file, files, orientation, volumes)
         if not grid.matches(target):
             if not resample_channels:
                 raise DataError(
@@ -137,16 +138,22 @@ def _with_spacing(grid: Grid, spacing: tuple[float, float, float] | None) -> Gri
 
 
 def _read_channel(
-    case_id: str, file: ChannelFile, files: Sequence[ChannelFile], orientation: Form | None
+    case_id: str,
+    file: ChannelFile,
+    files: Sequence[ChannelFile],
+    orientation: Form | None,
+    volumes: dict[Path, tuple[np.ndarray, Grid]],
 ) -> tuple[np.ndarray, Grid]:
     try:
-        if file.volume is not None:
-            volumes, expected = count_volumes(file.path), sum(sibling.path == file.path for sibling in files)
-            if volumes != expected:
-                raise DataError(
-                    f"{file.path} has {volumes} volumes along its fourth axis; expected {expected} channels"
-                )
-        return read_voxels(file.path, volume=file.volume, orientation=orientation)
+        if file.volume is None:
+            return read_voxels(file.path, orientation=orientation)
+        if file.path not in volumes:
+            count, expected = count_volumes(file.path), sum(sibling.path == file.path for sibling in files)
+            if count != expected:
+                raise DataError(f"{file.path} has {count} volumes along its fourth axis; expected {expected} channels")
+            volumes[file.path] = read_volumes(file.path, orientation=orientation)
+        voxels, grid = volumes[file.path]
+        return voxels[file.volume], grid
     except DataError as error:
         raise DataError(f"case {case_id}: {error}") from error
 

@@ -14,6 +14,7 @@ from autoseg.core.geometry import nearest_axes
 from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Outcome, Progress, map_cases
 from autoseg.core.records import Case, ChannelFile, Dataset, Grid, Image, Label
+from autoseg.core.runs import note_case
 from autoseg.core.store import check_name, write_text
 from autoseg.datasets.reading import read_case
 from autoseg.datasets.writing import describe_dataset, growing_dataset
@@ -103,7 +104,8 @@ def _collect(outcomes: Iterable[Outcome[list[str]]], total: int, progress: Progr
             failures[outcome.name] = outcome.failure
         else:
             slice_ids[outcome.name] = outcome.value or []
-        progress(done, total, outcome.name)
+        note_case(outcome.name, outcome.failure, outcome.seconds)
+        progress(done, total, f"slicing, {outcome.name} done")
     if failures:
         raise CasesError(failures, of=total, doing="slicing", others="nothing was written")
     return slice_ids

@@ -18,6 +18,7 @@ from autoseg.core.errors import AutosegError, CasesError, DataError, StorageErro
 from autoseg.core.images import file_ending, is_series, read_grid, read_voxels, write_voxels
 from autoseg.core.parallel import Outcome, Progress, count_workers, map_cases, no_progress
 from autoseg.core.records import Case, Dataset, Label, Outputs
+from autoseg.core.runs import note_case
 from autoseg.core.store import (
     check_name,
     explain_write_error,
@@ -192,6 +193,7 @@ def _write_cases(unnamed: Sequence[_Task], workers: int, progress: Progress) -> 
         CasesError: the disk or the memory failed, as they would for the next case.
     """
     tasks = [(task.case.id, task) for task in unnamed]
+    progress(0, len(tasks), "importing")
     failures: dict[str, str] = {}
     repeats: dict[str, list[str]] = {}
     # Closed explicitly, so that no worker still writes while an error removes the folder.
@@ -210,7 +212,8 @@ def _write_cases(unnamed: Sequence[_Task], workers: int, progress: Progress) -> 
                     failures[outcome.name] = outcome.value.problem
                 for pair in outcome.value.repeats:
                     repeats.setdefault(pair, []).append(outcome.name)
-            progress(done, len(tasks), outcome.name)
+            note_case(outcome.name, failures.get(outcome.name), outcome.seconds)
+            progress(done, len(tasks), f"importing, {outcome.name} done")
     for pair, cases in sorted(repeats.items()):
         count = f"{len(cases)} cases" if len(cases) > 1 else "one case"
         log.warning("%s hold the same voxels in %s: %s", pair, count, join_names(sorted(cases)))
@@ -260,7 +263,7 @@ def _write_case(task: _Task) -> _Written:
             _place(file.path, target, copy=task.options.copy)
         else:
             like = file.path if grid.matches(image.grid) else case.channels[0].path
-            write_voxels(target, image.voxels[i], image.grid, like=like)
+            write_voxels(target, _smallest(image.voxels[i]), image.grid, like=like)
     if label is None:
         return _Written(repeats=repeats)
     target = task.folder / "labelsTr" / f"{case.id}{task.ending}"
@@ -270,6 +273,17 @@ def _write_case(task: _Task) -> _Written:
         voxels = label.voxels.astype(np.uint8) if label.voxels.max() < 256 else label.voxels
         write_voxels(target, voxels, label.grid, like=case.labels[0])
     return _Written(repeats=repeats)
+
+
+def _smallest(voxels: np.ndarray) -> np.ndarray:
+    """The same numbers as bytes or 16-bit integers where they are such: a quarter of the time to compress them."""
+    for kind in (np.uint8, np.int16):
+        limits = np.iinfo(kind)
+        if limits.min <= voxels.min() and voxels.max() <= limits.max:
+            whole = voxels.astype(kind)
+            if np.array_equal(whole, voxels):
+                return whole
+    return voxels
 
 
 def _is_whole_label(dataset: Dataset, case: Case, label: Label) -> bool:

@@ -16,6 +16,7 @@ from autoseg.core.images import read_voxels, strip_ending
 from autoseg.core.parallel import Progress, count_workers, map_cases, no_progress
 from autoseg.core.probabilities import read_probabilities
 from autoseg.core.records import Case, CaseScores, Dataset, Label, ScoredCase, Scores
+from autoseg.core.runs import note_case
 from autoseg.core.store import check_ours, hash_settings, read_record, sha256, write_record, write_text
 from autoseg.datasets import read_label
 from autoseg.datasets.reading import ROUNDING, WHITE
@@ -91,6 +92,7 @@ def score_masks(
             scored[outcome.name] = outcome.value
         else:
             failures[outcome.name] = outcome.failure or "no score"
+        note_case(outcome.name, failures.get(outcome.name), outcome.seconds)
         progress(done, len(tasks), "scoring")
     if failures:
         consequence = (

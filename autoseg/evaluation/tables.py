@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from autoseg.core.records import Experiment, LearningCurve, PairedScores, Rank, Scores, ScoresComparison, Statistics
-from autoseg.core.text import align_columns, format_seconds, render_csv_rows
+from autoseg.core.text import align_columns, fit_text, format_seconds, render_csv_rows
 from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.evaluation.summary import STRATA
 from autoseg.metrics import METRICS
@@ -16,8 +16,13 @@ ALL = "all"
 MAX_DOUBTS = 5
 
 
-def render_table(scores: Scores) -> str:
-    """Statistics of every label and metric, means by reference volume, and the conventions; ends in a newline."""
+def render_table(scores: Scores, *, width: int | None = None, explain: bool = True) -> str:
+    """Statistics of every label and metric, means by reference volume, and notes; ends in a newline.
+
+    Args:
+        width: of the screen; None for any.
+        explain: define every metric.
+    """
     rows: list[Sequence[str]] = [("", *HEADER)]
     for label, metrics in scores.summary.items():
         rows.append((label, *("" for _ in HEADER)))
@@ -31,7 +36,8 @@ def render_table(scores: Scores) -> str:
                 f"{statistics.count}/{statistics.count + statistics.undefined}",
             )
             rows.append((f"  {name}", *cells))
-    return "\n".join([*align_columns(rows), "", *_render_strata(scores), *_footnotes(scores)]) + "\n"
+    notes = fit_text([*_footnotes(scores), *_definitions(scores.conventions, explain)], width)
+    return "\n".join([*align_columns(rows, width=width), "", *_render_strata(scores, width), *notes]) + "\n"
 
 
 def render_csv(scores: Scores) -> str:
@@ -60,11 +66,11 @@ def render_summary_csv(scores: Scores) -> str:
     return render_csv_rows(header, rows)
 
 
-def render_comparison(comparison: ScoresComparison) -> str:
-    """Every two folders side by side, the ranking, and a legend; ends in a newline."""
-    lines = [line for pair in _group_pairs(comparison.pairs) for line in _render_pair(pair)]
+def render_comparison(comparison: ScoresComparison, *, width: int | None = None, explain: bool = True) -> str:
+    """Every two folders side by side, the ranking, and a legend; ends in a newline. Arguments as for the table."""
+    lines = [line for pair in _group_pairs(comparison.pairs) for line in _render_pair(pair, width)]
     if comparison.ranking:
-        lines += [*_render_ranking(comparison.ranking), ""]
+        lines += [*_render_ranking(comparison.ranking, width), ""]
     count = len(comparison.left_out)
     omitted = f"{count} cases are" if count > 1 else f"{count} case is"
     notes = [
@@ -72,9 +78,9 @@ def render_comparison(comparison: ScoresComparison) -> str:
         "difference: mean of second - first over the cases that both define, with its 95 % bootstrap interval",
         "p: Wilcoxon signed-rank test; p (Holm): corrected for every line above; win: second is better",
         *(["rank: in each case, label and metric, then the mean; 1 is the best"] if comparison.ranking else []),
-        *(f"{name}: {convention}" for name, convention in comparison.conventions.items()),
+        *_definitions(comparison.conventions, explain),
     ]
-    return "\n".join([*lines, *notes]) + "\n"
+    return "\n".join([*lines, *fit_text(notes, width)]) + "\n"
 
 
 def render_comparison_csv(comparison: ScoresComparison) -> str:
@@ -84,7 +90,14 @@ def render_comparison_csv(comparison: ScoresComparison) -> str:
     return render_csv_rows((*fields, "interval_lower", "interval_upper"), rows)
 
 
-def render_experiment(outcome: Experiment) -> str:
+def _definitions(conventions: Mapping[str, str], explain: bool) -> list[str]:
+    """Definitions of the metrics, or the option that shows them."""
+    if not explain:
+        return ["--explain-scores defines each score"]
+    return [f"{name}: {convention}" for name, convention in conventions.items()]
+
+
+def render_experiment(outcome: Experiment, *, width: int | None = None) -> str:
     """Candidates, best first, then the choice, post-processing, calibration and cases for review."""
     best_first = sorted(
         outcome.candidates, key=lambda name: (name != outcome.winner, -abs(outcome.candidates[name].target or 0))
@@ -101,7 +114,7 @@ def render_experiment(outcome: Experiment) -> str:
                 "" if candidate.p_value is None else f"{candidate.p_value:.2g}",
             )
         )
-    lines = [*align_columns(rows), "", outcome.reason]
+    table, lines = align_columns(rows, width=width), ["", outcome.reason]
     for label, setting in outcome.postprocessing.items():
         lines.append(f"post-processing of {label}: {describe_setting(setting)}")
     if outcome.postprocessing:
@@ -121,17 +134,17 @@ def render_experiment(outcome: Experiment) -> str:
         lines += ["", f"for review, {min(MAX_DOUBTS, len(outcome.doubts))} of {len(outcome.doubts)}:"]
         lines += [f"  {doubt.case}: {doubt.reason}" for doubt in outcome.doubts[:MAX_DOUBTS]]
     lines += ["", f"total time {format_seconds(outcome.elapsed_s)}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*table, *fit_text(lines, width)]) + "\n"
 
 
-def render_curve(curve: LearningCurve) -> str:
+def render_curve(curve: LearningCurve, *, width: int | None = None) -> str:
     """One row per configuration and number of training cases."""
     rows = [("configuration", "cases", f"mean {curve.target_metric}", "95 % interval", "scored")]
     for point in curve.points:
         size = "all" if point.size is None else str(point.size)
         bounds = _bounds(point.lower, point.upper)
         rows.append((point.configuration, size, _number(point.mean), bounds, str(point.cases)))
-    return "\n".join(align_columns(rows)) + "\n"
+    return "\n".join(align_columns(rows, width=width)) + "\n"
 
 
 def show_value(value: float | None, metric: str, *, with_unit: bool = True) -> str:
@@ -151,7 +164,7 @@ def show_bounds(bounds: tuple[float | None, float | None] | None, metric: str) -
     return f"{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f}"
 
 
-def _render_strata(scores: Scores) -> list[str]:
+def _render_strata(scores: Scores, width: int | None) -> list[str]:
     """Means by reference volume, where the references are not all of one class."""
     present = [name for name in STRATA if any(name in strata for strata in scores.strata.values())]
     if len(present) < 2:
@@ -162,7 +175,7 @@ def _render_strata(scores: Scores) -> list[str]:
         for metric in scores.conventions:
             group = (strata.get(name, {}).get(metric) for name in present)
             rows.append((f"  {metric}", *(show_value(one.mean if one else None, metric) for one in group)))
-    return [*align_columns(rows), ""]
+    return [*align_columns(rows, width=width), ""]
 
 
 def _count(metrics: dict[str, Statistics]) -> str:
@@ -179,14 +192,7 @@ def _footnotes(scores: Scores) -> list[str]:
     if scores.missing:
         worst = "; ".join(f"{name} {words}" for name, words in scores.worst.items())
         missing = [f"{len(scores.missing)} of {cases} without a prediction got the worst possible score: {worst}"]
-    return [
-        *preset,
-        *scores.rules,
-        *scores.remarks,
-        *missing,
-        *empty,
-        *(f"{name}: {convention}" for name, convention in scores.conventions.items()),
-    ]
+    return [*preset, *scores.rules, *scores.remarks, *missing, *empty]
 
 
 def _group_pairs(pairs: Sequence[PairedScores]) -> Iterator[list[PairedScores]]:
@@ -195,7 +201,7 @@ def _group_pairs(pairs: Sequence[PairedScores]) -> Iterator[list[PairedScores]]:
         yield list(group)
 
 
-def _render_pair(pairs: Sequence[PairedScores]) -> list[str]:
+def _render_pair(pairs: Sequence[PairedScores], width: int | None) -> list[str]:
     header = ("first", "second", "difference", "95 % interval", "p", "p (Holm)", "win/tie/loss")
     undefined = any(pair.undefined for pair in pairs)
     rows: list[Sequence[str]] = [("", *header, *(["undefined"] if undefined else []))]
@@ -206,17 +212,17 @@ def _render_pair(pairs: Sequence[PairedScores]) -> list[str]:
             p_values = ("-" if p is None else f"{p:.2g}" for p in (pair.p_value, pair.p_holm))
             counts = [f"{pair.wins}/{pair.ties}/{pair.losses}", *([str(pair.undefined)] if undefined else [])]
             rows.append((f"  {pair.metric}", *values, show_bounds(pair.interval, pair.metric), *p_values, *counts))
-    return [f"first: {pairs[0].first}, second: {pairs[0].second}", *align_columns(rows), ""]
+    return [f"first: {pairs[0].first}, second: {pairs[0].second}", *align_columns(rows, width=width), ""]
 
 
-def _render_ranking(ranking: Sequence[Rank]) -> list[str]:
+def _render_ranking(ranking: Sequence[Rank], width: int | None) -> list[str]:
     metrics = list(dict.fromkeys(name for rank in ranking for name in rank.ranks))
     rows: list[Sequence[str]] = [("rank", "folder", "mean rank", "95 % interval", *metrics)]
     for rank in ranking:
         bounds = "-" if rank.interval is None else f"{rank.interval[0]:.2f} to {rank.interval[1]:.2f}"
         single = (f"{rank.ranks[name]:.2f}" if name in rank.ranks else "-" for name in metrics)
         rows.append((str(rank.place), rank.name, f"{rank.mean_rank:.2f}", bounds, *single))
-    return align_columns(rows, left=2)
+    return align_columns(rows, left=2, width=width)
 
 
 def _number(value: float | None) -> str:

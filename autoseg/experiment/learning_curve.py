@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import CurvePoint, LearningCurve, Plan, Scores, Subsets
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store, read_record, write_record
 from autoseg.evaluation.statistics import describe_values, list_patients
 from autoseg.evaluation.summary import mean_over_labels
 from autoseg.experiment.jobs import choose_configurations, choose_folds
 from autoseg.folds.training import train
 from autoseg.metrics import METRICS
-from autoseg.options import RunOptions, TrainOptions
+from autoseg.options import RunOptions, TrainOptions, command_line
 from autoseg.preparation import read_folds, read_plan
 from autoseg.preparation.subsets import FILE, make_subset_file, subset_name
 
@@ -54,6 +55,29 @@ def draw_curve(
     sizes = sorted(set(options.learning_curve or ()))
     _choose_cases(store, plan, sizes)
     jobs = [(name, size, fold) for name in configurations for size in (*sizes, None) for fold in fold_names]
+    path = store.results_root / dataset_name / CURVE
+    words = ("autoseg_run", *command_line(options))
+    with recorded(store, path.with_suffix(f".{RUN}"), words, should_stop=should_stop) as record:
+        record.begin()
+        scores = _train_jobs(store, options, jobs, should_stop=should_stop, progress=progress)
+        if scores is None:
+            return None
+        points = tuple(_make_point(name, size, of_folds, options.target) for (name, size), of_folds in scores.items())
+        curve = LearningCurve(dataset=dataset_name, target_metric=options.target, folds=fold_names, points=points)
+        write_record(path, curve)
+        log.info("wrote %s", path)
+        return curve
+
+
+def _train_jobs(
+    store: Store,
+    options: RunOptions,
+    jobs: Sequence[tuple[str, int | None, str]],
+    *,
+    should_stop: Callable[[], bool],
+    progress: Progress,
+) -> dict[tuple[str, int | None], list[Scores]] | None:
+    """Scores of the folds of each configuration and size; None where it was stopped."""
     budget_s = options.time_budget_s
     scores: dict[tuple[str, int | None], list[Scores]] = {}
     for number, (name, size, fold) in enumerate(jobs, start=1):
@@ -61,7 +85,7 @@ def draw_curve(
             return None
         log.info("%d of %d: %s fold %s", number, len(jobs), name if size is None else subset_name(name, size), fold)
         training = TrainOptions(
-            dataset=dataset_name,
+            dataset=options.dataset,
             configuration=name,
             fold=fold,
             device=options.device,
@@ -75,12 +99,7 @@ def draw_curve(
         if of_fold is None:
             return None
         scores.setdefault((name, size), []).append(of_fold)
-    points = tuple(_make_point(name, size, of_folds, options.target) for (name, size), of_folds in scores.items())
-    curve = LearningCurve(dataset=dataset_name, target_metric=options.target, folds=fold_names, points=points)
-    path = store.results_root / dataset_name / CURVE
-    write_record(path, curve)
-    log.info("wrote %s", path)
-    return curve
+    return scores
 
 
 def _choose_cases(store: Store, plan: Plan, sizes: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 
 from autoseg.core.errors import MemoryShortageError
@@ -10,6 +11,7 @@ from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Progress
 from autoseg.core.probabilities import ClassProbabilities, read_probabilities, write_probabilities
 from autoseg.core.records import Dataset, Label, PreparedCase
+from autoseg.core.runs import note_case
 from autoseg.folds.files import mask_path, probabilities_path
 from autoseg.folds.postprocessing import SettingSearch
 from autoseg.folds.setup import FoldSetup
@@ -58,6 +60,7 @@ def predict_held_out(
             path = probabilities_path(setup.folder, case_id)
             search.write(setup.folder, case_id, read_probabilities(path, advice="delete it and run the same command"))
             continue
+        began = time.perf_counter()
         model = model or load_model(setup.model_folder, [setup.fold_name], setup.device)
         mask, cropped = _predict(model, cases[case_id], setup, required=probabilities, useful=case_id in unscored)
         if probabilities and cropped is not None:
@@ -65,6 +68,7 @@ def predict_held_out(
         write_voxels(mask_path(setup.folder, case_id), mask.voxels, mask.grid, like=scans[case_id])
         if search is not None and cropped is not None:
             search.write(setup.folder, case_id, cropped)
+        note_case(case_id, None, time.perf_counter() - began)
     if missing:
         progress(len(missing), len(missing), "predicting held-out cases")
     return True

@@ -8,11 +8,13 @@ from autoseg.core.arrays import is_prepared, read_prepared
 from autoseg.core.errors import StaleError, UsageError
 from autoseg.core.records import Dataset, Fold, Plan, PreparedCase
 from autoseg.core.registry import unknown_name
+from autoseg.core.runs import Run
 from autoseg.core.store import Store
 from autoseg.model import PLAN
 from autoseg.options import PretrainOptions, TrainOptions
 from autoseg.preparation import arrays_folder, case_key, check_folds, read_folds, read_plan
 from autoseg.preparation.edits import check_configuration
+from autoseg.preparation.raw import list_all_files
 
 ALL = "all"
 
@@ -60,6 +62,14 @@ def choose_fold(store: Store, dataset: Dataset, fold_name: str) -> Fold:
     if not fold_name.isdigit() or int(fold_name) >= len(folds.folds):
         raise UsageError(f"unknown fold '{fold_name}' of {dataset.name}; use 0 to {len(folds.folds) - 1}, or all")
     return folds.folds[int(fold_name)]
+
+
+def note_inputs(run: Run, store: Store, dataset: Dataset, fold: Fold) -> None:
+    """Add the folds and the fold's scans and labels to the record of a run."""
+    run.add_content(store.preprocessed(dataset.name) / "folds.json")
+    cases = {*fold.train, *fold.validation}
+    part = dataset.model_copy(update={"cases": tuple(case for case in dataset.cases if case.id in cases)})
+    run.add_files(dataset.name, list_all_files(part))
 
 
 def read_cases(

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.core.arrays import read_prepared
-from autoseg.core.devices import choose_device
+from autoseg.core.devices import choose_device, name_device
 from autoseg.core.errors import CasesError, UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Configuration, Fold, Plan, PreparedCase, Pretraining
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store, hash_settings, read_record, write_record
 from autoseg.datasets import find_scans
 from autoseg.folds.inputs import choose_fold, read_cases, read_plan_for
@@ -22,7 +23,7 @@ from autoseg.folds.running import run_fold
 from autoseg.folds.setup import FoldSetup
 from autoseg.folds.tasks import MaskedReconstructionTask
 from autoseg.model import save_plan
-from autoseg.options import PretrainOptions
+from autoseg.options import PretrainOptions, command_line
 from autoseg.preparation import arrays_folder, open_raw
 from autoseg.preparation.arrays import prepare_scans
 from autoseg.transfer.masking import choose_block
@@ -68,16 +69,21 @@ def pretrain(
         model_folder=store.pretrained(options.dataset, name),
         device=choose_device(options.device),
     )
-    _claim(setup, facts, restart=options.restart)
-    log.info(
-        "pre-training %s %s on %d scans with and %d without a label",
-        options.dataset,
-        name,
-        facts.labelled,
-        facts.unlabelled,
-    )
-    task = MaskedReconstructionTask(facts)
-    run_fold(setup, task, unlabelled, save_memory=False, should_stop=should_stop, progress=progress)
+    words = ("autoseg_pretrain", *command_line(options))
+    with recorded(store, setup.folder / RUN, words, should_stop=should_stop) as run:
+        _claim(setup, facts, restart=options.restart)
+        run.begin()
+        run.device = name_device(setup.device)
+        log.info(
+            "pre-training %s %s on %d scans with and %d without a label",
+            options.dataset,
+            name,
+            facts.labelled,
+            facts.unlabelled,
+        )
+        task = MaskedReconstructionTask(facts)
+        run_fold(setup, task, unlabelled, save_memory=False, should_stop=should_stop, progress=progress)
+        run.add_model(setup.model_folder, [setup.fold_name])
     return setup.model_folder if setup.is_finished() else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -19,7 +20,8 @@ from autoseg.core.devices import (
 from autoseg.core.errors import MemoryShortageError
 from autoseg.core.parallel import Progress
 from autoseg.core.records import PreparedCase
-from autoseg.folds.files import read_checkpoint, read_history
+from autoseg.core.text import format_seconds
+from autoseg.folds.files import FACTS, read_checkpoint, read_facts, read_history
 from autoseg.folds.recording import FoldRecorder, repair_records
 from autoseg.folds.setup import FoldSetup, check_previous_run
 from autoseg.folds.tasks import TrainingTask
@@ -29,6 +31,7 @@ from autoseg.training import Hooks, TrainingState, train_fold
 
 log = logging.getLogger(__name__)
 
+TIMED_STEPS = 5  # after the first one, which is slower
 SMALLER = 0.8  # of the planned memory, as a first suggestion
 
 
@@ -67,7 +70,15 @@ def run_fold(
         log.info("%s is trained already; use --restart to train it again", setup.name)
         return
     count = f" x {setup.ranks.world}" if setup.ranks.world > 1 else ""
-    log.info("training %s on %s%s (%d threads)", setup.name, name_device(setup.device), count, threads)
+    log.info(
+        "training %s on %s%s (%d threads): %s%s",
+        setup.name,
+        name_device(setup.device),
+        count,
+        threads,
+        setup.describe_length(),
+        _describe_time(setup),
+    )
     while True:
         try:
             with missing_operation_as_error(setup.device):
@@ -126,12 +137,53 @@ def train_from_checkpoint(
                 on_epoch=recorder.record_epoch,
                 on_checkpoint=recorder.save_in_background,
                 should_stop=should_stop,
-                progress=progress,
+                progress=progress if setup.time_budget_s is not None else TimeAhead(progress),
             ),
             ranks=setup.ranks,
         )
     if setup.ranks.leads:
         recorder.save_end(state)
+
+
+class TimeAhead:
+    """A progress callback that logs once, after the first steps, how long the others will take.
+
+    Args:
+        progress: called as well.
+        clock: seconds.
+    """
+
+    def __init__(self, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+        self.progress, self.clock = progress, clock
+        self.first: tuple[int, float] | None = None
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Take the step's time."""
+        now = self.clock()
+        if self.first is None:
+            self.first = done, now
+        elif done - self.first[0] == TIMED_STEPS:
+            step_s = (now - self.first[1]) / TIMED_STEPS
+            log.info(
+                "a step takes %.2g s, so the %s steps ahead take about %s; --time-budget limits it",
+                step_s,
+                f"{total - done:,}",
+                format_seconds(step_s * (total - done)),
+            )
+        self.progress(done, total, what)
+
+
+def _describe_time(setup: FoldSetup) -> str:
+    """The time that the training will take by another fold of this model on the same device, as a clause."""
+    training = setup.configuration.training
+    if setup.time_budget_s is not None:
+        return ""
+    for path in sorted(setup.model_folder.glob(f"fold_*/{FACTS}")):
+        facts = read_facts(path.parent, advice="train that fold again")
+        if facts.fold != setup.fold_name and facts.device == name_device(setup.device) and facts.steps > 0:
+            seconds = facts.elapsed_s / facts.steps * training.epochs * training.steps_per_epoch
+            return f", about {format_seconds(seconds)} by fold {facts.fold}"
+    return ""
 
 
 def _memory_advice(setup: FoldSetup, *, tried: bool) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from autoseg.core.devices import choose_device, choose_rank_device
+from autoseg.core.devices import choose_device, choose_rank_device, name_device
 from autoseg.core.errors import UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Configuration, Dataset, PreparedCase, Scores
+from autoseg.core.runs import RUN, Run, recorded
 from autoseg.core.store import Store
 from autoseg.evaluation import Convention, apply_scoring
 from autoseg.evaluation.scoring import score_masks, write_scores
 from autoseg.folds.cascade import add_priors, check_source, copy_source
 from autoseg.folds.files import mask_path
 from autoseg.folds.held_out import predict_held_out
-from autoseg.folds.inputs import choose_fold, read_cases, read_plan_for
+from autoseg.folds.inputs import choose_fold, note_inputs, read_cases, read_plan_for
 from autoseg.folds.model_folder import claim_model_folder, has_folds, inherit_from_model, plan_identity
 from autoseg.folds.postprocessing import SettingSearch
 from autoseg.folds.probing import add_stages
@@ -24,7 +25,7 @@ from autoseg.folds.setup import FoldSetup
 from autoseg.folds.tasks import SegmentationTask
 from autoseg.folds.transfer_files import initial_weights_folder
 from autoseg.model import load_plan, save_plan, trained_folds
-from autoseg.options import TrainOptions
+from autoseg.options import TrainOptions, command_line
 from autoseg.preparation import open_raw
 from autoseg.preparation.subsets import subset_name, take_subset
 from autoseg.training import ALONE, Ranks, joined
@@ -79,16 +80,38 @@ def train(
         ranks=ranks,
     )
     _check_ranks(setup.configuration, name, ranks, options.fit)
+    path = setup.folder / RUN if ranks.leads else None
+    with recorded(store, path, ("autoseg_train", *command_line(options)), should_stop=should_stop) as run:
+        return _train(store, options, setup, dataset, run, should_stop=should_stop, progress=progress)
+
+
+def _train(
+    store: Store,
+    options: TrainOptions,
+    setup: FoldSetup,
+    dataset: Dataset,
+    run: Run,
+    *,
+    should_stop: Callable[[], bool],
+    progress: Progress,
+) -> Scores | None:
+    """Train the fold that was set up, then predict and score."""
+    ranks, fold, name = setup.ranks, setup.fold, setup.configuration_name
     scored, convention = apply_scoring(setup.configuration.scoring, dataset, with_probabilities=options.probabilities)
     cases = read_cases(store, dataset, setup.plan, name, [*fold.train, *fold.validation])
-    with joined(ranks, device):
+    with joined(ranks, setup.device):
         if ranks.leads:
             cases = _claim(store, setup, cases, options.restart, progress)
+            run.begin()
+            run.device = name_device(setup.device)
+            note_inputs(run, store, dataset, fold)
         ranks.wait()
         if not ranks.leads and setup.configuration.cascade_from is not None and not setup.is_finished():
             cases = add_priors(store, setup.plan, name, cases, progress)  # written by the first process
         task = SegmentationTask(initial_weights_folder(store, options.dataset))
         run_fold(setup, task, cases, save_memory=options.fit, should_stop=should_stop, progress=progress)
+    if ranks.leads:
+        run.add_model(setup.model_folder, [setup.fold_name])
     if not ranks.leads or not setup.is_finished() or not fold.validation:
         return None
     search = SettingSearch(dataset=dataset, outputs=setup.plan.outputs) if options.postprocessing else None

@@ -5,6 +5,7 @@ from autoseg.options.datasets import (
     DemoOptions,
     ImportModelOptions,
     ImportOptions,
+    InfoOptions,
     SliceOptions,
     VerifyOptions,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "EvaluateOptions",
     "ImportModelOptions",
     "ImportOptions",
+    "InfoOptions",
     "LengthOptions",
     "Options",
     "PlanOptions",

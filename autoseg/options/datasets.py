@@ -166,6 +166,15 @@ class SliceOptions(WorkerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class InfoOptions(Options):
+    """Options of ``autoseg_info``."""
+
+    json: bool = field(
+        default=False, metadata=option("--json", help="print JSON, for programs and for reports of problems")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoOptions(Options):
     """Options of ``autoseg_demo``."""
 

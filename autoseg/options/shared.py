@@ -33,6 +33,14 @@ class CommonOptions(Options):
         ),
     )
     quiet: bool = field(default=False, metadata=option("-q", "--quiet", help="warnings and errors only"))
+    full_paths: bool = field(
+        default=False,
+        metadata=option(
+            "--full-paths",
+            help="write whole paths to run.json and run.log",
+            more="By default they name what lies below the root, and of other paths the last part.",
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +101,21 @@ class LengthOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringOptions(WorkerOptions):
+class ScoreTableOptions(Options):
+    """Table of scores on the screen."""
+
+    explain_scores: bool = field(
+        default=False,
+        metadata=option(
+            "--explain-scores",
+            help="define every score below the table",
+            more="The same text is in `scores.json`, and in [scores.md](scores.md).",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringOptions(WorkerOptions, ScoreTableOptions):
     """Metrics and conventions of scoring."""
 
     preset: str | None = field(

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from autoseg.core.errors import UsageError
 from autoseg.options.declaring import option
-from autoseg.options.shared import DEVICES, DeviceOptions, LengthOptions, WorkerOptions
+from autoseg.options.shared import DEVICES, DeviceOptions, LengthOptions, ScoreTableOptions, WorkerOptions
 from autoseg.options.values import duration, integer, integer_from, proper_fraction
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(DeviceOptions, LengthOptions):
+class TrainOptions(DeviceOptions, LengthOptions, ScoreTableOptions):
     """Options of ``autoseg_train``."""
 
     dataset: str = field(metadata=option("-d", "--dataset", help="a planned dataset", metavar="NAME"))

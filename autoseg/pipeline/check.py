@@ -14,10 +14,11 @@ from autoseg.checking.repairs import repair_dataset
 from autoseg.core.errors import UsageError
 from autoseg.core.parallel import Progress, count_workers, no_progress, run_cases
 from autoseg.core.records import Case, Check, CheckedCase, Dataset
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store, check_name, check_ours, write_record, write_text
-from autoseg.options import CheckOptions, ImportOptions
+from autoseg.options import CheckOptions, ImportOptions, command_line
 from autoseg.preparation.measuring import bytes_per_case
-from autoseg.preparation.raw import open_raw, without_cases
+from autoseg.preparation.raw import list_all_files, open_raw, without_cases
 from autoseg.reporting import CheckContent, PlaneView, render_check_page, view_planes
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,20 @@ def check(store: Store, options: CheckOptions, *, progress: Progress = no_progre
     if target is not None and (target.exists() or target.is_symlink()):
         raise UsageError(f"{target} already exists; remove it, or choose another name with --fix")
     dataset = open_raw(store, check_name(options.dataset, "dataset"), retry_skipped=True)
+    with recorded(store, page.with_suffix(f".{RUN}"), ("autoseg_check", *command_line(options))) as run:
+        result, planes = _check(store, options, dataset, target, progress)
+        run.begin()
+        run.add_files(dataset.name, list_all_files(dataset))
+        write_record(record_path, result)
+        write_text(page, render_check_page(_fill_page(result, dataset, planes)))
+        log.info("wrote %s (%.1f MB) and %s", page, page.stat().st_size / 1e6, record_path.name)
+    return result
+
+
+def _check(
+    store: Store, options: CheckOptions, dataset: Dataset, target: Path | None, progress: Progress
+) -> tuple[Check, dict[str, tuple[PlaneView, ...]]]:
+    """The record, and the slices of each case that can be read."""
     checked = _check_cases(dataset, options, progress)
     signs = {case.id: checked[case.id].signs for case in dataset.cases}
     result = Check(
@@ -60,12 +75,8 @@ def check(store: Store, options: CheckOptions, *, progress: Progress = no_progre
         copying = ImportOptions(source=store.raw(dataset.name), dataset=options.fix, accept_spacing=True)
         changes = repair_dataset(dataset, signs, target, copying, workers=options.workers, progress=progress)
         result = result.model_copy(update={"fixed": options.fix, "changes": changes})
-    result = _without_folder(result, store.root)
     planes = {case: found.planes for case, found in checked.items() if found.planes}
-    write_record(record_path, result)
-    write_text(page, render_check_page(_fill_page(result, dataset, planes)))
-    log.info("wrote %s (%.1f MB) and %s", page, page.stat().st_size / 1e6, record_path.name)
-    return result
+    return _without_folder(result, store.root), planes
 
 
 def place_page(store: Store, options: CheckOptions) -> Path:

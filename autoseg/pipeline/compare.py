@@ -10,11 +10,12 @@ from pathlib import Path
 from autoseg.core.errors import UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Scores, ScoresComparison
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store, check_ours, read_record, write_record, write_text
 from autoseg.evaluation import align_scores, compare_pairs, rank_folders, render_comparison_csv
 from autoseg.evaluation.folders import list_masks, resolve_targets, score_folder
 from autoseg.evaluation.scoring import CASE_SCORES, check_scores, write_scores
-from autoseg.options import CompareOptions, EvaluateOptions
+from autoseg.options import CompareOptions, EvaluateOptions, command_line
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,20 @@ def compare(store: Store, options: CompareOptions, *, progress: Progress = no_pr
     if (output := options.output) is not None:
         check_ours(output / "comparison.json", '"folders"')
         check_ours(output / "comparison.csv", "first,second,label,metric,")
+    path = None if output is None else output / f"comparison.{RUN}"
+    with recorded(store, path, ("autoseg_compare", *command_line(options))) as run:
+        comparison = _compare(store, options, named, progress)
+        short = {name: run.hide(str(folder)) for name, folder in named.items()}
+        comparison = comparison.model_copy(update={"folders": short})
+        if output is not None:
+            run.begin()
+            write_record(output / "comparison.json", comparison)
+            write_text(output / "comparison.csv", render_comparison_csv(comparison))
+            log.info("wrote %s and comparison.csv", output / "comparison.json")
+        return comparison
+
+
+def _compare(store: Store, options: CompareOptions, named: Mapping[str, Path], progress: Progress) -> ScoresComparison:
     metrics = None if "all" in (options.metrics or ()) else options.metrics
     if options.references is not None or options.dataset is not None:
         folders = _score_all(store, named, options, progress)
@@ -40,7 +55,7 @@ def compare(store: Store, options: CompareOptions, *, progress: Progress = no_pr
     else:
         folders = {name: _read_scores(folder) for name, folder in named.items()}
     comparable = align_scores(folders, metrics=metrics, common_cases=options.common_cases)
-    comparison = ScoresComparison(
+    return ScoresComparison(
         folders={name: str(folder) for name, folder in named.items()},
         conventions=comparable.conventions,
         cases=comparable.cases,
@@ -48,11 +63,6 @@ def compare(store: Store, options: CompareOptions, *, progress: Progress = no_pr
         pairs=compare_pairs(comparable),
         ranking=rank_folders(comparable) if len(named) > 2 else (),
     )
-    if output is not None:
-        write_record(output / "comparison.json", comparison)
-        write_text(output / "comparison.csv", render_comparison_csv(comparison))
-        log.info("wrote %s and comparison.csv", output / "comparison.json")
-    return comparison
 
 
 def name_folders(folders: Sequence[Path]) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from autoseg.core.geometry import nearest_axes, turn
 from autoseg.core.images import read_voxels
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Scores
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store, hidden_beside, remove_leftovers, write_bytes
 from autoseg.datasets import find_dataset, import_dataset, make_isles15, read_case
 from autoseg.evaluation import render_table
@@ -23,6 +24,7 @@ from autoseg.options import (
     PredictOptions,
     ReportOptions,
     TrainOptions,
+    command_line,
 )
 from autoseg.pipeline.evaluate import evaluate
 from autoseg.pipeline.plan import plan, show_plan
@@ -38,12 +40,21 @@ CASES = 16
 NEW_CASES = 4
 
 
-def demonstrate(store: Store, options: DemoOptions, *, progress: Progress = no_progress) -> str:
+def demonstrate(
+    store: Store, options: DemoOptions, *, progress: Progress = no_progress, width: int | None = None
+) -> str:
     """Make data, plan, train, predict and evaluate on the CPU; a second call resumes.
 
     Returns:
         Text for the screen: scores, time and paths.
     """
+    home = store.root / "autoseg_demo"
+    with recorded(store, home / RUN, ("autoseg_demo", *command_line(options))) as run:
+        run.begin()
+        return _demonstrate(store, options, progress, width)
+
+
+def _demonstrate(store: Store, options: DemoOptions, progress: Progress, width: int | None) -> str:
     started = time.monotonic()
     _make_data(store, progress)
     budget = f"{options.time_budget_s:.0f}s"
@@ -69,7 +80,7 @@ def demonstrate(store: Store, options: DemoOptions, *, progress: Progress = no_p
     page = report(store, ReportOptions(dataset=NAME), progress=progress)
     minutes = (time.monotonic() - started) / 60
     return (
-        f"{render_table(scores)}\n"
+        f"{render_table(scores, width=width, explain=False)}\n"
         f"the demo took {minutes:.1f} minutes; its data are synthetic, so the scores say nothing about real scans\n"
         f"  masks    {masks}\n  scores   {masks / 'scores.csv'}\n  picture  {picture}\n  report   {page}\n"
     )

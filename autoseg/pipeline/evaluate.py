@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Scores
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store
-from autoseg.evaluation.folders import score_folder
+from autoseg.evaluation.folders import list_masks, score_folder
 from autoseg.evaluation.scoring import CASE_SCORES, check_scores, write_scores
-from autoseg.options import EvaluateOptions
+from autoseg.options import EvaluateOptions, command_line
 
 
 def evaluate(store: Store, options: EvaluateOptions, *, progress: Progress = no_progress) -> Scores:
@@ -22,6 +23,9 @@ def evaluate(store: Store, options: EvaluateOptions, *, progress: Progress = no_
     """
     output = options.output or options.predictions
     check_scores(output)
-    scores = score_folder(store, options, cache=output / CASE_SCORES, progress=progress)
-    write_scores(output, scores)
-    return scores
+    with recorded(store, output / f"scores.{RUN}", ("autoseg_evaluate", *command_line(options))) as run:
+        scores = score_folder(store, options, cache=output / CASE_SCORES, progress=progress)
+        run.begin()
+        run.add_files("predictions", list_masks(options.predictions).values())
+        write_scores(output, scores)
+        return scores

@@ -12,10 +12,11 @@ from pathlib import Path
 from autoseg.core.errors import StorageError, UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Plan
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store, check_name, explain_write_error, hidden_beside, remove_leftovers
 from autoseg.core.text import join_names
 from autoseg.model import PLAN, save_plan, save_weights, trained_folds
-from autoseg.options import ImportModelOptions
+from autoseg.options import ImportModelOptions, command_line
 from autoseg.transfer import FoundModel, ModelFiles, find_models, open_model_files, read_folds
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,14 @@ def import_model(store: Store, options: ImportModelOptions, *, progress: Progres
             raise UsageError(_describe_existing(existing, [target for target in targets if target not in existing]))
         with _temporary_folder(hidden_beside(store.results_root / name / "importing_model")) as making:
             for model in models:
-                _import_one(
-                    opened, model, making / model.name, name, any_trainer=options.any_trainer, progress=progress
-                )
+                with recorded(
+                    store, making / model.name / RUN, ("autoseg_import_model", *command_line(options))
+                ) as run:
+                    _import_one(
+                        opened, model, making / model.name, name, any_trainer=options.any_trainer, progress=progress
+                    )
+                    run.begin()
+                    run.add_model(making / model.name)
             for model, target in zip(models, targets, strict=True):
                 _publish_model(making, making / model.name, target, replace=options.replace)
     for target in targets:

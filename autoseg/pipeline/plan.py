@@ -13,10 +13,11 @@ from autoseg.core.choices import PresetName
 from autoseg.core.errors import MemoryShortageError, PlanError, UsageError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Dataset, Fingerprint, Folds, MachineSpeed, Plan
+from autoseg.core.runs import RUN, Run, recorded
 from autoseg.core.store import Store, read_record
 from autoseg.datasets import log_left_out
 from autoseg.folds.transfer_files import InitialWeights, initial_weights_folder, remove_stale
-from autoseg.options import PlanOptions
+from autoseg.options import PlanOptions, command_line
 from autoseg.planning import add_recipes, check_sites, make_plan, price_step
 from autoseg.planning.presets import check_class_weights, find_preset, recommended_residual
 from autoseg.planning.recipes import STAND_IN, read_recipe
@@ -25,7 +26,7 @@ from autoseg.planning.time import TimeBudget
 from autoseg.preparation.arrays import prepare_arrays
 from autoseg.preparation.edits import Edited, PendingFile, advice, check_plan, resolve_edits
 from autoseg.preparation.measuring import measure_dataset
-from autoseg.preparation.raw import LEFT_OUT, case_key, leave_out, open_raw, write_left_out
+from autoseg.preparation.raw import LEFT_OUT, case_key, leave_out, list_all_files, open_raw, write_left_out
 from autoseg.preparation.splits import FoldOptions, import_folds, resolve_folds
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,12 @@ def plan(store: Store, options: PlanOptions, *, progress: Progress = no_progress
         UsageError, ModelError: the source of initial weights does not exist, cannot be read, or does not fit; or
             options that contradict each other.
     """
+    path = None if options.dry_run else store.preprocessed(options.dataset) / RUN
+    with recorded(store, path, ("autoseg_plan", *command_line(options))) as run:
+        return _plan(store, options, run, progress)
+
+
+def _plan(store: Store, options: PlanOptions, run: Run, progress: Progress) -> PlanningResult:
     name, dry_run, workers = options.dataset, options.dry_run, options.workers
     target = resolve_target(store, options)
     fold_options = FoldOptions(
@@ -123,6 +130,8 @@ def plan(store: Store, options: PlanOptions, *, progress: Progress = no_progress
         return result
 
     # Nothing is written before this line, so that a refusal changes nothing.
+    run.begin()
+    run.add_files(name, list_all_files(dataset))
     write_left_out(folder / LEFT_OUT, bad, keys)
     for weights in initial_weights:  # before the plan that names them
         weights.write(initial_weights_folder(store, name))
@@ -130,6 +139,7 @@ def plan(store: Store, options: PlanOptions, *, progress: Progress = no_progress
     pending_folds.write()
     remove_stale(initial_weights_folder(store, name), result.plan)
     prepare_arrays(dataset, folder, result.plan, fingerprint, keys, workers, progress)
+    run.add_model(folder)
     return result
 
 

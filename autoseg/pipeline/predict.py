@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,15 +17,16 @@ from autoseg.core.errors import CasesError, DataError, UsageError
 from autoseg.core.geometry import nearest_axes, turn
 from autoseg.core.image_files import real_path
 from autoseg.core.images import write_voxels
-from autoseg.core.parallel import Progress, map_cases, no_progress
+from autoseg.core.parallel import Outcome, Progress, map_cases, no_progress
 from autoseg.core.probabilities import ClassProbabilities, write_probabilities
-from autoseg.core.records import Case, CaseDoubt, CaseLesions, Image, Label, Plan
+from autoseg.core.records import Case, CaseDoubt, CaseLesions, CaseRun, Image, Label, Plan
+from autoseg.core.runs import RUN, Run, recorded
 from autoseg.core.store import Store, check_ours, check_writable, write_bytes, write_record, write_text
 from autoseg.core.text import join_names
 from autoseg.datasets import check_extent, find_scans, read_image, warn_unoriented
 from autoseg.dicom import Converted
 from autoseg.evaluation.postprocessing import describe_setting
-from autoseg.options import PredictOptions
+from autoseg.options import PredictOptions, command_line
 from autoseg.prediction.adapting import adapt_ensemble
 from autoseg.prediction.derivatives import (
     check_description,
@@ -77,10 +79,12 @@ class _Part:
 
 @dataclass(kw_only=True)
 class _Result:
-    """Finished masks, and failed cases with a sentence each."""
+    """Finished masks, failed cases with a sentence each, and what the record of the run holds of them."""
 
     masks: list[Path] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    cases: dict[str, CaseRun] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
 
 
 def predict(store: Store, options: PredictOptions, *, progress: Progress = no_progress) -> list[Path]:
@@ -118,18 +122,26 @@ def predict(store: Store, options: PredictOptions, *, progress: Progress = no_pr
         )
         for number, name in enumerate(devices, start=1)
     ]
-    result = _predict_part(parts[0], progress) if len(parts) == 1 else _predict_side_by_side(parts, progress)
-    if options.report and result.masks:
-        write_tables(output, read_case_records(CaseLesions, output, result.masks, result.failures))
-    if options.doubt and result.masks:
-        write_review_list(output, read_case_records(CaseDoubt, output, result.masks, result.failures))
-    if result.failures:
-        raise CasesError(result.failures, of=len(result.masks) + len(result.failures), doing="predicting")
+    number, count = options.part
+    path = output / (RUN if count == 1 else f"part_{number}_of_{count}.{RUN}")
+    with recorded(store, path, ("autoseg_predict", *command_line(options))) as run:
+        run.device = ", ".join(dict.fromkeys(name_device(choose_device(name)) for name in devices))
+        result = (
+            _predict_part(parts[0], progress, run) if len(parts) == 1 else _predict_side_by_side(parts, run, progress)
+        )
+        run.add_model(folder, options.folds)
+        if options.report and result.masks:
+            write_tables(output, read_case_records(CaseLesions, output, result.masks, result.failures))
+        if options.doubt and result.masks:
+            write_review_list(output, read_case_records(CaseDoubt, output, result.masks, result.failures))
+        if result.failures:
+            raise CasesError(result.failures, of=len(result.masks) + len(result.failures), doing="predicting")
     return sorted(result.masks)
 
 
-def _predict_side_by_side(parts: Sequence[_Part], progress: Progress) -> _Result:
+def _predict_side_by_side(parts: Sequence[_Part], run: Run, progress: Progress) -> _Result:
     """One process per device, each with its part of the cases."""
+    run.begin()
     log.info("one process on each of %s", ", ".join(part.device for part in parts))
     result = _Result()
     tasks = [(f"the part on {part.device}", part) for part in parts]
@@ -143,10 +155,13 @@ def _predict_side_by_side(parts: Sequence[_Part], progress: Progress) -> _Result
             continue
         result.masks += outcome.value.masks
         result.failures |= outcome.value.failures
+        run.cases |= outcome.value.cases
+        run.inputs |= outcome.value.inputs
     return result
 
 
-def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
+def _predict_part(part: _Part, progress: Progress = no_progress, run: Run | None = None) -> _Result:
+    run = run or Run(None, (), str)  # of this process; the one that started it keeps the record
     options, device = part.options, choose_device(part.device)
     use_cores(share=part.parts[-1][1])
     ensemble = load_ensemble(part.folder, options.folds, device, postprocessing=options.postprocessing)
@@ -161,11 +176,18 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
         check_writable(options.output)
     if is_derivative(options.output, options.scans):
         write_description(options.output, ensemble.plan, ensemble.name)
+    run.begin()
+    for case in cases:
+        if case.id not in records and case.id not in result.failures:
+            run.keep_case(case.id)
     warn_unoriented(todo)
     _log_start(options, ensemble, device, result, len(cases) + len(failures))
 
     def read(case: Case) -> Image:
-        return _read_scan(case, channels, options)
+        image = _read_scan(case, channels, options)
+        for file in case.channels:
+            run.add_content(file.path, case=case.id)
+        return image
 
     def tune(ensemble: Ensemble, prepared: PreparedScan) -> Ensemble:
         pairs = zip(ensemble.members, prepared, strict=True)
@@ -202,13 +224,9 @@ def _predict_part(part: _Part, progress: Progress = no_progress) -> _Result:
         keep_probabilities=options.probabilities or options.report,
     )
     with closing(outcomes):
-        for number, (case, outcome) in enumerate(zip(todo, outcomes, strict=True), start=1):
-            progress(number, len(todo), f"predicting, {case.id} done")
-            if outcome.failure is None:
-                result.masks.append(_place_files(options, case, ensemble.plan).mask)
-            else:
-                log.warning("%s", outcome.failure)
-                result.failures[case.id] = outcome.failure
+        masks = {case.id: _place_files(options, case, ensemble.plan).mask for case in todo}
+        _collect(outcomes, todo, masks, run, result, progress)
+    result.cases, result.inputs = run.cases, run.inputs
     return result
 
 
@@ -227,6 +245,27 @@ def _find_cases(part: _Part, channels: Sequence[str]) -> tuple[list[Case], dict[
     if not cases and not failures:
         raise UsageError(f"{options.scans} contains no scans; {_describe_expected(channels)}")
     return select_part(cases, failures, part.parts)
+
+
+def _collect(
+    outcomes: Iterable[Outcome[None]],
+    todo: Sequence[Case],
+    masks: Mapping[str, Path],
+    run: Run,
+    result: _Result,
+    progress: Progress,
+) -> None:
+    """Add each case to the result and to the record of the run as it is done."""
+    began = time.perf_counter()
+    for number, (case, outcome) in enumerate(zip(todo, outcomes, strict=True), start=1):
+        began, previous = time.perf_counter(), began
+        run.note_case(case.id, outcome.failure, began - previous)
+        progress(number, len(todo), f"predicting, {case.id} done")
+        if outcome.failure is None:
+            result.masks.append(masks[case.id])
+        else:
+            log.warning("%s", outcome.failure)
+            result.failures[case.id] = outcome.failure
 
 
 def _place_files(options: PredictOptions, case: Case, plan: Plan) -> CaseFiles:

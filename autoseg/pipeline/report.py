@@ -28,6 +28,7 @@ from autoseg.core.records import (
     Record,
     Scores,
 )
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store, check_ours, hash_settings, read_record, subfolders, write_text
 from autoseg.datasets import open_dataset, read_case
 from autoseg.evaluation import summarize
@@ -36,7 +37,7 @@ from autoseg.experiment.records import ExperimentPaths
 from autoseg.folds.files import FACTS, mask_path, read_facts, read_history
 from autoseg.metrics import METRICS
 from autoseg.model import POSTPROCESSING, fold_folder, load_plan
-from autoseg.options import ReportOptions
+from autoseg.options import ReportOptions, command_line
 from autoseg.reporting import Picture, ReportContent, ShownScores, Training, cut_stack, render_report
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,11 @@ def report(store: Store, options: ReportOptions, *, progress: Progress = no_prog
         notes=notes if options.pictures else {**notes, "pictures": ("This report was made without pictures.",)},
     )
     path = options.output or home / REPORT
-    write_text(path, render_report(content))
-    log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
+    with recorded(store, path.with_suffix(f".{RUN}"), ("autoseg_report", *command_line(options))) as run:
+        write_text(path, render_report(content))
+        run.begin()
+        run.add_model(home / main)
+        log.info("wrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
     return path
 
 

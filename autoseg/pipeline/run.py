@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from autoseg.core.devices import choose_device, name_device
 from autoseg.core.errors import AutosegError, TrainingError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Experiment
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store
 from autoseg.experiment.compare import ComparisonContext, list_held_out
 from autoseg.experiment.executor import open_executor, render_script
@@ -16,7 +18,7 @@ from autoseg.experiment.jobs import choose_configurations, choose_folds
 from autoseg.experiment.records import Job, Stopped
 from autoseg.experiment.train_all import ExperimentProgress, log_estimate, train_all
 from autoseg.metrics import METRICS
-from autoseg.options import PlanOptions, ReportOptions, RunOptions
+from autoseg.options import PlanOptions, ReportOptions, RunOptions, command_line
 from autoseg.pipeline.plan import plan as plan_dataset
 from autoseg.pipeline.report import report
 from autoseg.preparation import open_raw, read_folds, read_plan
@@ -40,7 +42,24 @@ def run(
         UsageError, PlanError, DataError: invalid options, plan or data.
         TrainingError: some folds failed; the other configurations, if any, were compared without them.
     """
-    experiment = prepare(store, options, progress)
+    path = store.results_root / options.dataset / RUN
+    with recorded(store, path, ("autoseg_run", *command_line(options)), should_stop=should_stop) as record:
+        experiment = prepare(store, options, progress)
+        record.begin()
+        record.device = name_device(choose_device(options.device))
+        outcome = _run(store, options, experiment, should_stop=should_stop, progress=progress)
+        record.add_model(experiment.paths.best)
+        return outcome
+
+
+def _run(
+    store: Store,
+    options: RunOptions,
+    experiment: ExperimentProgress,
+    *,
+    should_stop: Callable[[], bool],
+    progress: Progress,
+) -> Experiment | None:
     failures: dict[Job, str] = {}
     try:
         with open_executor(store, options, experiment, should_stop=should_stop, progress=progress) as executor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 
 from autoseg.core.parallel import Progress, count_workers, no_progress
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store
 from autoseg.datasets.slicing import slice_dataset
-from autoseg.options import SliceOptions
+from autoseg.options import SliceOptions, command_line
 from autoseg.preparation.measuring import bytes_per_case
-from autoseg.preparation.raw import open_raw
+from autoseg.preparation.raw import list_all_files, open_raw
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,10 @@ def slice_raw(store: Store, options: SliceOptions, *, progress: Progress = no_pr
     """
     dataset = open_raw(store, options.dataset)
     into, fitting = options.into, options.workers or count_workers(len(dataset.cases), bytes_per_case(dataset))
-    sliced = slice_dataset(dataset, store.raw(into), into, options, workers=fitting, progress=progress)
+    with recorded(store, store.raw(into) / RUN, ("autoseg_slice", *command_line(options))) as run:
+        sliced = slice_dataset(dataset, store.raw(into), into, options, workers=fitting, progress=progress)
+        run.begin()  # the folder appears when all of it is there
+        run.add_files(dataset.name, list_all_files(dataset))
     volumes = sum(bool(case.labels) for case in dataset.cases)
     log.info("%s: %d slices of %d cases", store.raw(into), len(sliced.cases), volumes)
     if not options.keep_patients:

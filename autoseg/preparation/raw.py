@@ -61,6 +61,11 @@ def source_key(case: Case) -> str:
     return hash_settings(*stated, *(facts for path in named for facts in _list_facts(path)))
 
 
+def list_all_files(dataset: Dataset) -> list[Path]:
+    """Every channel and label of a dataset."""
+    return [path for case in dataset.cases for path in (*(file.path for file in case.channels), *case.labels)]
+
+
 def _list_facts(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of a file or of each slice; none of what is missing, which reading will report."""
     try:

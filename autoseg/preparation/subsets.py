@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.records import Fingerprint, Fold, Plan, Subsets
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store, read_record, write_record
 from autoseg.planning.subsets import describe_subsets, make_subsets
 from autoseg.preparation import read_folds, read_plan
@@ -35,8 +36,14 @@ def make_subset_file(store: Store, name: str, sizes: Sequence[int], *, seed: int
     again = f"make it with: autoseg_plan -d {name}"
     fingerprint = read_record(Fingerprint, folder / "fingerprint.json", advice=again)
     subsets = make_subsets(fingerprint, read_folds(store, name), sizes, seed=plan.seed if seed is None else seed)
-    write_record(folder / FILE, subsets)
-    log.info("wrote %s", folder / FILE)
+    seeds = () if seed is None else ("--seed", str(seed))
+    words = ("autoseg_subset", "-d", name, "-n", *map(str, sizes), *seeds)
+    with recorded(store, (folder / FILE).with_suffix(f".{RUN}"), words) as run:
+        run.begin()
+        for source in ("folds.json", "fingerprint.json"):
+            run.add_content(folder / source)
+        write_record(folder / FILE, subsets)
+        log.info("wrote %s", folder / FILE)
     table = describe_subsets(subsets, fingerprint)
     return f"{table}next: autoseg_train -d {name} -c {plan.recommended} -f 0 --subset {subsets.sizes[0]}\n"
 

@@ -32,7 +32,11 @@ class TrainingLength:
     def describe_progress(self, state: TrainingState) -> tuple[int, int, str]:
         """Done, total and a clause, for a progress callback."""
         loss = state.mean_loss
-        text = f"training, epoch {state.epoch + 1}, {'no loss yet' if math.isnan(loss) else f'loss {loss:.4f}'}"
+        facts = ["no loss yet" if math.isnan(loss) else f"loss {loss:.4f}"]
+        if state.best_score is not None:
+            facts.append(f"best Dice {state.best_score:.3f}")
         if self.time_budget_s is None:
-            return state.step, self.steps, text
-        return min(int(state.elapsed_s), int(self.time_budget_s)), int(self.time_budget_s), f"{text}, seconds"
+            return state.step, self.steps, ", ".join(["training steps", f"epoch {state.epoch + 1}", *facts])
+        budget_s = int(self.time_budget_s)
+        text = ", ".join(["training seconds", f"step {state.step:,}", *facts])
+        return min(int(state.elapsed_s), budget_s), budget_s, text

@@ -48,7 +48,9 @@ FUNCTIONS = {
 # Options that a function does not have, with the reason.
 ABSENT = {
     "plan": {"explain"},  # prints; the reasons are in the plan
-    "train": {"end_with_parent"},  # of processes
+    "train": {"end_with_parent", "explain_scores"},  # of processes; prints
+    "evaluate": {"explain_scores"},  # prints
+    "compare": {"explain_scores"},  # prints
     "run": {"script", "learning_curve"},  # prints; a function of its own
     "learning_curve": {"script", "discard_probabilities", "cluster", "workers", "scheduler_host"},  # of run
 }

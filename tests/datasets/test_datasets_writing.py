@@ -214,8 +214,9 @@ def test_an_interrupt_leaves_nothing(target, make_nnunet):
 def test_progress_counts_cases_and_workers_agree(target, make_nnunet):
     seen = []
     import_folder(make_nnunet(), target, workers=2, progress=lambda *step: seen.append(step))
-    assert sorted(seen) == sorted(zip((1, 2, 3), (3, 3, 3), [name for _, _, name in seen], strict=True))
-    assert sorted(name for _, _, name in seen) == ["a", "b", "c"]
+    assert [step[:2] for step in seen] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert sorted(what for _, _, what in seen[1:]) == [f"importing, {case} done" for case in "abc"]
+    assert len({what.partition(",")[0] for _, _, what in seen}) == 1  # one task, so that a terminal shows it
 
 
 def test_a_name_that_is_no_folder_is_refused(tmp_path, make_nnunet):

@@ -188,3 +188,12 @@ def test_scores_of_older_files_are_still_read():
 
     found = parse_record(Scores, older[1], path=older[0], advice="score again")
     assert (found.preset, found.missing, found.summary["core"]["dice"].interval) == (None, (), None)
+
+
+def test_definitions_stand_below_the_table_where_they_are_asked_for():
+    scores = summarize([case("a", core=0.25), case("b", core=0.5)], DEFAULT_METRICS)
+    assert "dice: ratio, higher is better" in render_table(scores)
+    short = render_table(scores, explain=False, width=80)
+    assert "higher is better" not in short
+    assert "--explain-scores" in short
+    assert max(map(len, short.splitlines())) <= 80

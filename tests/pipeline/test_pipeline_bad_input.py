@@ -397,7 +397,11 @@ def test_a_bad_scan_is_listed_and_the_others_are_predicted(run, trained, scans, 
     assert "1 of 6 cases failed" in last
     assert "case2" in last
     found = sorted(path.name for path in (tmp_path / "masks").iterdir())
-    assert found == ["case0.nii.gz", "case1.nii.gz", "case3.nii.gz", "case4.nii.gz", "case5.nii.gz", "predictions"]
+    masks = [f"case{number}.nii.gz" for number in (0, 1, 3, 4, 5)]
+    assert found == [*masks, "predictions", "run.json", "run.log"]
+    record = json.loads((tmp_path / "masks" / "run.json").read_text())
+    assert (record["exit_code"], record["cases"]["case2"]["status"]) == (2, "failed")
+    assert str(tmp_path) not in record["cases"]["case2"]["reason"]
 
 
 def test_a_name_that_is_not_utf_8_is_listed_and_the_others_are_predicted(run, trained, scans, tmp_path):

@@ -1,6 +1,7 @@
 """autoseg_predict: cases overlap, options change masks, a second run continues, and parts share a folder."""
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -381,7 +382,8 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(predict, trained, scan
     assert stopped.returncode == 130, stopped.stderr
     assert "the same command resumes" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    left = {path.name for path in (tmp_path / "masks").iterdir()} - {"predictions"}
+    left = {path.name for path in (tmp_path / "masks").iterdir()} - {"predictions", "run.json", "run.log"}
+    assert json.loads((tmp_path / "masks" / "run.json").read_text())["exit_code"] == 130
     assert left in ({"case0.nii.gz", "case1.nii.gz"}, {"case0.nii.gz", "case1.nii.gz", "case2.nii.gz"})
     assert {path.name.removesuffix(".json") for path in (tmp_path / "masks" / "predictions").iterdir()} == left
     assert predict("masks")[0] == 0

@@ -27,9 +27,11 @@ from autoseg.core.records.facts import (
     LesionPositions,
     LesionSummary,
 )
+from autoseg.core.records.info import Info, MachineFacts, ModelFacts
 from autoseg.core.records.lesions import CaseLesions, LabelLesions, PredictedLesion
 from autoseg.core.records.outputs import Outputs
 from autoseg.core.records.plan import NEIGHBOUR, Configuration, MachineSpeed, MemoryFacts, Plan
+from autoseg.core.records.runs import CaseRun, RunRecord
 from autoseg.core.records.scores import (
     CaseScores,
     PairedScores,
@@ -69,6 +71,7 @@ __all__ = [
     "CaseDoubt",
     "CaseFacts",
     "CaseLesions",
+    "CaseRun",
     "CaseScores",
     "ChannelFacts",
     "ChannelFile",
@@ -88,6 +91,7 @@ __all__ = [
     "Folds",
     "Grid",
     "Image",
+    "Info",
     "IntensityFacts",
     "Label",
     "LabelLesions",
@@ -98,8 +102,10 @@ __all__ = [
     "LesionSummary",
     "Lesions",
     "LossSettings",
+    "MachineFacts",
     "MachineSpeed",
     "MemoryFacts",
+    "ModelFacts",
     "ModelPostProcessing",
     "NetworkSettings",
     "OptimiserSettings",
@@ -114,6 +120,7 @@ __all__ = [
     "Pretraining",
     "Rank",
     "Record",
+    "RunRecord",
     "SamplingSettings",
     "ScoredCase",
     "Scores",
