@@ -12,7 +12,6 @@ import gzip
 import json
 import math
 import os
-import re
 import shutil
 import signal
 import sys
@@ -23,13 +22,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from autoseg.core.errors import DataError
-from autoseg.core.image_files import gzip_bytes
+from autoseg.core.image_files import gzip_bytes, is_series, list_files
 from autoseg.core.image_headers import check_header
 from autoseg.core.image_reader import READER, answer, limit_memory
 from autoseg.core.nifti import Form, place_grid, read_header, read_nifti, render_nifti
 from autoseg.core.records import Grid
 from autoseg.core.store import replacing
-from autoseg.core.text import join_names
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -37,7 +35,6 @@ ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".tif", ".tiff")
 NIFTI = (".nii", ".nii.gz")
 NIFTI_HEADER_BYTES = 352  # of version 1, with the four bytes before the voxels
 MAX_SHEAR = 1e-3  # of the cosine between two axes, which should be 0
-NUMBER = "%d"  # in a file name: the number of each slice of a volume stored slice by slice
 
 
 def file_ending(path: Path) -> str | None:
@@ -50,33 +47,6 @@ def strip_ending(path: Path) -> str:
     """The file name without its image ending."""
     ending = file_ending(path)
     return path.name[: -len(ending)] if ending else path.name
-
-
-def is_series(path: Path) -> bool:
-    """Whether a path names the slices of a volume (``scan_%d.tif``), and not a file that is called so."""
-    return NUMBER in path.name and not path.exists()
-
-
-def list_files(path: Path) -> list[Path]:
-    """The file itself; or every slice, by number, of a volume stored slice by slice (``scan_%d.tif``).
-
-    Raises:
-        DataError: no slice exists, or one in between is missing.
-    """
-    if not is_series(path):
-        return [path]
-    before, _, after = path.name.partition(NUMBER)
-    name = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-    files = path.parent.iterdir() if path.parent.is_dir() else ()
-    numbered = {int(found[1]): file for file in files if (found := name.fullmatch(file.name))}
-    if not numbered:
-        raise DataError(f"{path} does not exist; expected {before}1{after}, {before}2{after}, ...")
-    gaps = [n for n in range(min(numbered), max(numbered)) if n not in numbered]
-    if gaps:
-        raise DataError(
-            f"{path} lacks slice {join_names(gaps, limit=1)} of {min(numbered)} to {max(numbered)}; copy it again"
-        )
-    return [numbered[number] for number in sorted(numbered)]
 
 
 def read_grid(path: Path, *, orientation: Form | None = None) -> tuple[Grid, int | None]:

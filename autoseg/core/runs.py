@@ -21,7 +21,7 @@ from typing import TextIO
 
 import autoseg
 from autoseg.core.errors import AutosegError, CasesError, PlanError, StorageError
-from autoseg.core.images import list_files
+from autoseg.core.image_files import list_files
 from autoseg.core.records import CaseRun, RunRecord
 from autoseg.core.store import Store, check_ours, hash_settings, read_record, sha256, write_record
 

@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 
 from autoseg.core.errors import DataError
-from autoseg.core.images import NUMBER, list_files, strip_ending
+from autoseg.core.image_files import NUMBER, list_files
+from autoseg.core.images import strip_ending
 from autoseg.core.records import Case, ChannelFile, Dataset
 from autoseg.core.text import join_names
 from autoseg.datasets.folders import list_folders, list_images
