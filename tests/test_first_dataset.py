@@ -29,7 +29,7 @@ BLOCK = re.compile(r"(?P<skip><!-- not run: .+? -->\n)?^```(?P<kind>sh|text)\n(?
 CASES = ("006", "014", "015", "017", "019", "024", "034", "038", "041", "042")
 GRID = Grid(shape=(18, 26, 18), spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0))
 NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
-PROGRESS = re.compile(r"\d\d:\d\d:\d\d .* \d+/\d+(, .+ left)?")  # printed only where something takes long
+PROGRESS = re.compile(r"\d\d:\d\d:\d\d .*: [\d,]+ of [\d,]+, \d+ %(, .+)?")  # printed only where something takes long
 
 
 def write_decathlon(folder):

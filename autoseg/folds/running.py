@@ -32,6 +32,7 @@ from autoseg.training import Hooks, TrainingState, train_fold
 log = logging.getLogger(__name__)
 
 TIMED_STEPS = 5  # after the first one, which is slower
+LEAST_STEPS = 100  # ahead; fewer are over before anyone has read how long they take
 SMALLER = 0.8  # of the planned memory, as a first suggestion
 
 
@@ -162,7 +163,7 @@ class TimeAhead:
         now = self.clock()
         if self.first is None:
             self.first = done, now
-        elif done - self.first[0] == TIMED_STEPS:
+        elif done - self.first[0] == TIMED_STEPS and total - done >= LEAST_STEPS:
             step_s = (now - self.first[1]) / TIMED_STEPS
             log.info(
                 "a step takes %.2g s, so the %s steps ahead take about %s; --time-budget limits it",
