@@ -40,6 +40,7 @@ from autoseg.prediction.engines import check_engine, tune_model
 from autoseg.prediction.ensembles import Ensemble, load_ensemble
 from autoseg.prediction.model_choice import choose_model
 from autoseg.prediction.overlapping import PreparedScan, predict_cases
+from autoseg.prediction.parts import select_part
 from autoseg.prediction.records import CaseFiles, MaskRecord, ensemble_key, read_case_records
 from autoseg.prediction.review import REVIEW_LIST, write_case_review, write_review_list
 from autoseg.preparation import source_key
@@ -316,24 +317,6 @@ def _read_scan(case: Case, channels: Sequence[str], options: PredictOptions) -> 
     if not options.accept_spacing:
         check_extent(case.id, case.channels[0].path, image.grid)
     return image
-
-
-def select_part(
-    cases: Sequence[Case], failures: dict[str, str], parts: Sequence[tuple[int, int]]
-) -> tuple[list[Case], dict[str, str]]:
-    """Cases, and failed cases, of one part; parts are disjoint, and together they are complete.
-
-    Args:
-        parts: (number, count) from 1; each further one divides the part before it.
-    """
-    names = sorted({case.id for case in cases} | set(failures))
-    for number, count in parts:
-        names = names[number - 1 :: count]
-    selected = set(names)
-    return (
-        [case for case in cases if case.id in selected],
-        {name: sentence for name, sentence in failures.items() if name in selected},
-    )
 
 
 def _describe_expected(channels: Sequence[str]) -> str:
