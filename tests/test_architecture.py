@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -208,7 +207,7 @@ def test_manners(path):
     assert not [name for name in names if banned.search(name)], inside
 
 
-def test_help_is_quick_and_imports_no_torch():
+def test_help_imports_nothing_that_is_slow():
     code = (
         "import sys, autoseg.cli\n"
         "try: autoseg.cli.plan(['--help'])\n"
@@ -216,6 +215,4 @@ def test_help_is_quick_and_imports_no_torch():
         "heavy = {'torch', 'numpy', 'SimpleITK', 'pydantic', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    started = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-    assert time.monotonic() - started < 3  # a tenth of a second on an idle machine

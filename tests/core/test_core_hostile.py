@@ -3,7 +3,6 @@
 import gzip
 import os
 import struct
-import time
 
 import numpy as np
 import pytest
@@ -367,11 +366,9 @@ def test_a_pipe_a_folder_and_a_loop_are_no_scans(tmp_path, ending):
     os.mkfifo(pipe)
     folder.mkdir()
     loop.symlink_to(loop)
-    started = time.monotonic()
     for path, message in ((pipe, "is a pipe"), (folder, "is a folder"), (loop, "its links lead back to it")):
         with pytest.raises(DataError, match=message):
-            read_voxels(path)
-    assert time.monotonic() - started < 5  # a pipe without a writer would block for ever
+            read_voxels(path)  # a pipe without a writer would block for ever
 
 
 def test_a_data_file_that_is_a_pipe(tmp_path):

@@ -36,7 +36,11 @@ def test_text_becomes_the_value_that_the_field_holds():
     [
         (TrainOptions, {**TRAIN, "epochs": 0}, "--epochs: invalid integer '0'; use a whole number from 1"),
         (TrainOptions, {**TRAIN, "time_budget_s": "6 days"}, "--time-budget: invalid duration '6 days'; use 90s"),
-        (TrainOptions, {**TRAIN, "device": "gpu"}, "--device: invalid device 'gpu'; use auto, cpu, cuda, or cuda:1"),
+        (
+            TrainOptions,
+            {**TRAIN, "device": "gpu"},
+            "--device: invalid device 'gpu'; use auto, cpu, cuda, cuda:1 for the second GPU, or mps",
+        ),
         (PlanOptions, {"dataset": "Tiny", "memory_gb": -8}, "--memory: invalid number '-8'; use a positive number"),
         (PlanOptions, {"dataset": "Tiny", "preset": "standart"}, r"--preset: unknown value 'standart' \(did you mean"),
         (PlanOptions, {"dataset": "Tiny", "mode": "head"}, "--mode, .* need --pretrained MODEL"),
