@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,9 @@ from autoseg.prediction.memory import MAX_FREE_SHARE, free_bytes
 from autoseg.prediction.sliding import predict_rows
 from autoseg.preprocessing import LogitRestorer, prepare_case, prepare_label
 
+log = logging.getLogger(__name__)
+
+FULL_SHARE = 0.9  # of non-zero voxels: air has noise, so nothing was set to zero around the brain
 CERTAIN = 10.0  # logit of background outside the head, and minus that of all others: e^20 times as likely
 
 
@@ -32,6 +36,26 @@ def prepare_scan(model: Model, case_id: str, image: Image) -> tuple[PreparedCase
     """
     case = prepare_case(case_id, image, None, model.configuration.preprocessing)
     return (case,) if model.source is None else (case, *prepare_scan(model.source, case_id, image))
+
+
+def warn_of_skull(model: Model, case_id: str, image: Image) -> None:
+    """Warn of a scan with air and skull where the model was trained on brains alone, with zero around them.
+
+    Args:
+        model: its channels are normalised inside the brain where the skull was stripped.
+        image: (C,Z,Y,X) float32, scanner units.
+    """
+    if not any(channel.inside_mask for channel in model.configuration.preprocessing.channels):
+        return
+    share = float((image.voxels != 0).any(axis=0).mean())
+    if share > FULL_SHARE:
+        log.warning(
+            "case %s: %.0f %% of its voxels are not zero, but %s was trained on scans whose skull was removed, so the "
+            "mask is unreliable; remove the skull first (docs/datasets.md)",
+            case_id,
+            100 * share,
+            model.name,
+        )
 
 
 def add_prior(model: Model, prepared: tuple[PreparedCase, ...], device: torch.device) -> PreparedCase:

@@ -22,7 +22,7 @@ from autoseg.core.images import read_grid
 from autoseg.core.parallel import Outcome, describe_memory_shortage
 from autoseg.core.records import Case, Image, Label, PreparedCase
 from autoseg.model import Model
-from autoseg.prediction.case import add_prior, case_rows, mask_restorer, prepare_scan
+from autoseg.prediction.case import add_prior, case_rows, mask_restorer, prepare_scan, warn_of_skull
 from autoseg.prediction.ensembles import Ensemble, EnsembleAverager
 from autoseg.prediction.memory import MAX_FREE_SHARE, free_bytes
 
@@ -64,6 +64,7 @@ def predict_cases(
 
     def prepare(case: Case) -> PreparedScan:
         image = read(case)
+        warn_of_skull(ensemble.members[0], case.id, image)
         return tuple(prepare_scan(member, case.id, image) for member in ensemble.members)
 
     def finish(case: Case, averager: EnsembleAverager) -> None:
