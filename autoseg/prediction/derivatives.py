@@ -22,7 +22,16 @@ from autoseg.datasets.bids_scans import is_bids
 
 DESCRIPTION = "dataset_description.json"
 LABEL_TABLE = "desc-autoseg_dseg.tsv"
-IGNORED = ("predictions", "overlays", "lesions.csv", "lesions_per_case.csv", "doubts.json", "run.json")
+IGNORED = (
+    "predictions",
+    "overlays",
+    "lesions.csv",
+    "lesions_per_case.csv",
+    "doubts.json",
+    "run.json",
+    "*run.json",
+    "*run.log",
+)
 SUBJECT = re.compile(r"sub-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9]+)*_[A-Za-z0-9]+")
 
 
