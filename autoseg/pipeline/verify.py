@@ -140,7 +140,7 @@ def _describe_machine(device: torch.device) -> Verification:
     memory = torch.cuda.get_device_properties(device).total_memory if on_gpu else free_memory_bytes()
     return Verification(
         device=str(device),
-        machine=name_device(device) if on_gpu else name_processor(use_cores()),
+        machine=name_processor(use_cores()) if device.type == "cpu" else name_device(device),
         memory_gb=round(memory / 1e9, 1),
         gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
         versions={"autoseg": __version__, "torch": torch.__version__, "Python": platform.python_version()},

@@ -59,7 +59,7 @@ def verify_precision(place: Workplace) -> list[VerifiedLine]:
     """Losses in the device's half precision against float32, and the gain of speed."""
     half = _half_precision(place)
     if half is None:
-        result = "this CPU does not compute bfloat16 in hardware, so everything is float32"
+        result = "trainings compute in float32 on this device"
         return [VerifiedLine(name="half precision", verdict="skipped", result=result)]
     pair = Run(device=place.device), Run(device=place.device, precision=half)
     advice = f"set training.precision to float32 in the plan; {half} is not accurate on this device"

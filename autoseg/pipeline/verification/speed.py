@@ -95,7 +95,7 @@ def verify_loading(place: Workplace) -> list[VerifiedLine]:
     """Batches per second of both engines, and the one that ``auto`` took."""
     plan, lines = place.plan_large(), []
     use_cores()
-    engines = ("cpu",) if place.on_cpu else ("cpu", "gpu")
+    engines = ("cpu", "gpu") if place.device.type == "cuda" else ("cpu",)
     for name in ("3d", "2d"):
         if name not in plan.configurations:
             continue

@@ -118,7 +118,8 @@ class Workplace:
     def _plan(self, name: str, *, cases: int, shape: Shape, padded: Shape) -> Plan:
         if not (self.store.preprocessed(name) / "plan.json").exists():
             self._make_data(name, cases=cases, shape=shape, padded=padded)
-            options = PlanOptions(dataset=name, device=self.device.type, workers=1)
+            planned_for = "cuda" if self.device.type == "cuda" else "cpu"  # so it is for any other GPU
+            options = PlanOptions(dataset=name, device=planned_for, workers=1)
             plan(self.store, options, progress=self.progress)
         return read_plan(self.store, name)
 
