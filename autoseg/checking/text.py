@@ -22,7 +22,8 @@ def render_suspicions(check: Check) -> str:
     ]
     hidden = len(check.suspicions) - len(shown)
     cases = len({suspicion.case for suspicion in check.suspicions})
-    counted = f"{len(check.suspicions)} suspicions in {cases} of {len(check.cases)} cases"
+    found = len(check.suspicions)
+    counted = f"{found} suspicion{'' if found == 1 else 's'} in {cases} of {len(check.cases)} cases"
     return "".join(f"{line}\n" for line in [*_render_changes(check), counted, *lines, *_count_hidden(hidden)])
 
 

@@ -49,10 +49,22 @@ def test_every_part_is_there_and_in_the_navigation(content, experiment):
     links = [attributes["href"] for attributes in reader.attributes("a")]
 
     assert sections == [
-        "data", "plan", "training", "selection", "scores", "volumes", "pictures", "cases", "review", "postprocessing",
-        "calibration", "settings",
+        "pictures", "scores", "volumes", "cases", "review", "selection", "postprocessing", "calibration", "training",
+        "data", "plan", "settings",
     ]  # fmt: skip
     assert {f"#{key}" for key in sections} <= set(links)
+
+
+def test_sections_without_content_are_folded(content, experiment):
+    folded = r'<section id="(\w+)"[^>]*><details><summary><h2'
+    assert re.findall(folded, render_report(content())) == ["review", "selection", "postprocessing", "calibration"]
+    assert not re.findall(folded, render_report(content(experiment=experiment)))
+
+
+def test_the_score_is_the_first_line(content):
+    page = render_report(content())
+    first = re.search(r"<header>.*?<p>(.*?)</p>", page, flags=re.S)[1]
+    assert re.match(r".*: mean dice [\d.]+", first), first
 
 
 def test_every_link_leads_to_a_place_of_the_page(content, experiment):

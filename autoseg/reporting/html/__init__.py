@@ -21,17 +21,17 @@ from autoseg.reporting.html.trainings import describe_training, draw_histories
 from autoseg.reporting.html.viewer import list_outcomes, view_case
 
 SECTIONS = {
-    "data": "Data",
-    "plan": "Plan",
-    "training": "Training",
-    "selection": "Selection",
+    "pictures": "Pictures",
     "scores": "Scores",
     "volumes": "Volumes",
-    "pictures": "Pictures",
     "cases": "Cases",
     "review": "Review",
+    "selection": "Selection",
     "postprocessing": "Post-processing",
     "calibration": "Calibration",
+    "training": "Training",
+    "data": "Data",
+    "plan": "Plan",
     "settings": "Settings",
 }
 
@@ -39,7 +39,24 @@ SECTIONS = {
 def render_report(content: ReportContent) -> str:
     """Fill the template; every text is escaped, and a section without data has a sentence instead."""
     values = {"content": content, **_describe(content)}
-    return render_page("report.html", sections=SECTIONS, notes=content.notes, values=values)
+    return render_page(
+        "report.html", sections=SECTIONS, notes=content.notes, values=values, folded=_list_empty(content, values)
+    )
+
+
+def _list_empty(content: ReportContent, values: dict[str, Any]) -> set[str]:
+    """Sections that hold no more than a sentence on what would fill them."""
+    has_content = {
+        "pictures": content.pictures,
+        "scores": content.shown,
+        "volumes": content.shown,
+        "cases": content.shown,
+        "review": content.experiment,
+        "selection": content.experiment,
+        "postprocessing": values["postprocessing"] or values["model_postprocessing"],
+        "calibration": content.experiment,
+    }
+    return {key for key, found in has_content.items() if not found and not content.notes.get(key)}
 
 
 def _describe(content: ReportContent) -> dict[str, Any]:
@@ -88,7 +105,7 @@ def _opened_configurations(content: ReportContent) -> tuple[str, ...]:
 
 
 def _summarize(content: ReportContent) -> list[str]:
-    """Lines below the title: data and model, and the score of the selected or shown one."""
+    """Lines below the title: the score of the selected or shown model, if there is one, and what was trained."""
     plan, finished = content.plan, [t for t in content.trainings if t.facts.finished]
     configurations = list(dict.fromkeys(t.configuration for t in finished))
     folds = f"{count(len(finished), 'trained fold')}{' of ' if configurations else ''}{', '.join(configurations)}"
@@ -110,7 +127,7 @@ def _summarize(content: ReportContent) -> list[str]:
                 f"{shown.name}: mean {shown.target} {format_value(statistics.mean, shown.target)}{interval} over "
                 f"{count(len(shown.scores.cases), 'held-out case')}."
             )
-    return lines
+    return lines[::-1]
 
 
 __all__ = ["Picture", "ReportContent", "ShownScores", "Training", "render_report"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -17,7 +17,12 @@ ROOM = "autoseg.reporting.html"
 
 
 def render_page(
-    template: str, *, sections: Mapping[str, str], notes: Mapping[str, tuple[str, ...]], values: Mapping[str, Any]
+    template: str,
+    *,
+    sections: Mapping[str, str],
+    notes: Mapping[str, tuple[str, ...]],
+    values: Mapping[str, Any],
+    folded: Collection[str] = (),
 ) -> str:
     """Fill a template that extends ``page.html``.
 
@@ -26,6 +31,7 @@ def render_page(
         sections: key -> title, in order; each is linked in the navigation.
         notes: section -> sentences on what is missing.
         values: everything else that the template names, ``facts`` (lines below the title) among it.
+        folded: sections that open by a click.
     """
     environment = Environment(
         loader=PackageLoader("autoseg.reporting", "html"),
@@ -46,6 +52,7 @@ def render_page(
     page = environment.get_template(template).render(
         sections=sections,
         notes=notes,
+        folded=folded,
         style=Markup(style),
         script=Markup(script),
         style_hash=_hash(style),
