@@ -40,6 +40,11 @@ ALIKE = 0.995  # correlation of two heads
 OFTEN = 0.95  # share of the other cases that have a label
 LEAST_LABELLED = 10  # cases, so that one without a label is rare
 
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
 KINDS: Mapping[str, tuple[str, str]] = {  # title, what is compared
     "unreadable": ("cannot be read", "Every file is read and checked as autoseg_plan does."),
     "image-as-mask": (
@@ -47,7 +52,7 @@ KINDS: Mapping[str, tuple[str, str]] = {  # title, what is compared
         "A label file holds the voxels of a channel, or as many values as an image; a channel holds a mask.",
     ),
     "mask-values": ("mask values", "Values in the label file that dataset.json does not name, or 255 for 1."),
-    "outside": ("mask outside the head", f"More than {OUTSIDE:.0%} of the mask lies outside the head."),
+    "outside": ("mask outside the head", f"More than {_percent(OUTSIDE)} of the mask lies outside the head."),
     "mirrored-mask": (
         "mask mirrored",
         "Mirrored, the mask fits better: its place in the head, or the intensities below it, are as in the others.",
@@ -72,7 +77,7 @@ KINDS: Mapping[str, tuple[str, str]] = {  # title, what is compared
         "lesion cut off",
         "The mask ends at the border of the scan with a large section, so that part of it may be missing.",
     ),
-    "label-missing": ("label missing", f"The mask lacks a label that over {OFTEN:.0%} of the others have."),
+    "label-missing": ("label missing", f"The mask lacks a label that over {_percent(OFTEN)} of the others have."),
 }
 SIDES = ("upside down", "back to front", "left-right")
 
@@ -184,9 +189,9 @@ def _check_outside(field: _Field) -> Iterator[Suspicion]:
                 case.case,
                 "outside",
                 case.outside_share / OUTSIDE,
-                f"{case.outside_share:.0%} of the mask is outside the head",
-                f"{case.outside_share:.0%} of the mask lies outside the head, in the other cases at most "
-                f"{_most_other(field, case, 'outside_share'):.0%}.",
+                f"{_percent(case.outside_share)} of the mask is outside the head",
+                f"{_percent(case.outside_share)} of the mask lies outside the head, in the other cases at most "
+                f"{_percent(_most_other(field, case, 'outside_share'))}.",
             )
 
 
@@ -200,8 +205,8 @@ def _check_cut(field: _Field) -> Iterator[Suspicion]:
                 "cut",
                 strength,
                 "mask is cut off by the scan's border",
-                f"At a border of the scan the mask has {case.cut_share:.0%} of its largest section along that axis; in "
-                f"nine of ten cases at most {usual:.0%}.",
+                f"At a border of the scan the mask has {_percent(case.cut_share)} of its largest section along that axis; "
+                f"in nine of ten cases at most {_percent(usual)}.",
             )
 
 
@@ -361,7 +366,7 @@ def _check_labels(field: _Field) -> Iterator[Suspicion]:
                 "label-missing",
                 1 + (share - OFTEN) / (1 - OFTEN) / 2,
                 f"label {name} is missing",
-                f"The mask lacks {name}, which {share:.0%} of the others have.",
+                f"The mask lacks {name}, which {_percent(share)} of the others have.",
             )
 
 

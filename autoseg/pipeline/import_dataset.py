@@ -25,5 +25,5 @@ def import_raw(store: Store, options: ImportOptions, *, progress: Progress = no_
         run.add_files(name, list_all_files(dataset))
         log_left_out(dataset)
         log.info("%s: %d cases, channels %s", target, len(dataset.cases), ", ".join(dataset.channels))
-        log.info("next: autoseg_plan -d %s", name)
+        log.info("next: autoseg_check -d %s shows every case; then autoseg_plan -d %s", name, name)
         return dataset

@@ -73,7 +73,8 @@ def cut_stack(
 
 
 def cut_planes(image: np.ndarray, mask: np.ndarray | None, spacing: Sequence[float]) -> tuple[Slices, ...]:
-    """An axial, a coronal and a sagittal slice with the largest part of the mask; only one of a scan of one slice.
+    """An axial, a coronal and a sagittal slice with the largest part of the mask, cropped to what they show; only one
+    of a scan of one slice.
 
     Args:
         image: (C,Z,Y,X) float, any units; axes run I->S, A->P, R->L.
@@ -94,13 +95,19 @@ def cut_planes(image: np.ndarray, mask: np.ndarray | None, spacing: Sequence[flo
         label = (
             np.zeros(bright.shape[1:], np.int16) if mask is None else np.moveaxis(mask.take([number], axis), axis, 0)
         )
+        if axis != 0:  # rows run along z there, and the head is up
+            bright, label = bright[..., ::-1, :], label[..., ::-1, :]
+        pixel = (spacing[in_plane[0]], spacing[in_plane[1]])
+        shown = (bright.max(axis=0) > 0.1).any(axis=0) | (label > 0).any(axis=0)
+        margin = tuple(math.ceil(MARGIN_MM / mm) for mm in pixel)
+        rows, columns = box_slices(_grow(bounding_box(shown if shown.any() else ~shown), margin, shown.shape))
         planes.append(
             Slices(
-                image=bright if axis == 0 else bright[..., ::-1, :],  # rows run along z there, and the head is up
+                image=bright[..., rows, columns],
                 reference=None,
-                prediction=label if axis == 0 else label[..., ::-1, :],
+                prediction=label[..., rows, columns],
                 numbers=((number, len(areas)),),
-                pixel=(spacing[in_plane[0]], spacing[in_plane[1]]),
+                pixel=pixel,
                 axis=axis,
             )
         )

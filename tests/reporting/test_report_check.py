@@ -43,12 +43,21 @@ def page(tmp_path):
 def test_planes_run_through_the_largest_part_of_the_mask():
     mask = np.zeros((6, 8, 10), np.int16)
     mask[4, 3:6, 5:9] = 1
-    planes = view_planes(np.zeros((1, 6, 8, 10)), mask, (3, 1, 2), (1,))
+    planes = view_planes(np.random.default_rng(0).normal(9, 1, (1, 6, 8, 10)), mask, (3, 1, 2), (1,))
     assert [plane.caption for plane in planes] == ["axial 5 of 6", "coronal 4 of 8", "sagittal 6 of 10"]
     assert [plane.size for plane in planes] == [(20, 8), (20, 18), (8, 18)]
     assert planes[0].outlines == ((0, "M5 3H9V6H5Z"),)
     assert planes[1].outlines == ((0, "M5 1H9V2H5Z"),)  # the head is up
     assert [plane.sides for plane in planes] == [("R", "L"), ("R", "L"), ("A", "P")]
+
+
+def test_planes_are_cropped_to_the_head_and_the_mask():
+    scan, mask = np.zeros((1, 30, 40, 50)), np.zeros((30, 40, 50), np.int16)
+    scan[0, 10:20, 10:20, 10:20] = 100
+    mask[15, 30, 15] = 1
+    axial = view_planes(scan, mask, (1, 1, 2), (1,))[0]
+    assert axial.size == (28, 29)  # 10 voxels of 2 mm, 21 of 1 mm, and 4 mm on each side
+    assert axial.outlines == ((0, "M7 24H8V25H7Z"),)
 
 
 def test_a_single_slice_is_one_plane_and_an_empty_mask_shows_the_middle():
