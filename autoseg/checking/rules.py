@@ -205,8 +205,8 @@ def _check_cut(field: _Field) -> Iterator[Suspicion]:
                 "cut",
                 strength,
                 "mask is cut off by the scan's border",
-                f"At a border of the scan the mask has {_percent(case.cut_share)} of its largest section along that axis; "
-                f"in nine of ten cases at most {_percent(usual)}.",
+                f"At a border of the scan the mask has {_percent(case.cut_share)} of its largest section along that "
+                f"axis; in nine of ten cases at most {_percent(usual)}.",
             )
 
 

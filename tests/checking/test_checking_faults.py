@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import DATASET, GRID, make_case, write_case
+from made_heads import DATASET, GRID, make_case, write_case
 
 from autoseg.checking import KINDS, find_suspicions, open_case
 from autoseg.checking.compare import find_reversed, isolate
