@@ -78,6 +78,46 @@ def hidden_beside(path: Path) -> Path:
     return path.with_name(f".{_machine()}-{os.getpid():x}-{uuid.uuid4().hex[:8]}.{path.name}")
 
 
+@contextmanager
+def claimed(path: Path, taken: str) -> Iterator[None]:
+    """Work at a path while no other process of this machine does; of two at once, the first one works.
+
+    Args:
+        path: need not exist; its folder is made.
+        taken: sentence for the others.
+
+    Raises:
+        UsageError: another process works there.
+        StorageError: the disk refused a write.
+    """
+    claim = hidden_beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        claim.touch()
+    except OSError as error:
+        raise StorageError(explain_write_error(path, error)) from error
+    try:
+        time.sleep(TICK_S)  # so that claims of one tick see each other, and agree which is the first
+        if _first_claim(path) != claim.name:
+            raise UsageError(taken)
+        yield
+    finally:
+        claim.unlink(missing_ok=True)
+
+
+def _first_claim(path: Path) -> str:
+    """Name of the oldest claim of a process of this machine that is alive."""
+    claims = []
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            named = _HIDDEN.fullmatch(entry.name)
+            if named is not None and named[1] == _machine() and entry.name.endswith(f".{path.name}"):
+                with suppress(FileNotFoundError):  # its process ended meanwhile
+                    if not _is_leftover(entry):
+                        claims.append((entry.stat().st_mtime_ns, entry.name))
+    return min(claims)[1]
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove hidden files and folders of processes that are gone; once for each folder and process.
 
@@ -100,6 +140,7 @@ _HIDDEN = re.compile(r"\.([0-9a-f]{6})-([0-9a-f]+)-[0-9a-f]{8}\..+")
 _ENDINGS = "json|jsonl|csv|html|png|npy|npz|pt|safetensors|nii|gz|mha|nrrd|tif|tiff"
 _HIDDEN_0_1 = re.compile(rf"\.[0-9a-f]{{8}}\..+\.({_ENDINGS})|\..+\.importing|\.importing_model")
 DAY_S = 86400
+TICK_S = 0.02  # longer than a step of the clock that dates files
 CLOCK_S = 60  # by which the clock of a disk may differ from ours
 
 

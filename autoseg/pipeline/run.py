@@ -10,7 +10,7 @@ from autoseg.core.errors import AutosegError, TrainingError
 from autoseg.core.parallel import Progress, no_progress
 from autoseg.core.records import Experiment
 from autoseg.core.runs import RUN, recorded
-from autoseg.core.store import Store
+from autoseg.core.store import Store, claimed
 from autoseg.experiment.compare import ComparisonContext, list_held_out
 from autoseg.experiment.executor import open_executor, render_script
 from autoseg.experiment.finish import conclude
@@ -45,11 +45,13 @@ def run(
     path = store.results_root / options.dataset / RUN
     with recorded(store, path, ("autoseg_run", *command_line(options)), should_stop=should_stop) as record:
         experiment = prepare(store, options, progress)
-        record.begin()
-        record.device = name_device(choose_device(options.device))
-        outcome = _run(store, options, experiment, should_stop=should_stop, progress=progress)
-        record.add_model(experiment.paths.best)
-        return outcome
+        taken = f"another autoseg_run is at work on {options.dataset}; wait until it ends, then run this command again"
+        with claimed(path.with_name("experiment"), taken):
+            record.begin()
+            record.device = name_device(choose_device(options.device))
+            outcome = _run(store, options, experiment, should_stop=should_stop, progress=progress)
+            record.add_model(experiment.paths.best)
+            return outcome
 
 
 def _run(

@@ -1,5 +1,6 @@
 import os
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from autoseg.core.store import (
     check_name,
     check_ours,
     check_writable,
+    claimed,
     hidden_beside,
     read_array,
     read_record,
@@ -29,6 +31,38 @@ def test_a_block_that_fails_leaves_the_former_file(tmp_path):
         raise RuntimeError
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_two_that_claim_a_path_the_first_works(tmp_path):
+    path = tmp_path / "results" / "work"
+    gone = hidden_beside(path).name.replace(f"-{os.getpid():x}-", "-7ffffffe-")
+    with claimed(path, "taken"):
+        with pytest.raises(UsageError, match="taken"), claimed(path, "taken"):
+            pytest.fail("two work at once")
+        with claimed(tmp_path / "results" / "other", "taken"):
+            pass
+    (path.parent / gone).touch()  # of a process that is dead
+    with claimed(path, "taken"):
+        assert path.parent.is_dir()
+    assert [entry.name for entry in path.parent.iterdir()] == [gone]
+
+
+def test_processes_that_claim_at_once_are_one(tmp_path):
+    code = (
+        "import sys, time, pathlib\n"
+        "from autoseg.core.store import claimed\n"
+        "with claimed(pathlib.Path(sys.argv[1]), 'taken'): print('works', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "work"]
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(4)]
+    lost = [process for process in processes if process.stdout.readline() != "works\n"]
+    assert len(lost) == 3
+    for process in processes:
+        _, err = process.communicate()
+        assert (process.returncode == 0) == (process not in lost)
+        assert ("UsageError: taken" in err) == (process in lost)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
