@@ -35,7 +35,7 @@ def test_each_miniature_is_recognised_by_its_importer_alone(name, miniature):
 
 
 def test_every_importer_has_a_miniature():
-    elsewhere = {"nnunet", "msd", "isles22"}  # made in conftest.py
+    elsewhere = {"nnunet", "msd", "isles22", "dicom"}  # made in conftest.py and in tests/dicom
     assert {kind for _, kind in layouts.MAKERS.values()} | elsewhere == set(IMPORTERS)
 
 
