@@ -38,7 +38,7 @@ def test_progress_counts_steps(bench):
     told = []
     bench.train(progress=lambda *args: told.append(args))
     assert [(done, total) for done, total, _ in told] == [(step, 12) for step in range(1, 13)]
-    assert told[5][2].startswith("training, epoch 2, loss ")
+    assert told[5][2].startswith("training steps, epoch 2, loss ")
 
 
 def test_validation_comes_at_its_interval_and_at_the_end(bench):

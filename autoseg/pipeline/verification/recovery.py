@@ -77,7 +77,7 @@ def train_until_killed(root: str, device: str, name: str) -> None:
 
     def kill(done: int, total: int, what: str) -> None:
         deadline = time.monotonic() + WAIT_S / 2
-        while what.startswith("training, epoch 2") and time.monotonic() < deadline:
+        while ", epoch 2," in what and time.monotonic() < deadline:
             if checkpoint.exists():
                 psutil.Process().kill()
             time.sleep(POLL_S)

@@ -36,7 +36,7 @@ def verify_first_step(place: Workplace) -> list[VerifiedLine]:
     first_s: list[float] = []
 
     def progress(done: int, total: int, what: str) -> None:
-        if what.startswith("training, epoch"):
+        if what.startswith("training steps"):
             first_s.append(time.perf_counter() - began)
 
     options = TrainOptions(
