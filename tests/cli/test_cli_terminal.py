@@ -30,7 +30,7 @@ def open_screen(monkeypatch):
     def call():
         stream = Screen()
         monkeypatch.setattr(module.sys, "stderr", stream)
-        monkeypatch.setattr(module.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+        monkeypatch.setattr(module.shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((80, 24)))
         return stream
 
     return call
