@@ -5,16 +5,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import write_dataset
 
 from autoseg.cli import compare, evaluate, import_, plan, predict, report, subset, train
 
 NAME, BORN = b"MUELLER^ANNA", b"19610203"
 
 
-def write_marked_dataset(folder):
-    """A dataset whose headers hold a name and a date, as some converters of DICOM leave them."""
-    write_dataset(folder)
+def mark_headers(folder):
+    """Let the headers of a dataset hold a name and a date, as some converters of DICOM leave them."""
     for path in (folder / "imagesTr").iterdir():
         voxels = bytearray(gzip.decompress(path.read_bytes()))
         voxels[148 : 148 + 40] = (NAME + b" " + BORN).ljust(40, b"\0")  # descrip
@@ -38,10 +36,13 @@ def contents(path):
             yield from (archive.read(name) for name in archive.namelist())
 
 
-def test_no_output_holds_a_name_a_date_or_a_path(tmp_path):
+def test_no_output_holds_a_name_a_date_or_a_path(tmp_path, root):
     home = tmp_path / "anna" / "clinic"
-    source, root, masks = home / "source", home / "root", home / "masks"
-    write_marked_dataset(source)
+    source, masks = home / "source", home / "masks"
+    home.mkdir(parents=True)
+    (root / "autoseg_raw" / "Tiny").rename(source)
+    root = home / "root"
+    mark_headers(source)
     here = ("--root", root, "-q")
     call(import_, "nnunet", source, "-d", "Tiny", "--copy", *here)
     call(plan, "-d", "Tiny", "--preset", "pocket", "--workers", 1, *here)

@@ -163,7 +163,7 @@ def command_line(options: Options) -> list[str]:
 def _render(value: Any, declared: Option) -> list[str]:
     if declared.count != 1:
         return [str(item) for item in value]
-    if declared.metavar == "TIME":
+    if declared.metavar == "TIME" and not isinstance(value, str):
         return [f"{value:g}s"]
     return ["/".join(map(str, value)) if isinstance(value, tuple) else str(value)]
 

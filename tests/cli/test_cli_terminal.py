@@ -85,7 +85,7 @@ def test_a_quiet_terminal_still_lets_a_log_file_have_everything(capsys):
 def test_results_know_the_screen_they_go_to(monkeypatch, capsys):
     assert Terminal(quiet=False).width is None  # captured, like a pipe
     monkeypatch.setattr(module.sys, "stdout", Screen())
-    monkeypatch.setattr(module.shutil, "get_terminal_size", lambda: os.terminal_size((120, 24)))
+    monkeypatch.setattr(module.shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((120, 24)))
     assert Terminal(quiet=False).width == 120
 
 
