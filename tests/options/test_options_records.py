@@ -65,7 +65,7 @@ def test_a_value_that_does_not_fit_is_refused_with_what_to_write(kind, values, s
     "options",
     [
         TrainOptions(**TRAIN, time_budget_s=90.5, subset=8, restart=True, trackers=("wandb", "mlflow"), seed=-3),
-        PlanOptions(dataset="Tiny", memory_gb=11.5, probe=False, networks=("dynunet",), folds_file="splits.json"),
+        PlanOptions(dataset="Tiny", memory_gb=11.5, probe=False, networks=("dynunet",), time_budget_s="none"),
         PredictOptions(scans="my scans", output="masks", mirror=True, part=(2, 3), folds=("0", "all")),
         CompareOptions(folders=("a", "b"), dataset="Tiny", common_cases=True),
         SliceOptions(dataset="Tiny", into="Cut", margin=(1, 2)),
