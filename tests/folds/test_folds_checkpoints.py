@@ -142,8 +142,12 @@ def test_signals_end_a_training_within_one_long_step(step_s, numbers, sentence):
         time.sleep(0.5)  # longer than within which two are one
         os.kill(process.pid, numbers[1])
     _, err = process.communicate(timeout=300)
-    assert process.returncode == 128 + numbers[-1]
-    assert err == sentence + b"; the same command resumes from the last checkpoint\n"
+    by_thread = (128 + numbers[-1], sentence + b"; the same command resumes from the last checkpoint\n")
+    before_the_step = (
+        -numbers[-1],
+        b"",
+    )  # where Python's own handler saw the first, the second ends the process itself
+    assert (process.returncode, err) in ((by_thread, before_the_step) if numbers[1:] else (by_thread,))
 
 
 def test_a_training_that_was_asked_to_stop_has_all_the_time_it_takes():
