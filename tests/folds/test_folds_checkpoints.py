@@ -154,11 +154,11 @@ def test_a_training_that_was_asked_to_stop_has_all_the_time_it_takes():
     code = (
         "import os, time\n"
         "from autoseg.cli import running\n"
-        "running.STEP_S, running.SAME_S = 0.5, 0\n"
+        "running.STEP_S, running.SAME_S = 2, 0\n"
         "stop = running.StopSignal()\n"
         "os.kill(os.getpid(), 2)\n"
         "while not stop(): pass\n"
-        "time.sleep(1)\n"
+        "time.sleep(3)\n"
         "stop.exit_if_stopped()\n"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=300)
