@@ -345,7 +345,7 @@ def digest(path: Path) -> str:
         content = _render(_without_times(torch.load(io.BytesIO(content), weights_only=True)))
     elif path.suffix == ".html":
         content = re.sub(rb"([\d.]+ (h|min|s)\b ?)+|report of [-\d :]+", b"", content)
-    elif path.name == "progress.png":  # draws the seconds of an epoch
+    elif path.name == "progress.png" or path.name.endswith(("run.json", "run.log")):  # they hold seconds and dates
         content = content[:8]
     return hashlib.sha256(content).hexdigest()
 
