@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import cc3d
+import fill_voids
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 Connectivity = Literal[6, 26]
 IN_A_SLICE: dict[Connectivity, Literal[4, 8]] = {6: 4, 26: 8}  # neighbours of a voxel -> those of a pixel
+
+HEAD_GRID = 128  # voxels per axis, at most, of the copy of a scan that the head is found in
+HEAD_LEVEL = 0.1  # of a channel's range; above it is head
+
+
+def find_head(voxels: np.ndarray) -> np.ndarray:
+    """The head in a scan whose background is not zero, with a margin of one or two voxels of a coarse copy.
+
+    Head is what exceeds a tenth of the range of any channel (0.5th to 99th percentile): the largest component of it,
+    without holes.
+
+    Args:
+        voxels: (C,Z,Y,X) float, scanner units.
+
+    Returns:
+        (Z,Y,X) bool; everything where nothing stands out.
+    """
+    shape = voxels.shape[1:]
+    steps = tuple(math.ceil(size / HEAD_GRID) for size in shape)
+    coarse = voxels[(slice(None), *(slice(None, None, step) for step in steps))]
+    bright = np.zeros(coarse.shape[1:], bool)
+    for channel in coarse:
+        low, high = np.percentile(channel, (0.5, 99))
+        bright |= channel > low + HEAD_LEVEL * (high - low)
+    components, count = connected_components(bright, connectivity=6)
+    if not count:
+        return np.ones(shape, bool)
+    sizes = np.bincount(components.reshape(-1))
+    head = binary_dilation(components == 1 + np.argmax(sizes[1:]), np.ones((3, 3, 3), bool))
+    if min(head.shape) > 1:
+        head = fill_voids.fill(head)
+    for axis, step in enumerate(steps):
+        head = np.repeat(head, step, axis=axis) if step > 1 else head
+    return np.ascontiguousarray(head[tuple(map(slice, shape))], bool)
 
 
 def connected_components(voxels: np.ndarray, connectivity: Connectivity = 26) -> tuple[np.ndarray, int]:

@@ -4,6 +4,7 @@ from autoseg.fingerprint.intensities import measure_intensities, pool_intensitie
 from autoseg.fingerprint.lesions import SMALL_LESION_ML, measure_lesions, summarize_lesions
 from autoseg.fingerprint.measures import measure_case
 from autoseg.fingerprint.summary import (
+    crop_to_region,
     find_identical_scans,
     median_crop_share,
     median_cropped_shape,
@@ -13,6 +14,7 @@ from autoseg.fingerprint.summary import (
 
 __all__ = [
     "SMALL_LESION_ML",
+    "crop_to_region",
     "find_identical_scans",
     "measure_case",
     "measure_intensities",

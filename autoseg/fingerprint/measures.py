@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from autoseg.core.geometry import bounding_box, nearest_axes, turn
-from autoseg.core.records import Case, CaseFacts, ChannelFacts, Image, Label
+from autoseg.core.masks import find_head
+from autoseg.core.records import Case, CaseFacts, ChannelFacts, HeadFacts, Image, Label
+from autoseg.core.text import six_digits
 from autoseg.fingerprint.intensities import measure_intensities
 from autoseg.fingerprint.lesions import measure_lesions
 
@@ -49,8 +51,21 @@ def measure_case(
         shape=voxels.shape[1:],
         spacing=spacing,  # type: ignore[arg-type]
         cropped_shape=tuple(stop - start for start, stop in crop),  # type: ignore[arg-type]
+        head=_measure_head(voxels, foreground),
         channels=channels,
         transpose=transpose,
         label_voxels=counted,
         lesions=lesions,
+    )
+
+
+def _measure_head(voxels: np.ndarray, foreground: np.ndarray | None) -> HeadFacts:
+    """Box and share of the head in a scan, and what of the labels (Z,Y,X bool) it leaves out."""
+    head = find_head(voxels)
+    labelled = 0 if foreground is None else np.count_nonzero(foreground)
+    outside = 0 if foreground is None else np.count_nonzero(foreground & ~head)
+    return HeadFacts(
+        shape=tuple(stop - start for start, stop in bounding_box(head)),  # type: ignore[arg-type]
+        share=six_digits(np.count_nonzero(head) / head.size),
+        outside_share=six_digits(outside / labelled) if labelled else 0.0,
     )

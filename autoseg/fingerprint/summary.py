@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from autoseg.core.choices import Region
 from autoseg.core.records import CaseFacts, Dataset, Fingerprint, IntensityFacts, LabelSummary
 from autoseg.core.store import hash_settings
 from autoseg.core.text import six_digits
@@ -73,6 +74,17 @@ def find_identical_scans(facts: Iterable[CaseFacts]) -> list[tuple[str, ...]]:
         measures = (case.shape, case.spacing, tuple(channel.brain for channel in case.channels))
         patients.setdefault(hash_settings(*measures), {}).setdefault(case.group or case.case, case.case)
     return [tuple(cases.values()) for cases in patients.values() if len(cases) > 1]
+
+
+def crop_to_region(fingerprint: Fingerprint, region: Region) -> Fingerprint:
+    """The fingerprint of scans that are cropped to another region than the non-zero one, which it was measured for."""
+    if region == "nonzero":
+        return fingerprint
+    cases = [
+        case if case.head is None else case.model_copy(update={"cropped_shape": case.head.shape})
+        for case in fingerprint.cases
+    ]
+    return fingerprint.model_copy(update={"cases": tuple(cases)})
 
 
 def median_spacing(fingerprint: Fingerprint) -> tuple[float, ...]:

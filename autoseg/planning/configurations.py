@@ -297,7 +297,7 @@ def _plan_preprocessing(
     fingerprint: Fingerprint, grid: TargetGrid, preset: Preset, dimensions: int
 ) -> tuple[PreprocessingSettings, dict[str, str]]:
     """Rules 1-4."""
-    channels, why_channels = plan_normalization(fingerprint, preset.channel_names)
+    channels, why_channels = plan_normalization(fingerprint, preset.channel_names, grid.region)
     reasons = {f"preprocessing.{key}": reason for key, reason in grid.reasons.items()}
     reasons["preprocessing.channels"] = why_channels
     # 4. The record's defaults: images cubic, labels and probabilities linear, a coarse axis separately.
@@ -309,6 +309,7 @@ def _plan_preprocessing(
     if dimensions == 2:
         reasons["preprocessing.spacing"] += " Slices are not resampled along the first axis."
     settings = PreprocessingSettings(
+        region=grid.region,
         orientation=grid.orientation,
         axis_order=grid.axis_order,
         spacing=(None if dimensions == 2 else first, second, third),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 from autoseg.core.choices import PresetName
 from autoseg.core.errors import DataError, UsageError
 from autoseg.core.records import Configuration, Fingerprint, Plan
+from autoseg.fingerprint import crop_to_region
 from autoseg.planning.configurations import Budget, plan_configurations
 from autoseg.planning.imagenet import AtHand
+from autoseg.planning.normalization import plan_region
 from autoseg.planning.presets import NNUNET_PLANNERS, Preset, check_class_weights, find_preset
 from autoseg.planning.pricing import Cost
 from autoseg.planning.spacing import TargetGrid, plan_grid
@@ -58,7 +61,7 @@ def make_plan(
     if not (math.isfinite(memory_gb) and memory_gb > 0):
         raise UsageError(f"--memory must be positive, not {memory_gb:g} GB")
     _check_labels(fingerprint)
-    grid = plan_grid(fingerprint, table.orientation)
+    fingerprint, grid = _crop_and_plan_grid(fingerprint, table)
     at_hand = at_hand if compat is None else None
     budget = Budget(memory_gb=memory_gb, cost=cost, networks=networks, at_hand=at_hand, time=time)
     planned = plan_configurations(fingerprint, grid, table, budget)
@@ -88,6 +91,14 @@ def make_plan(
         memory=planned.memory,
         configurations=configurations,
     )
+
+
+def _crop_and_plan_grid(fingerprint: Fingerprint, table: Preset) -> tuple[Fingerprint, TargetGrid]:
+    """Rules 1, 2 and 3c: the fingerprint of the cropped scans, and the grid to train on."""
+    region, reason = plan_region(fingerprint) if table.finds_head else ("nonzero", "As nnU-Net crops.")
+    fingerprint = crop_to_region(fingerprint, region)
+    grid = plan_grid(fingerprint, table.orientation)
+    return fingerprint, replace(grid, region=region, reasons={**grid.reasons, "region": reason})
 
 
 def _weigh_losses(

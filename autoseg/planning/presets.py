@@ -37,6 +37,7 @@ class Preset:
         keeps_budget: whether the predicted memory of a training step must stay within the budget.
         least_slice: in-plane voxels of the median slice below which there is no 2D configuration.
         orientation: the axes to plan on: turned to the canonical order, or as they are stored.
+        finds_head: crop to the head where the background is not zero.
         light_augmentation: smaller and rarer changes than nnU-Net's, for trainings too short to overfit.
         keeps_positional_axes: never mirror an axis along which labels are told apart by where they lie.
         lesion_sampling: draw some patches lesion by lesion where small lesions are common.
@@ -68,6 +69,7 @@ class Preset:
     keeps_budget: bool = True
     least_slice: int = 16  # smaller slices show too little
     orientation: Literal["canonical", "stored"] = "canonical"
+    finds_head: bool = True
     light_augmentation: bool = False
     keeps_positional_axes: bool = True
     lesion_sampling: bool = True
@@ -108,6 +110,7 @@ _NO_DEPARTURES: dict[str, Any] = {
     "keeps_budget": False,
     "least_slice": 0,
     "orientation": "stored",
+    "finds_head": False,
     "keeps_positional_axes": False,
     "lesion_sampling": False,
     "halves_arrays": False,

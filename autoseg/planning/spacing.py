@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from autoseg.core.choices import Region
 from autoseg.core.records import CaseFacts, Fingerprint
 from autoseg.planning.text import count, join
 
@@ -29,6 +30,7 @@ class TargetGrid:
         spacing: mm.
         shape: median over cases of the cropped, resampled shape in voxels.
         cases: how many cases these are medians of.
+        region: that the cases are cropped to.
         reasons: field of the preprocessing settings -> why.
     """
 
@@ -37,6 +39,7 @@ class TargetGrid:
     spacing: tuple[float, ...]
     shape: tuple[float, ...]
     cases: int
+    region: Region = "nonzero"
     reasons: dict[str, str]
 
     @property

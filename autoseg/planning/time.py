@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from autoseg.core.records import Configuration, Fingerprint, MachineSpeed, TrainingSettings, TrainingStage
+from autoseg.fingerprint import crop_to_region
 from autoseg.planning.memory import step_gflop
 from autoseg.planning.patch import PatchPlan, PatchProblem
 from autoseg.planning.presets import LAPTOP_GFLOPS, Preset
@@ -171,7 +172,7 @@ def stages_of_planned(
         forward_gflop: of one sample.
     """
     preprocessing, axes = configuration.preprocessing, configuration.dimensions
-    grid = plan_grid(fingerprint, preprocessing.orientation)
+    grid = plan_grid(crop_to_region(fingerprint, preprocessing.region), preprocessing.orientation)
     spacing = tuple(full if s is None else s for s, full in zip(preprocessing.spacing, grid.spacing, strict=True))
     shape = tuple(n * full / s for n, full, s in zip(grid.shape, grid.spacing, spacing, strict=True))
     problem = PatchProblem(

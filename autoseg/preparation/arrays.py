@@ -28,9 +28,11 @@ BYTES_RESAMPLED = (4, 6)
 def arrays_folder(preprocessed: Path, settings: PreprocessingSettings) -> Path:
     """Folder of the arrays with these settings; configurations with equal settings share them.
 
-    Plans made before there was a choice of storage store float32, and their arrays keep their name.
+    Plans made before there was a choice of storage or region have the first of each, and their arrays keep their name.
     """
-    return preprocessed / f"arrays_{hash_settings(settings, without=('storage',) * (settings.storage == 'float32'))}"
+    first = {"storage": "float32", "region": "nonzero"}
+    without = [key for key, value in first.items() if getattr(settings, key) == value]
+    return preprocessed / f"arrays_{hash_settings(settings, without=without)}"
 
 
 def prepare_arrays(

@@ -58,7 +58,8 @@ def measure_dataset(
     path = folder / "facts.jsonl"
     facts_of = _read_facts(path, keys)
     bad: dict[str, str] = {}
-    todo = [case for case in dataset.cases if case.id not in facts_of]
+    # Measurements of version 0.1 lack the head, and are taken again.
+    todo = [case for case in dataset.cases if case.id not in facts_of or facts_of[case.id].head is None]
     if todo:
         workers = workers or count_workers(len(todo), bytes_per_case(dataset))
         log.info("measuring %d of %d cases with %d workers", len(todo), len(dataset.cases), workers)

@@ -9,7 +9,7 @@ import numpy as np
 
 from autoseg.core.errors import DataError
 from autoseg.core.geometry import bounding_box, box_slices, nearest_axes, resampled_shape, turn
-from autoseg.core.masks import connected_components
+from autoseg.core.masks import connected_components, find_head
 from autoseg.core.records import Grid, Image, Label, Lesions, Placement, PreparedCase, PreprocessingSettings
 from autoseg.preprocessing.normalization import normalize
 from autoseg.preprocessing.resampling import coarse_axis, resample_image, resample_label
@@ -21,7 +21,8 @@ MAX_VOXELS = 2**31  # of a preprocessed case: 8 GB a channel
 def prepare_case(case_id: str, image: Image, label: Label | None, settings: PreprocessingSettings) -> PreparedCase:
     """One scan, and its label if it has one, on the network's grid.
 
-    Source: nnU-Net, doi:10.1038/s41592-020-01008-z: crop to the non-zero region, normalise, then resample.
+    Source: nnU-Net, doi:10.1038/s41592-020-01008-z: crop to the non-zero region, normalise, then resample. The head
+    as the region is ours.
 
     Args:
         case_id: the case.
@@ -34,7 +35,7 @@ def prepare_case(case_id: str, image: Image, label: Label | None, settings: Prep
     """
     transpose, flips = _axes(image.grid, settings)
     turned = turn(image.voxels, transpose, flips)
-    mask = nonzero_mask(turned)
+    mask = find_head(turned) if settings.region == "head" else nonzero_mask(turned)
     crop = bounding_box(mask)
     inside = box_slices(crop)
     spacing = tuple(image.grid.spacing[axis] for axis in transpose)

@@ -16,7 +16,7 @@ def normalize(voxels: np.ndarray, mask: np.ndarray, channels: Sequence[ChannelNo
 
     Args:
         voxels: (C,Z,Y,X) float32, scanner units.
-        mask: (Z,Y,X) bool, the hole-filled non-zero region.
+        mask: (Z,Y,X) bool, the region that the scan was cropped to: not zero, or head, holes filled.
         channels: one scheme per channel.
 
     Returns:

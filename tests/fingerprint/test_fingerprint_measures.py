@@ -65,6 +65,19 @@ def test_crop_is_the_union_over_channels():
     assert measure_case(scan(voxels), None, case=CASE, labels=LABELS).cropped_shape == (4, 7, 7)
 
 
+def test_the_head_is_measured_with_the_labels_that_it_leaves_out():
+    voxels = np.ones((1, 10, 20, 30), np.float32)
+    voxels[0, 2:8, 5:15, 3:27] = 100.0
+    label = np.zeros((10, 20, 30), np.uint8)
+    label[4, 8, 10:13] = 1
+    label[0, 0, 0] = 1
+    image = scan(voxels)
+    head = measure_case(image, reference(image, label), case=CASE, labels=LABELS).head
+    assert head.shape == (8, 12, 26)  # and a margin of one voxel
+    assert head.share == pytest.approx(8 * 12 * 26 / 6000)
+    assert head.outside_share == 0.25
+
+
 def test_an_empty_scan_is_not_cropped_and_has_no_brain():
     facts = measure_case(scan(np.zeros((1, 4, 5, 6))), None, case=CASE, labels=LABELS)
     assert facts.cropped_shape == (4, 5, 6)

@@ -130,6 +130,18 @@ def test_a_site_at_a_time_needs_sites(run, planned):
     )
 
 
+def test_cases_measured_without_the_head_are_measured_again(run, planned):
+    facts = planned / "autoseg_preprocessed" / "Tiny" / "facts.jsonl"
+    rows = [json.loads(line) for line in facts.read_text().splitlines()]
+    measured = [row["facts"].pop("head") for row in rows[:2]]
+    facts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = run(*PLAN, "--root", planned)
+    assert code == 0
+    assert "measuring 2 of 6 cases" in err
+    last = {row["facts"]["case"]: row["facts"]["head"] for row in map(json.loads, facts.read_text().splitlines())}
+    assert [last[row["facts"]["case"]] for row in rows[:2]] == measured
+
+
 def test_class_weights_by_frequency_last_until_they_are_dropped(run, planned):
     plan = planned / "autoseg_preprocessed" / "Tiny" / "plan.json"
 

@@ -31,7 +31,7 @@ ODD = {
     "regions": {"count": 9, "shape": (90, 180, 150), "spacing": (1.5, 1.0, 1.0), "regions": {"whole": (1,)}},
 }
 GROUPS = (
-    *(f"preprocessing.{field}" for field in ("spacing", "axis_order", "channels", "resampling", "storage")),
+    *(f"preprocessing.{field}" for field in ("spacing", "axis_order", "region", "channels", "resampling", "storage")),
     *("patch_size", "batch_size", "network", "loss", "optimiser", "training", "sampling", "augmentation", "tiling"),
 )
 

@@ -2,9 +2,12 @@
 
 import pytest
 
+from autoseg.core.records import HeadFacts
+from autoseg.fingerprint import crop_to_region
+from autoseg.planning import make_plan
 from autoseg.planning.memory import budget_elements, count_conv_elements, count_gflop, step_gflop
 from autoseg.planning.mirroring import Mirroring
-from autoseg.planning.normalization import plan_normalization
+from autoseg.planning.normalization import plan_normalization, plan_region
 from autoseg.planning.patch import PatchProblem, first_patch, fit_patch
 from autoseg.planning.presets import PRESETS, find_preset
 from autoseg.planning.sampling import plan_augmentation, plan_sampling
@@ -109,6 +112,52 @@ def test_nnunet_knows_fewer_names_of_channels_with_an_absolute_scale(fingerprint
     made = fingerprint(3, (20, 30, 40), channels=("CT", "CTA", "RGB", "rgb_to_0_1"))
     assert [channel.scheme for channel in plan_normalization(made)[0]] == ["ct", "ct", "rgb", "rgb"]
     assert [channel.scheme for channel in plan_normalization(made, "nnunet")[0]] == ["ct", "zscore", "zscore", "rgb"]
+
+
+@pytest.fixture
+def noisy(gather, case):
+    """Three scans of 20 x 30 x 40 without a zero voxel; the head is half as long and takes 40 % of each."""
+
+    def build(*, share=0.4, outside=0.0, crop_share=1.0):
+        cases = [case(name, (20, 30, 40), crop_share=crop_share) for name in "abc"]
+        head = HeadFacts(shape=(20, 15, 40), share=share, outside_share=0.0)
+        cases = [found.model_copy(update={"head": head}) for found in cases]
+        cases[1] = cases[1].model_copy(update={"head": head.model_copy(update={"outside_share": outside})})
+        return gather(cases)
+
+    return build
+
+
+def test_scans_are_cropped_to_the_head_where_the_background_is_not_zero(noisy):
+    region, why = plan_region(noisy())
+    assert region == "head"
+    assert "100% of the median scan, the head only 40%" in why
+    plan = make_plan(noisy(), preset="standard", memory_gb=8)
+    for configuration in plan.configurations.values():
+        assert configuration.preprocessing.region == "head"
+        assert configuration.preprocessing.channels[0].inside_mask
+    cropped = [found.cropped_shape for found in crop_to_region(noisy(), region).cases]
+    assert cropped == [(20, 15, 40)] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"share": 0.8}, "little background: the non-zero region keeps 100% of the median scan, the head 80%"),
+        ({"outside": 0.02}, "2.00% of the labels of case b lie outside"),
+        ({"crop_share": 0.5}, "The background is zero: the non-zero region keeps 50%"),
+    ],
+)
+def test_scans_are_not_cropped_to_the_head_where(noisy, changes, word):
+    region, why = plan_region(noisy(**changes))
+    assert region == "nonzero"
+    assert word in why
+
+
+def test_measurements_without_the_head_and_nnunet_keep_the_non_zero_region(noisy, fingerprint):
+    assert plan_region(fingerprint(3, (20, 30, 40)))[0] == "nonzero"
+    plan = make_plan(noisy(), preset="standard", memory_gb=8, compat="nnunet")
+    assert {c.preprocessing.region for c in plan.configurations.values()} == {"nonzero"}
 
 
 # 5: first patch

@@ -7,6 +7,8 @@ import pytest
 from restoring import restore_label, restore_logits, restore_probabilities
 
 from autoseg.core.errors import DataError
+from autoseg.core.geometry import bounding_box, box_slices
+from autoseg.core.masks import find_head
 from autoseg.core.records import ChannelNormalization, Grid, Image, Label, PreprocessingSettings
 from autoseg.preprocessing import (
     find_lesions,
@@ -164,6 +166,22 @@ def test_holes_belong_to_the_head():
     voxels[0, 1:4, 1:4, 1:4] = 1
     voxels[0, 2, 2, 2] = 0
     assert nonzero_mask(voxels).sum() == 27
+
+
+def test_a_scan_with_noise_around_it_is_cropped_to_the_head_and_zero_outside():
+    image, label = scan(GRIDS[0])
+    noise = np.where(image.voxels == 0, RNG.uniform(0.5, 2, image.voxels.shape), image.voxels).astype(np.float32)
+    noisy = Image(voxels=noise, grid=image.grid)
+    inside = (ChannelNormalization(inside_mask=True),)
+    chosen = PreprocessingSettings(spacing=(None, None, None), channels=inside, region="head")
+    prepared = prepare_case("a", noisy, label, chosen)
+    head = find_head(noise)
+    box = box_slices(bounding_box(head))
+    assert prepared.placement.crop == bounding_box(head)
+    assert prepared.image.shape[1:] < image.voxels.shape[1:]
+    assert not prepared.image[0][~head[box]].any()
+    assert prepared.image[0][head[box]].mean() == pytest.approx(0, abs=1e-5)
+    assert np.array_equal(restore_label(prepared.label, prepared.placement, chosen).voxels, label.voxels)
 
 
 def test_lesions_are_found_with_their_voxels():

@@ -51,6 +51,20 @@ class LesionFacts(Record):
     centre: tuple[float, float, float]
 
 
+class HeadFacts(Record):
+    """The head in a scan, as ``find_head`` finds it.
+
+    Attributes:
+        shape: voxels of its bounding box.
+        share: of the voxels of the scan.
+        outside_share: share of the labelled voxels outside it; 0 without any.
+    """
+
+    shape: tuple[int, int, int]
+    share: float
+    outside_share: float
+
+
 class CaseFacts(Record):
     """Measurements of one case, on axes turned to the canonical orientation.
 
@@ -60,6 +74,7 @@ class CaseFacts(Record):
         shape: voxels of the whole scan.
         spacing: mm.
         cropped_shape: voxels of the bounding box of the hole-filled non-zero mask.
+        head: the head, in a scan whose background is not zero; None in measurements of version 0.1.
         transpose: the file's axis that each of these axes came from.
         channels: intensities, in the dataset's order.
         label_voxels: label name -> voxels.
@@ -72,6 +87,7 @@ class CaseFacts(Record):
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     cropped_shape: tuple[int, int, int]
+    head: HeadFacts | None = None
     transpose: tuple[int, int, int] = (0, 1, 2)
     channels: tuple[ChannelFacts, ...]
     label_voxels: dict[str, int]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from autoseg.core.choices import SMALLEST_STEP
+from autoseg.core.choices import SMALLEST_STEP, Region
 from autoseg.core.records.base import Record
 
 Share = Field(ge=0, le=1)
@@ -43,6 +43,8 @@ class PreprocessingSettings(Record):
     """From the scan's own grid to the network's; configurations with equal settings share one set of arrays.
 
     Attributes:
+        region: what a scan is cropped to, and its intensities are measured in: where any channel is not zero
+            (``nonzero``), or the ``head``, for scans whose background is not zero.
         orientation: ``canonical`` turns axes to the nearest (I->S, A->P, R->L) order first; ``stored`` leaves them.
         axis_order: permutation after that, the lowest-resolution axis first.
         spacing: target mm per axis, after ``axis_order``; None keeps the scan's own.
@@ -53,6 +55,7 @@ class PreprocessingSettings(Record):
             a case that would lose more than a thousandth of its contrast stays ``float32``.
     """
 
+    region: Region = "nonzero"
     orientation: Literal["canonical", "stored"] = "canonical"
     axis_order: tuple[int, int, int] = (0, 1, 2)
     spacing: tuple[PositiveFloat | None, PositiveFloat | None, PositiveFloat | None]

@@ -10,6 +10,7 @@ _TITLES = {
     "cascade_from": "Cascade",
     "preprocessing.spacing": "Voxel spacing",
     "preprocessing.axis_order": "Axis order",
+    "preprocessing.region": "Region",
     "preprocessing.channels": "Intensities",
     "preprocessing.resampling": "Resampling",
     "preprocessing.storage": "Storage",
@@ -77,6 +78,7 @@ def _describe_values(plan: Plan, name: str) -> dict[str, str]:
     values = {
         "preprocessing.spacing": pre.describe_spacing(),
         "preprocessing.axis_order": join(pre.axis_order).replace(" x", ","),
+        "preprocessing.region": {"nonzero": "where a scan is not zero", "head": "the head"}[pre.region],
         "preprocessing.channels": ", ".join(channel.scheme for channel in pre.channels),
         "preprocessing.resampling": f"spline order {pre.image_order} for images, {pre.label_order} for labels",
         "preprocessing.storage": pre.storage,
