@@ -38,6 +38,8 @@ def import_model(store: Store, options: ImportModelOptions, *, progress: Progres
     with open_model_files(options.source) as opened:
         models = find_models(opened, options.configurations)
         targets = [store.results(name, model.name) for model in models]
+        for target in targets:
+            _restore_previous(target)
         existing = [target for target in targets if target.exists()]
         if existing and not options.replace:
             raise UsageError(_describe_existing(existing, [target for target in targets if target not in existing]))
@@ -52,7 +54,7 @@ def import_model(store: Store, options: ImportModelOptions, *, progress: Progres
                     run.begin()
                     run.add_model(making / model.name)
             for model, target in zip(models, targets, strict=True):
-                _publish_model(making, making / model.name, target, replace=options.replace)
+                _publish_model(making / model.name, target, replace=options.replace)
     for target in targets:
         log.info("%s: ready; predict with: autoseg_predict -i SCANS -o MASKS -d %s -c %s", target, name, target.name)
     return targets
@@ -102,19 +104,44 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish_model(making: Path, new: Path, target: Path, *, replace: bool) -> None:
-    """Rename a complete model to its name; a previous one is removed with the hidden folder.
+def _previous(target: Path) -> Path:
+    """Place of the previous model while a new one takes its name; nothing removes it as a leftover."""
+    return target.with_name(f".{target.name}.replaced")
+
+
+def _restore_previous(target: Path) -> None:
+    """Give a model its name back where an import with ``--replace`` was killed before the new one had it.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    previous = _previous(target)
+    if not previous.is_dir() or target.exists():
+        return
+    try:
+        previous.rename(target)
+    except OSError as error:
+        raise StorageError(explain_write_error(target, error)) from error
+    log.warning("%s: restored; an import that was to replace it was interrupted", target)
+
+
+def _publish_model(new: Path, target: Path, *, replace: bool) -> None:
+    """Rename a complete model to its name; a previous one is removed once the new one has it.
 
     Raises:
         UsageError: another command has published a model of that name meanwhile.
     """
+    previous = _previous(target)
     if replace and target.exists():
-        target.rename(making / f".{target.name}.replaced")
+        shutil.rmtree(previous, ignore_errors=True)  # of an import that was killed while it removed it
+        target.rename(previous)
     try:
         new.rename(target)  # fails where a model is
     except OSError as error:
+        _restore_previous(target)
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         raise UsageError(
             f"{target} exists already: another command made it meanwhile; use it, or import again with --replace"
         ) from error
+    shutil.rmtree(previous, ignore_errors=True)

@@ -1,7 +1,9 @@
 """A model as nnU-Net saves it becomes one of ours with the same logits, and masks on the scan's own grid."""
 
+import errno
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,3 +237,45 @@ def test_a_checkpoint_that_an_older_numpy_wrote(tmp_path, bring):
         for name, content in entries:
             archive.writestr(name, content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
     assert bring(path.parents[1])[0] == 0
+
+
+@pytest.mark.parametrize("killed_at", [1, 2])
+def test_a_replacement_that_is_killed_never_loses_the_previous_model(tmp_path, bring, monkeypatch, killed_at):
+    source = write_model(tmp_path)
+    assert bring(source)[0] == 0
+    weights = tmp_path / "root" / "autoseg_results" / "Lesions" / "3d" / "fold_0" / "model.safetensors"
+    previous = weights.read_bytes()
+    renames, rename = [], Path.rename
+
+    def killed(self, target):
+        if Path(target).name in ("3d", ".3d.replaced"):
+            renames.append(target)
+            if len(renames) == killed_at:
+                raise SystemExit(137)  # no handler of ours runs, as after a kill
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        assert bring(source, "--replace")[0] == 137
+    assert weights.exists() == (killed_at == 1)
+    code, message = bring(source)
+    assert (code, "exists already, complete" in message) == (2, True)
+    assert weights.read_bytes() == previous
+    assert bring(source, "--replace")[0] == 0
+    assert not list(weights.parent.parent.parent.glob(".*"))
+
+
+def test_a_replacement_that_the_disk_refuses_leaves_the_previous_model(tmp_path, bring, monkeypatch):
+    source = write_model(tmp_path)
+    assert bring(source)[0] == 0
+    model = tmp_path / "root" / "autoseg_results" / "Lesions" / "3d"
+    rename = Path.rename
+
+    def refused(self, target):
+        if Path(target) == model and self.name == "3d":
+            raise OSError(errno.EIO, "input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    assert bring(source, "--replace")[0] == 2
+    assert (model / "fold_0" / "model.safetensors").exists()
