@@ -24,7 +24,7 @@ from autoseg.planning.normalization import plan_normalization
 from autoseg.planning.patch import PatchPlan, PatchProblem, fit_patch
 from autoseg.planning.presets import Preset
 from autoseg.planning.pricing import Cost
-from autoseg.planning.sampling import plan_augmentation, plan_sampling
+from autoseg.planning.sampling import add_substitutions, plan_augmentation, plan_sampling
 from autoseg.planning.spacing import COARSE_RATIO, TargetGrid
 from autoseg.planning.storage import plan_storage
 from autoseg.planning.text import count, join
@@ -270,6 +270,9 @@ def _configure(
     augmentation, reasons["augmentation"] = plan_augmentation(
         patch_plan.patch, mirroring, light=preset.light_augmentation
     )
+    if preset.substitutes_channels:
+        augmentation, why_copies = add_substitutions(fingerprint, augmentation)
+        reasons["augmentation"] += why_copies
     tiling, reasons["tiling"] = plan_tiling(preset, patch_plan.patch, grid.shape, patch_plan.gflop, mirroring)
     training, why_training = plan_training(preset, timed, patch_plan)
     configuration = Configuration(

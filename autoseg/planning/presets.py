@@ -39,6 +39,7 @@ class Preset:
         orientation: the axes to plan on: turned to the canonical order, or as they are stored.
         finds_head: crop to the head where the background is not zero.
         light_augmentation: smaller and rarer changes than nnU-Net's, for trainings too short to overfit.
+        substitutes_channels: imitate cases in which one channel stands in the place of another.
         keeps_positional_axes: never mirror an axis along which labels are told apart by where they lie.
         lesion_sampling: draw some patches lesion by lesion where small lesions are common.
         halves_arrays: store preprocessed voxels in half precision where all cases together do not fit in memory.
@@ -71,6 +72,7 @@ class Preset:
     orientation: Literal["canonical", "stored"] = "canonical"
     finds_head: bool = True
     light_augmentation: bool = False
+    substitutes_channels: bool = True
     keeps_positional_axes: bool = True
     lesion_sampling: bool = True
     halves_arrays: bool = True
@@ -111,6 +113,7 @@ _NO_DEPARTURES: dict[str, Any] = {
     "least_slice": 0,
     "orientation": "stored",
     "finds_head": False,
+    "substitutes_channels": False,
     "keeps_positional_axes": False,
     "lesion_sampling": False,
     "halves_arrays": False,

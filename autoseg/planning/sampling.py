@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from autoseg.core.records import AugmentationSettings, Fingerprint, SamplingSettings
+import numpy as np
+
+from autoseg.core.records import AugmentationSettings, CaseFacts, ChannelFacts, Fingerprint, SamplingSettings
+from autoseg.core.text import join_names
 from autoseg.fingerprint import SMALL_LESION_ML
 from autoseg.planning.mirroring import Mirroring
 from autoseg.planning.spacing import COARSE_RATIO
-from autoseg.planning.text import count, percent
+from autoseg.planning.text import count, join_words, percent
 
 FORCED_SHARE = 0.33
 SMALL_SHARE = 0.1
 SEVERAL = 2
+SUBSTITUTION_SHARE = 0.2  # of the samples, at least
 EMPTY_SHARE = 0.25  # our judgement: enough to learn what a head without lesions looks like
 
 
@@ -104,4 +109,67 @@ def plan_augmentation(
     return settings, (
         f"Rotations of up to {degrees:g} degrees, and changes of intensity about a third as often as in nnU-Net: a "
         f"short training underfits long before it overfits. {mirroring.reason}"
+    )
+
+
+def add_substitutions(fingerprint: Fingerprint, settings: AugmentationSettings) -> tuple[AugmentationSettings, str]:
+    """13d. Copies of one channel in the place of another, where some cases have them; and why, or nothing.
+
+    Where a sequence was not scanned, archives put another one in its place. Few such cases teach nothing about the next
+    one, so more are made. Which of equal channels was scanned is told by the contrast of the labels: it is that of the
+    same channel in the other cases.
+    """
+    groups: dict[tuple[int, ...], list[CaseFacts]] = {}
+    typical = {}
+    for number in range(len(fingerprint.channels)):
+        own = [case for case in fingerprint.cases if case.channels.count(case.channels[number]) == 1]
+        typical[number] = _median_contrast(own, number)
+    for case in fingerprint.cases:
+        for group in _find_repeats(case):
+            groups.setdefault(group, []).append(case)
+    patterns = set()
+    for group, cases in groups.items():
+        contrast = _median_contrast(cases, group[0])
+        distances = {n: abs(contrast - typical[n]) for n in group if math.isfinite(contrast - typical[n])}
+        if distances:
+            source = min(distances, key=lambda n: distances[n])
+            patterns.add(tuple(source if n in group else n for n in typical))
+    if not patterns:
+        return settings, ""
+    named = sorted({case.case for cases in groups.values() for case in cases})
+    share = max(SUBSTITUTION_SHARE, len(named) / len(fingerprint.cases))
+    made = [
+        f"{fingerprint.channels[source]} for {fingerprint.channels[channel]}"
+        for pattern in sorted(patterns)
+        for channel, source in enumerate(pattern)
+        if channel != source
+    ]
+    reason = (
+        f" In {count(len(named), 'case')} one channel is a copy of another ({join_names(named, limit=3)}), so "
+        f"{percent(share)} of the samples are made like that: {join_words(sorted(set(made)))}."
+    )
+    update = {"substitution_probability": share, "substitutions": tuple(sorted(patterns))}
+    return settings.model_copy(update=update), reason
+
+
+def _find_repeats(case: CaseFacts) -> list[tuple[int, ...]]:
+    """Groups of channels that measure alike in everything."""
+    groups: dict[ChannelFacts, tuple[int, ...]] = {}
+    for number, channel in enumerate(case.channels):
+        groups[channel] = (*groups.get(channel, ()), number)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _median_contrast(cases: Sequence[CaseFacts], channel: int) -> float:
+    """Median over cases of the labelled voxels' mean above that of all, in standard deviations; nan without any."""
+    measured = [case.channels[channel] for case in cases]
+    return float(
+        np.median(
+            [
+                (facts.foreground.mean - facts.brain.mean) / facts.brain.std
+                for facts in measured
+                if facts.foreground is not None and facts.brain.std
+            ]
+            or [math.nan]
+        )
     )

@@ -48,6 +48,7 @@ class Change:
         plane_only: low resolution keeps that of the first axis.
         mask_morphology: changes of mask channels, in their order; none outside a cascade.
         component_draws: one number from 0 to below 1 per mask channel, picking the component that it loses; or none.
+        sources: the channel that each channel is a copy of; or none, where each is itself.
     """
 
     matrix: np.ndarray | None
@@ -65,6 +66,7 @@ class Change:
     plane_only: bool
     mask_morphology: tuple[MaskChange, ...] = ()
     component_draws: tuple[float, ...] = ()
+    sources: tuple[int, ...] = ()
 
 
 def draw_change(
@@ -76,7 +78,7 @@ def draw_change(
     flat: bool,
     masks: int = 0,
 ) -> Change:
-    """Draw every parameter of one sample, always in the same order, what concerns masks last.
+    """Draw every parameter of one sample, always in the same order, what concerns masks and copies last.
 
     Source: nnU-Net, doi:10.1038/s41592-020-01008-z. Its "variance" of the noise is in truth used as the standard
     deviation; so it is here.
@@ -126,7 +128,14 @@ def draw_change(
             _draw_morphology(rng, settings, masks) if masks and happens(settings.mask_shape_probability) else ()
         ),
         component_draws=tuple(rng.random(masks)) if masks and happens(settings.mask_removal_probability) else (),
+        sources=_draw_sources(rng, settings),
     )
+
+
+def _draw_sources(rng: np.random.Generator, settings: AugmentationSettings) -> tuple[int, ...]:
+    if not settings.substitution_probability or rng.random() >= settings.substitution_probability:
+        return ()
+    return settings.substitutions[rng.integers(len(settings.substitutions))]
 
 
 def _draw_morphology(rng: np.random.Generator, settings: AugmentationSettings, masks: int) -> tuple[MaskChange, ...]:

@@ -17,7 +17,7 @@ from autoseg.batches.augmentation.spatial import smooth_field
 
 
 def change_intensity(patch: np.ndarray, change: Change, *, masked: Sequence[int] = ()) -> None:
-    """Apply noise, blur, brightness, contrast, low resolution, bias field and gamma to a patch.
+    """Copy channels, then apply noise, blur, brightness, contrast, low resolution, bias field and gamma to a patch.
 
     Args:
         patch: (C,Z,Y,X) float32, contiguous, normalised; changed in place.
@@ -27,6 +27,8 @@ def change_intensity(patch: np.ndarray, change: Change, *, masked: Sequence[int]
     if not changes_intensity(change):
         return
     outside = ~patch.any(axis=0) if masked else None
+    if change.sources:
+        patch[:] = patch[list(change.sources)]
     if change.noise_std > 0:
         noise = np.random.default_rng(change.noise_seed).standard_normal(patch.shape, dtype=np.float32)
         noise *= np.float32(change.noise_std)
@@ -43,6 +45,7 @@ def changes_intensity(change: Change) -> bool:
     return (
         change.noise_std > 0
         or change.bias is not None
+        or bool(change.sources)
         or bool(change.blur.any())
         or any(bool((factor != 1).any()) for factor in factors)
     )

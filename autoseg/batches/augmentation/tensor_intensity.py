@@ -17,7 +17,7 @@ from autoseg.batches.augmentation.tensor_spatial import smooth_tensor
 
 
 def change_tensors(batch: Tensor, changes: Sequence[Change], *, masked: Sequence[int] = ()) -> None:
-    """Apply noise, blur, brightness, contrast, low resolution, bias field and gamma to a batch.
+    """Copy channels, then apply noise, blur, brightness, contrast, low resolution, bias field and gamma to a batch.
 
     The noise is torch's, from the drawn seed on the batch's device: of the same deviation as that of
     ``change_intensity``, but other numbers. All else is equal to it but for rounding.
@@ -29,6 +29,8 @@ def change_tensors(batch: Tensor, changes: Sequence[Change], *, masked: Sequence
     """
     outside = (batch == 0).all(dim=1) if masked else None
     for sample, change in zip(batch, changes, strict=True):
+        if change.sources:
+            sample.copy_(sample[list(change.sources)])
         if change.noise_std > 0:
             generator = torch.Generator(batch.device).manual_seed(change.noise_seed)
             noise = torch.randn(sample.shape, generator=generator, device=batch.device)

@@ -281,6 +281,9 @@ class AugmentationSettings(Record):
         scale: zoom factor.
         elastic_probability: smooth random displacement; off by default.
         mirror_axes: axes flipped with probability one half each.
+        substitution_probability: one of the ``substitutions`` is made.
+        substitutions: each names, channel by channel, the channel that stands there instead; (0, 0, 2) puts the first
+            channel in the place of the second.
         mask_shape_probability: in a cascade, every mask channel is dilated, eroded, opened or closed.
         mask_shape_radius: smallest and largest radius of the ball that does it, voxels; whole numbers.
         mask_removal_probability: in a cascade, every mask channel loses one connected component that is not large.
@@ -313,6 +316,8 @@ class AugmentationSettings(Record):
     gamma_probability: float = Field(default=0.3, ge=0, le=1)
     gamma: Range = (0.7, 1.5)
     mirror_axes: tuple[int, ...]
+    substitution_probability: float = Field(default=0.0, ge=0, le=1)
+    substitutions: tuple[tuple[NonNegativeInt, ...], ...] = ()
     mask_shape_probability: float = Field(default=0.0, ge=0, le=1)
     mask_shape_radius: tuple[PositiveInt, PositiveInt] = (1, 8)
     mask_removal_probability: float = Field(default=0.0, ge=0, le=1)
@@ -330,6 +335,8 @@ class AugmentationSettings(Record):
                 raise ValueError(f"{name} must begin {edge}, {actual}")
             if high > limits.high:
                 raise ValueError(f"{name} must end at {limits.high:g} or below, {actual}")
+        if self.substitution_probability and not self.substitutions:
+            raise ValueError("substitution_probability is above 0, but there are no substitutions")
         return self
 
 
