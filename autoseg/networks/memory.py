@@ -19,10 +19,10 @@ from autoseg.networks.build import build_network, network_traits
 from autoseg.networks.metering import Meter
 from autoseg.networks.traits import check_input_size
 
-Optimiser = Literal["sgd", "adam", "adamw"]
+Optimiser = Literal["sgd", "adam", "adamw", "muon"]
 
 # Numbers per weight that an optimiser keeps: momentum, or two moments.
-_STATES: dict[str, int] = {"sgd": 1, "adam": 2, "adamw": 2}
+_STATES: dict[str, int] = {"sgd": 1, "adam": 2, "adamw": 2, "muon": 2}
 
 
 @dataclass(frozen=True, kw_only=True)

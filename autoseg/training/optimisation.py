@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from autoseg.core.records import OptimiserSettings
 
 CPU = torch.device("cpu")
+LEAST_CHANNELS = 8  # of a kernel at both ends: images and logits have few, and their directions mean something
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # as published
 
 
 @dataclass(kw_only=True)
@@ -67,10 +69,71 @@ def build_optimiser(
             parameters, rate, momentum=settings.momentum, weight_decay=decay, nesterov=nesterov, fused=fused
         )
     else:
-        kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}[settings.name]
         optimiser = kind(parameters, rate, betas=(settings.momentum, 0.999), weight_decay=decay, fused=fused)
     _fill_momentum(optimiser)
     return optimiser
+
+
+class Muon(torch.optim.AdamW):
+    """Steps that are orthogonal matrices for kernels of 8 channels or more at both ends; AdamW for all other weights.
+
+    The momentum of a kernel (O,I,*k), as a matrix of O rows, gets singular values near 1, so that no direction
+    dominates the step. It is scaled to the size of a step of AdamW, whose learning rate and weight decay then suit both.
+
+    Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; the scale: Liu et al. 2025, arXiv:2502.16982.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take a step, unless ``found_inf`` is 1; gradients of kernels are dropped."""
+        found = getattr(self, "found_inf", None)
+        for group in self.param_groups:
+            beta = group["betas"][0]
+            for weight in group["params"]:
+                if weight.grad is None or not _is_matrix(weight):
+                    continue
+                state = self.state[weight]
+                if not state:  # AdamW asks every state for its step when it is restored
+                    state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(weight)}
+                gradient, taken = weight.grad, 1.0
+                if found is not None:
+                    gradient, taken = torch.where(found > 0, 0.0, gradient), 1 - found
+                momentum = state["momentum"].lerp_(gradient, (1 - beta) * taken)
+                update = orthogonalise(gradient.lerp(momentum, beta).flatten(1))
+                size = 0.2 * math.sqrt(max(update.shape))
+                weight.mul_(1 - group["lr"] * group["weight_decay"] * taken)
+                weight.sub_(update.view_as(weight) * (group["lr"] * size * taken))
+                weight.grad = None
+        super().step(closure)
+
+
+def _is_matrix(weight: Tensor) -> bool:
+    return weight.ndim > 1 and min(weight.shape[:2]) >= LEAST_CHANNELS
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """A matrix with the same singular vectors, and singular values from about 0.7 to 1.2.
+
+    Five Newton-Schulz iterations. They only multiply the matrix from its shorter side, so they are computed on the
+    square of it, which costs a fifth for a kernel of 128 channels.
+
+    Args:
+        matrix: (R,C) float32.
+    """
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if is_tall else matrix
+    wide = wide / (wide.norm() + 1e-7)
+    square = wide @ wide.T
+    product = None
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(5):
+        factor = b * square + c * (square @ square)
+        factor.diagonal().add_(a)
+        square = factor @ square @ factor
+        product = factor if product is None else factor @ product
+    wide = product @ wide
+    return wide.T if is_tall else wide
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, content: dict[str, Any]) -> None:

@@ -140,9 +140,9 @@ def test_memory_grows_by_the_same_with_every_sample():
 
 
 def test_two_moments_cost_one_copy_of_the_weights_more_than_momentum():
-    sgd, adam, adamw = (estimate(optimiser=name) for name in ("sgd", "adam", "adamw"))
+    sgd, adam, adamw, muon = (estimate(optimiser=name) for name in ("sgd", "adam", "adamw", "muon"))
     assert adam.total - sgd.total == sgd.parameters
-    assert adamw == adam
+    assert adamw == adam == muon
 
 
 def test_averaged_weights_cost_one_copy_more():

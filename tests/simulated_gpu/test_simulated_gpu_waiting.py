@@ -12,6 +12,7 @@ KINDS = {
     "sgd": {},
     "adam": {"optimiser": {"name": "adam"}},
     "adamw": {"optimiser": {"name": "adamw"}, "ema_decay": 0.9},
+    "muon": {"optimiser": {"name": "muon"}, "ema_decay": 0.9},
     "float16": {"precision": "float16", "ema_decay": 0.9},
     "parts": {"accumulation": 2},
     "class weights": {"loss": {"class_weights": (0.5, 1.0, 2.0)}},
@@ -87,7 +88,7 @@ def test_three_in_a_row_end_a_training_at_the_same_step(machine, device):
     assert [fact.skipped_steps for fact in facts] == [3, 1]
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw", "muon"])
 def test_an_optimiser_moves_between_card_and_cpu(machine, optimiser):
     """Its state is where the weights are, and it is fused on the card alone."""
     machine(1)

@@ -10,7 +10,7 @@ from autoseg.core.records import TrainingStage
 from autoseg.training import TrainingState, pack_checkpoint, unpack_checkpoint
 
 OLD = Path(__file__).parent / "checkpoint_0.1.pt"
-SETTINGS = [{}, {"name": "adamw", "learning_rate": 1e-3}]
+SETTINGS = [{}, *({"name": name, "learning_rate": 1e-3} for name in ("adamw", "muon"))]
 
 
 def test_two_runs_agree_bit_for_bit(bench):

@@ -82,10 +82,7 @@ class Configuration(Record):
         axes = set(self.tiling.mirror_axes) | set(self.augmentation.mirror_axes)
         if axes - set(range(self.dimensions)):
             raise ValueError(f"mirror_axes must lie in 0..{self.dimensions - 1}")
-        channels = len(self.preprocessing.channels)
-        for sources in self.augmentation.substitutions:
-            if len(sources) != channels or max(sources) >= channels:
-                raise ValueError(f"augmentation.substitutions {sources} must name one of {channels} channels for each")
+        self.augmentation.check_channels(len(self.preprocessing.channels))
         weights = len(self.loss.deep_supervision_weights)
         outputs = len(self.network.features) - 1
         if self.network.deep_supervision and weights != outputs:

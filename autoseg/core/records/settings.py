@@ -131,8 +131,8 @@ class OptimiserSettings(Record):
     """Optimiser and learning-rate schedule.
 
     Attributes:
-        name: ``sgd`` (Nesterov), ``adam`` or ``adamw``.
-        learning_rate, momentum, weight_decay: momentum is used by ``sgd``; the Adams take it as beta 1.
+        name: ``sgd`` (Nesterov), ``adam``, ``adamw`` or ``muon``.
+        learning_rate, momentum, weight_decay: momentum is used by ``sgd``; the others take it as beta 1.
         schedule: ``poly`` = learning_rate * (1 - progress)^exponent, progress by steps, or by time with a time budget;
             ``cosine``; ``constant``; ``step`` = times ``factor`` after every ``step_share`` of the training;
             ``plateau`` = times ``factor`` whenever ``watch`` has not improved ``patience`` times in a row.
@@ -145,7 +145,7 @@ class OptimiserSettings(Record):
         gradient_clip: largest gradient norm; None does not clip.
     """
 
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
     learning_rate: PositiveFloat = 1e-2
     momentum: float = Field(default=0.99, ge=0, lt=1)
     weight_decay: NonNegativeFloat = 3e-5
@@ -338,6 +338,12 @@ class AugmentationSettings(Record):
         if self.substitution_probability and not self.substitutions:
             raise ValueError("substitution_probability is above 0, but there are no substitutions")
         return self
+
+    def check_channels(self, channels: int) -> None:
+        """Raise a ValueError where a substitution does not name one of the channels for each."""
+        for sources in self.substitutions:
+            if len(sources) != channels or max(sources) >= channels:
+                raise ValueError(f"augmentation.substitutions: {sources} must name {channels} of 0..{channels - 1}")
 
 
 class TilingSettings(Record):
