@@ -79,7 +79,7 @@ class Muon(torch.optim.AdamW):
     """Steps that are orthogonal matrices for kernels of 8 channels or more at both ends; AdamW for all other weights.
 
     The momentum of a kernel (O,I,*k), as a matrix of O rows, gets singular values near 1, so that no direction
-    dominates the step. It is scaled to the size of a step of AdamW, whose learning rate and weight decay then suit both.
+    dominates the step. It is scaled to the size of a step of AdamW, whose learning rate and weight decay suit both.
 
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; the scale: Liu et al. 2025, arXiv:2502.16982.
     """
