@@ -122,8 +122,8 @@ def add_substitutions(fingerprint: Fingerprint, settings: AugmentationSettings) 
     groups: dict[tuple[int, ...], list[CaseFacts]] = {}
     typical = {}
     for number in range(len(fingerprint.channels)):
-        own = [case for case in fingerprint.cases if case.channels.count(case.channels[number]) == 1]
-        typical[number] = _median_contrast(own, number)
+        unrepeated = [case for case in fingerprint.cases if case.channels.count(case.channels[number]) == 1]
+        typical[number] = _median_contrast(unrepeated, number)
     for case in fingerprint.cases:
         for group in _find_repeats(case):
             groups.setdefault(group, []).append(case)
@@ -138,7 +138,7 @@ def add_substitutions(fingerprint: Fingerprint, settings: AugmentationSettings) 
         return settings, ""
     named = sorted({case.case for cases in groups.values() for case in cases})
     share = max(SUBSTITUTION_SHARE, len(named) / len(fingerprint.cases))
-    made = [
+    substituted = [
         f"{fingerprint.channels[source]} for {fingerprint.channels[channel]}"
         for pattern in sorted(patterns)
         for channel, source in enumerate(pattern)
@@ -146,7 +146,7 @@ def add_substitutions(fingerprint: Fingerprint, settings: AugmentationSettings) 
     ]
     reason = (
         f" In {count(len(named), 'case')} one channel is a copy of another ({join_names(named, limit=3)}), so "
-        f"{percent(share)} of the samples are made like that: {join_words(sorted(set(made)))}."
+        f"{percent(share)} of the samples are made like that: {join_words(sorted(set(substituted)))}."
     )
     update = {"substitution_probability": share, "substitutions": tuple(sorted(patterns))}
     return settings.model_copy(update=update), reason

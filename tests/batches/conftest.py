@@ -32,7 +32,8 @@ def everything(**changes) -> AugmentationSettings:
     """Settings with every probability 1."""
     fields = AugmentationSettings.model_fields
     ones = {name: 1.0 for name in fields if name.endswith("_probability")}
-    return AugmentationSettings(**{**ones, "rotation_degrees": (-30, 30), "mirror_axes": (0, 1), **changes})
+    fixed = {"rotation_degrees": (-30, 30), "mirror_axes": (0, 1), "substitutions": ((0, 0),)}
+    return AugmentationSettings(**{**ones, **fixed, **changes})
 
 
 def make_lesions(label: np.ndarray, boxes: list[tuple[slice, ...]]) -> Lesions:

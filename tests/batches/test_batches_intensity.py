@@ -31,6 +31,32 @@ def test_probability_zero_changes_nothing(make, channel):
     assert np.array_equal(patch, before)
 
 
+@pytest.mark.parametrize("masked", [(), (0, 1)])
+def test_a_channel_takes_the_place_of_another(make, channel, masked):
+    channel[0] = 0  # outside the head
+    patch = np.stack([channel, 2 * channel, 3 * channel])
+    settings = make.still(substitution_probability=1.0, substitutions=((2, 1, 2),))
+    change_intensity(patch, drawn(settings, channels=3), masked=masked)
+    assert np.array_equal(patch, np.stack([3 * channel, 2 * channel, 3 * channel]))
+
+
+def test_each_substitution_is_as_frequent_as_the_others(make):
+    settings = make.still(substitution_probability=0.4, substitutions=((0, 0), (1, 1)))
+    sources = [drawn(settings, seed).sources for seed in range(1000)]
+    assert 540 < sources.count(()) < 660
+    assert 150 < sources.count((0, 0)) < 250
+    assert 150 < sources.count((1, 1)) < 250
+
+
+def test_without_substitutions_the_other_draws_are_as_before(make):
+    plain, with_copies = make.everything(substitution_probability=0.0), make.everything()
+    first, second = drawn(plain), drawn(with_copies)
+    assert first.sources == ()
+    assert second.sources == (0, 0)
+    assert first.noise_seed == second.noise_seed
+    assert np.array_equal(first.gamma, second.gamma)
+
+
 def test_everything_at_once_stays_finite_and_repeats(make, channel):
     patches = []
     for _ in range(2):

@@ -44,6 +44,7 @@ INTENSITY = {
     "bias field": {"bias_field_probability": 1.0},
     "inverted gamma": {"inverted_gamma_probability": 1.0},
     "gamma": {"gamma_probability": 1.0},
+    "substitution": {"substitution_probability": 1.0, "substitutions": ((1, 1),), "gamma_probability": 1.0},
 }
 
 

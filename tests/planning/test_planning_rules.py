@@ -2,7 +2,7 @@
 
 import pytest
 
-from autoseg.core.records import HeadFacts
+from autoseg.core.records import AugmentationSettings, ChannelFacts, HeadFacts
 from autoseg.fingerprint import crop_to_region
 from autoseg.planning import make_plan
 from autoseg.planning.memory import budget_elements, count_conv_elements, count_gflop, step_gflop
@@ -10,7 +10,7 @@ from autoseg.planning.mirroring import Mirroring
 from autoseg.planning.normalization import plan_normalization, plan_region
 from autoseg.planning.patch import PatchProblem, first_patch, fit_patch
 from autoseg.planning.presets import PRESETS, find_preset
-from autoseg.planning.sampling import plan_augmentation, plan_sampling
+from autoseg.planning.sampling import add_substitutions, plan_augmentation, plan_sampling
 from autoseg.planning.spacing import choose_spacing, plan_grid
 from autoseg.planning.tiling import count_tiles, plan_tiling
 from autoseg.planning.topology import describe_network, plan_topology
@@ -408,6 +408,52 @@ def test_only_axes_that_may_be_mirrored_are():
     tiling, why = plan_tiling(STANDARD, (64, 64, 64), (60.0, 60.0, 60.0), 1.0, last)
     assert tiling.mirror_axes == (2,)
     assert "both mirror images" in why
+
+
+@pytest.fixture
+def copied(gather, case):
+    """Labels at 5 and 60 in channels around 50 (SD 10); case b has two equal channels, whose labels are at 58."""
+
+    def shade(made, means):
+        facts = made.channels[0].brain
+        channels = [
+            ChannelFacts(
+                foreground=facts.model_copy(update={"mean": mean}),
+                brain=facts.model_copy(update={"maximum": 100.0 + n * (len(set(means)) > 1)}),
+            )
+            for n, mean in enumerate(means)
+        ]
+        return made.model_copy(update={"channels": tuple(channels)})
+
+    def build(*, equal=True, labelled=True):
+        cases = [shade(case(name, (20, 30, 40)), (5.0, 60.0)) for name in "acd"]
+        cases.append(shade(case("b", (20, 30, 40)), (58.0, 58.0) if equal else (5.0, 58.0)))
+        if not labelled:
+            bare = [found.model_copy(update={"foreground": None}) for found in cases[-1].channels]
+            cases[-1] = cases[-1].model_copy(update={"channels": tuple(bare)})
+        return gather(cases, channels=("T1", "FLAIR"))
+
+    return build
+
+
+def test_samples_imitate_cases_in_which_a_channel_is_a_copy(copied):
+    still = AugmentationSettings(rotation_probability=0, rotation_degrees=(0, 0), scale_probability=0, mirror_axes=())
+    settings, why = add_substitutions(copied(), still)
+    assert settings.substitutions == ((1, 1),)  # the labels look as they do in FLAIR
+    assert settings.substitution_probability == 0.25  # one case in four
+    assert "In 1 case one channel is a copy of another (b), so 25% of the samples" in why
+    assert "FLAIR for T1" in why
+    plan = make_plan(copied(), preset="pocket", memory_gb=4)
+    assert plan.configurations["3d"].augmentation.substitutions == ((1, 1),)
+    assert plan.reasons["3d.augmentation"].endswith(why)
+    nnunet = make_plan(copied(), preset="standard", memory_gb=8, compat="nnunet")
+    assert nnunet.configurations["3d"].augmentation.substitutions == ()
+
+
+@pytest.mark.parametrize("facts", [{"equal": False}, {"labelled": False}])
+def test_no_channel_is_substituted_where_none_is_a_copy_or_nothing_tells_of_which(copied, facts):
+    still = AugmentationSettings(rotation_probability=0, rotation_degrees=(0, 0), scale_probability=0, mirror_axes=())
+    assert add_substitutions(copied(**facts), still) == (still, "")
 
 
 def test_short_trainings_are_augmented_lightly():
