@@ -72,7 +72,7 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, patients: Sequence[
     sums, counts = sum_by_patient(values, patients)
     if len(counts) < 2:
         return None
-    draws = _draw_patients(len(counts))
+    draws = draw_patients(len(counts))
     means = (draws @ sums) / (draws @ counts)
     tail = 100 * (1 - LEVEL) / 2
     lower, upper = np.percentile(means, (tail, 100 - tail))
@@ -142,7 +142,7 @@ def sum_by_patient(values: np.ndarray, patients: Sequence[str]) -> tuple[np.ndar
 
 
 @lru_cache(maxsize=8)
-def _draw_patients(count: int) -> np.ndarray:
+def draw_patients(count: int) -> np.ndarray:
     """(RESAMPLES, count) float64, how often each patient is drawn in each resample."""
     generator = np.random.default_rng(SEED)
     return generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)

@@ -144,7 +144,15 @@ def render_curve(curve: LearningCurve, *, width: int | None = None) -> str:
         size = "all" if point.size is None else str(point.size)
         bounds = _bounds(point.lower, point.upper)
         rows.append((point.configuration, size, _number(point.mean), bounds, str(point.cases)))
-    return "\n".join(align_columns(rows, width=width)) + "\n"
+    notes = []
+    for expected in curve.forecasts:
+        for cases, mean, lower, upper in zip(
+            expected.cases, expected.means, expected.lower, expected.upper, strict=True
+        ):
+            rows.append((expected.configuration, f"{cases} (forecast)", _number(mean), _bounds(lower, upper), "-"))
+        if expected.reason is not None:
+            notes.append(f"forecast of {expected.configuration}: {expected.reason}")
+    return "\n".join([*align_columns(rows, width=width), *fit_text(notes, width)]) + "\n"
 
 
 def show_value(value: float | None, metric: str, *, with_unit: bool = True) -> str:

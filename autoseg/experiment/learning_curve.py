@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from autoseg.core.errors import PlanError, UsageError
 from autoseg.core.parallel import Progress, no_progress
-from autoseg.core.records import CurvePoint, LearningCurve, Plan, Scores, Subsets
+from autoseg.core.records import CurvePoint, Forecast, LearningCurve, Plan, Scores, Subsets
 from autoseg.core.runs import RUN, recorded
-from autoseg.core.store import Store, read_record, write_record
+from autoseg.core.store import Store, claimed, read_record, write_record
+from autoseg.evaluation.forecast import forecast
 from autoseg.evaluation.statistics import describe_values, list_patients
 from autoseg.evaluation.summary import mean_over_labels
 from autoseg.experiment.jobs import choose_configurations, choose_folds
@@ -57,13 +60,27 @@ def draw_curve(
     jobs = [(name, size, fold) for name in configurations for size in (*sizes, None) for fold in fold_names]
     path = store.results_root / dataset_name / CURVE
     words = ("autoseg_run", *command_line(options))
-    with recorded(store, path.with_suffix(f".{RUN}"), words, should_stop=should_stop) as record:
+    taken = f"another autoseg_run is at work on {dataset_name}; wait until it ends, then run this command again"
+    with (
+        recorded(store, path.with_suffix(f".{RUN}"), words, should_stop=should_stop) as record,
+        claimed(path.with_name("experiment"), taken),
+    ):
         record.begin()
         scores = _train_jobs(store, options, jobs, should_stop=should_stop, progress=progress)
         if scores is None:
             return None
         points = tuple(_make_point(name, size, of_folds, options.target) for (name, size), of_folds in scores.items())
-        curve = LearningCurve(dataset=dataset_name, target_metric=options.target, folds=fold_names, points=points)
+        trained = [len(folds.folds[int(name)].train) for name in fold_names]
+        curve = LearningCurve(
+            dataset=dataset_name,
+            target_metric=options.target,
+            folds=fold_names,
+            points=points,
+            forecasts=tuple(
+                _forecast(name, [*sizes, sum(trained) / len(trained)], scores, options.target)
+                for name in configurations
+            ),
+        )
         write_record(path, curve)
         log.info("wrote %s", path)
         return curve
@@ -111,6 +128,29 @@ def _choose_cases(store: Store, plan: Plan, sizes: Sequence[int]) -> None:
         return
     if set(sizes) - set(previous.sizes):
         make_subset_file(store, plan.dataset, [*previous.sizes, *sizes], seed=previous.seed)
+
+
+def _forecast(
+    configuration: str,
+    sizes: Sequence[float],
+    scores: Mapping[tuple[str, int | None], Sequence[Scores]],
+    target: str,
+) -> Forecast:
+    """The forecast of one configuration, over the cases whose score is defined at every size."""
+    if METRICS[target].unit or not METRICS[target].higher_is_better:
+        return Forecast(
+            configuration=configuration, reason=f"only scores with a best value of 1 have one, not {target}"
+        )
+    rows: list[dict[str, float | None]] = []
+    patients: dict[str, str] = {}
+    for (name, _), of_folds in scores.items():
+        if name == configuration:
+            cases = [case for of_fold in of_folds for case in of_fold.cases]
+            rows.append({case.case: mean_over_labels(case, list(case.scores), target) for case in cases})
+            patients |= {case.case: case.group or case.case for case in cases}
+    compared = [case for case in rows[0] if all(row.get(case) is not None for row in rows)]
+    values = np.array([[row[case] for case in compared] for row in rows], dtype=float)
+    return forecast(configuration, sizes, values, [patients[case] for case in compared])
 
 
 def _make_point(configuration: str, size: int | None, scores: Sequence[Scores], target: str) -> CurvePoint:

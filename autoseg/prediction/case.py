@@ -42,10 +42,11 @@ def warn_of_skull(model: Model, case_id: str, image: Image) -> None:
     """Warn of a scan with air and skull where the model was trained on brains alone, with zero around them.
 
     Args:
-        model: its channels are normalised inside the brain where the skull was stripped.
+        model: its channels are normalised inside the non-zero region where the skull was stripped.
         image: (C,Z,Y,X) float32, scanner units.
     """
-    if not any(channel.inside_mask for channel in model.configuration.preprocessing.channels):
+    settings = model.configuration.preprocessing
+    if settings.region == "head" or not any(channel.inside_mask for channel in settings.channels):
         return
     share = float((image.voxels != 0).any(axis=0).mean())
     if share > FULL_SHARE:

@@ -6,6 +6,7 @@ import pytest
 
 from autoseg.cli import run as run_experiment
 from autoseg.core.records import CaseScores, Scores
+from autoseg.core.store import claimed
 from autoseg.experiment import learning_curve
 
 
@@ -47,9 +48,29 @@ def test_every_size_and_all_cases_are_trained_in_every_fold_and_share_the_time(c
     curve = json.loads((root / "autoseg_results" / "Tiny" / "learning_curve.json").read_text())
     found = [(point["size"], point["cases"], round(point["mean"], 3)) for point in curve["points"]]
     assert found == [(2, 2, 0.2), (3, 2, 0.3), (None, 2, 0.4)]
-    assert out.splitlines()[-1].split()[:3] == ["3d", "all", "0.4000"]
+    assert out.splitlines()[-2].split()[:3] == ["3d", "all", "0.4000"]
+    assert curve["forecasts"][0]["reason"].startswith("3 sizes are too few for a forecast")
+    assert out.splitlines()[-1].startswith("forecast of 3d: 3 sizes are too few")
     subsets = json.loads((root / "autoseg_preprocessed" / "Tiny" / "subsets.json").read_text())
     assert subsets["sizes"] == [2, 3]
+
+
+def test_four_sizes_are_extended_to_twice_and_four_times_the_cases(called):
+    call, _, root = called
+    code, _, err = call("--learning-curve", "1", "2", "3", "-f", "0", "1", "--target", "dice")
+    assert code == 0, err
+    curve = json.loads((root / "autoseg_results" / "Tiny" / "learning_curve.json").read_text())
+    assert curve["forecasts"][0]["cases"] == [10, 20]  # both folds train on 5 of the 6
+    assert curve["forecasts"][0]["means"][0] > 0.4
+
+
+def test_another_experiment_at_work_is_told(called):
+    call, jobs, root = called
+    with claimed(root / "autoseg_results" / "Tiny" / "experiment", ""):
+        code, _, err = call("--learning-curve", "2")
+    assert code == 2
+    assert "another autoseg_run is at work on Tiny" in err
+    assert jobs == []
 
 
 def test_what_does_not_go_together(called):

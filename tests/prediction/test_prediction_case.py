@@ -133,12 +133,12 @@ def test_air_around_a_head_is_warned_of_where_the_training_scans_had_none(model,
     voxels[:, : int(zeros * SHAPE[0])] = 0
     cases.warn_of_skull(model, "p7", replace(image, voxels=voxels))
     assert ("case p7: 100 % of its voxels are not zero" in caplog.text) == warned
-    channels = (ChannelNormalization(inside_mask=False),)
-    preprocessing = model.configuration.preprocessing.model_copy(update={"channels": channels})
-    with_skull = replace(model, configuration=model.configuration.model_copy(update={"preprocessing": preprocessing}))
-    caplog.clear()
-    cases.warn_of_skull(with_skull, "p7", replace(image, voxels=voxels))
-    assert not caplog.text
+    for update in ({"channels": (ChannelNormalization(inside_mask=False),)}, {"region": "head"}):
+        preprocessing = model.configuration.preprocessing.model_copy(update=update)
+        configuration = model.configuration.model_copy(update={"preprocessing": preprocessing})
+        caplog.clear()
+        cases.warn_of_skull(replace(model, configuration=configuration), "p7", replace(image, voxels=voxels))
+        assert not caplog.text
 
 
 def test_other_errors_of_a_network_are_bugs_and_stay_what_they_are(model, monkeypatch):

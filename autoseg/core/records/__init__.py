@@ -56,7 +56,7 @@ from autoseg.core.records.settings import (
     TrainingStage,
 )
 from autoseg.core.records.space import Grid, Image, Label, Placement
-from autoseg.core.records.subsets import CurvePoint, LearningCurve, Subsets
+from autoseg.core.records.subsets import CurvePoint, Forecast, LearningCurve, Subsets
 from autoseg.core.records.training import TrainedFold
 from autoseg.core.records.transfer import Pretraining, TransferReport, TransferSettings
 from autoseg.core.records.verification import Verification, VerifiedLine, VerifiedPart
@@ -90,6 +90,7 @@ __all__ = [
     "Fold",
     "FoldRule",
     "Folds",
+    "Forecast",
     "Grid",
     "HeadFacts",
     "Image",

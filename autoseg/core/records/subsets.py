@@ -56,6 +56,25 @@ class CurvePoint(Record):
     upper: float | None = None
 
 
+class Forecast(Record):
+    """Scores of more training cases than there are, by a power law through a learning curve.
+
+    Attributes:
+        configuration: its name.
+        cases: numbers of training cases; none where the curve cannot tell.
+        means: of the target metric with as many cases.
+        lower, upper: bounds of its 95 % interval, by patient.
+        reason: why there is no forecast, or what is odd about it.
+    """
+
+    configuration: str
+    cases: tuple[PositiveInt, ...] = ()
+    means: tuple[float, ...] = ()
+    lower: tuple[float, ...] = ()
+    upper: tuple[float, ...] = ()
+    reason: str | None = None
+
+
 class LearningCurve(Record):
     """``learning_curve.json`` of a dataset's results: the score against the number of training cases.
 
@@ -65,6 +84,7 @@ class LearningCurve(Record):
         target_metric: averaged over labels.
         folds: names of those that were trained.
         points: by configuration, smallest subset first.
+        forecasts: one per configuration; none in files of version 0.1.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -72,3 +92,4 @@ class LearningCurve(Record):
     target_metric: str
     folds: tuple[str, ...]
     points: tuple[CurvePoint, ...]
+    forecasts: tuple[Forecast, ...] = ()
