@@ -42,6 +42,9 @@ _current: ContextVar[Run | None] = ContextVar("run", default=None)
 class Run:
     """Facts of a running command, which become its ``run.json``.
 
+    Attributes:
+        exit_code: of a command that ends without an error and is not stopped.
+
     Args:
         path: of the record; the log beside it has the same name and the ending ``.log``. None for neither.
         words: the command and its arguments.
@@ -56,6 +59,7 @@ class Run:
         self.model: dict[str, str] = {}
         self.inputs: dict[str, str] = {}
         self.device: str | None = None
+        self.exit_code = 0
         self.command = hide(shlex.join(words))
         self.started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self.previous: RunRecord | None = None
@@ -180,7 +184,7 @@ def recorded(
     try:
         with _logging_to(run.log):
             yield run
-        code = _stop_code(should_stop)
+        code = _stop_code(should_stop) or run.exit_code
     except AutosegError as problem:
         if isinstance(problem, CasesError) and path is not None and path.parent.is_dir():
             run.begin()  # the others are done

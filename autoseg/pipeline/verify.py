@@ -18,9 +18,10 @@ from autoseg.core.devices import choose_device, name_device, name_processor, use
 from autoseg.core.errors import AutosegError, PlanError, StorageError
 from autoseg.core.parallel import Progress, free_memory_bytes, no_progress
 from autoseg.core.records import Verification, VerifiedLine, VerifiedPart
+from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store, check_ours, check_writable, read_record, write_record, write_text
 from autoseg.core.text import format_seconds
-from autoseg.options import VerifyOptions
+from autoseg.options import VerifyOptions, command_line
 from autoseg.pipeline.verification.parts import Part, list_parts
 from autoseg.pipeline.verification.workplace import Scale, Workplace
 
@@ -71,19 +72,23 @@ def verify(
     place = Workplace(store=Store(folder), device=device, scale=scale, progress=progress)
     fresh = [part for part in parts if part.name not in record.parts]
     failed = [part for part in parts if part.name in record.parts and record.parts[part.name].failed]
-    for done, part in enumerate([*fresh, *failed]):
-        if done and clock() - began >= 60 * options.minutes:
-            log.info("time is up; the same command runs what is left")
-            break
-        log.info("verifying %s (%d of %d)", part.name, done + 1, len(fresh) + len(failed))
-        result, is_broken = _run(part, place, clock)
-        record = _add(record, parts, part.name, result)
+    with recorded(store, folder / RUN, ("autoseg_verify", *command_line(options))) as run:
+        run.begin()
+        run.device = blank.machine
+        for done, part in enumerate([*fresh, *failed]):
+            if done and clock() - began >= 60 * options.minutes:
+                log.info("time is up; the same command runs what is left")
+                break
+            log.info("verifying %s (%d of %d)", part.name, done + 1, len(fresh) + len(failed))
+            result, is_broken = _run(part, place, clock)
+            record = _add(record, parts, part.name, result)
+            _write(folder, record, parts)
+            if is_broken:
+                log.error("the GPU reported an error that ends this process; the same command runs what is left")
+                break
         _write(folder, record, parts)
-        if is_broken:
-            log.error("the GPU reported an error that ends this process; the same command runs what is left")
-            break
-    _write(folder, record, parts)
-    log.info("table: %s", folder / TABLE)
+        log.info("table: %s", folder / TABLE)
+        run.exit_code = int(bool(record.failures))
     return record
 
 

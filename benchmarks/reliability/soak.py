@@ -333,13 +333,15 @@ def list_folders(folder: Path) -> set[str]:
 
 
 def digest(path: Path) -> str:
-    """Hash of what a file says: its bytes, without the seconds that something took."""
+    """Hash of what a file says: its bytes, without the seconds that something took; of a record of a run, nothing."""
     if path.is_symlink():
         return f"link to {path.readlink()}"
     if path.name.endswith(RECORDS):
         return "there"
     content = path.read_bytes()
-    if path.suffix == ".json":
+    if path.name == "progress.png" or path.name.endswith(("run.json", "run.log")):  # seconds, dates and the device
+        content = b""
+    elif path.suffix == ".json":
         content = json.dumps(_without_times(json.loads(content))).encode()
     elif path.suffix == ".jsonl":  # whose lines stand in the order in which cases were done, twice if by two commands
         lines = {json.dumps(_without_times(json.loads(line))) for line in content.splitlines()}

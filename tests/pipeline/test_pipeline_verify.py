@@ -1,13 +1,14 @@
 """autoseg_verify: verdicts, exit codes and resuming; and its parts, with data so small that only causes can be seen."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 import torch
 
 from autoseg.cli import verify as command
-from autoseg.core.errors import MemoryShortageError
+from autoseg.core.errors import MemoryShortageError, StorageError
 from autoseg.core.records import Verification, VerifiedLine
 from autoseg.core.store import Store, read_record
 from autoseg.options import TrainOptions, VerifyOptions
@@ -62,7 +63,20 @@ def test_a_part_that_fails_ends_the_command_with_one_and_its_sentence(tmp_path, 
     assert "  a bad line                   FAILED  one is not one" in out
     assert "-> buy another machine, and tell the" in out
     assert max(map(len, out.splitlines())) <= 80
-    assert (tmp_path / "autoseg_verify" / "cpu" / "verify.txt").read_text() == out
+    folder = tmp_path / "autoseg_verify" / "cpu"
+    assert (folder / "verify.txt").read_text() == out
+    run = json.loads((folder / "run.json").read_text())
+    assert (run["command"], run["exit_code"]) == ("autoseg_verify --device cpu", 1)
+    assert run["device"] and "verifying x (1 of 1)" in (folder / "run.log").read_text()
+
+
+def test_an_error_of_the_disk_and_a_success_are_recorded(tmp_path):
+    codes = []
+    for function in (fail(StorageError, "the disk is full"), good):
+        with suppress(StorageError):
+            verify(Store(tmp_path), OPTIONS, scale=TINY, make_parts=parts_of(x=function))
+        codes.append(json.loads((tmp_path / "autoseg_verify" / "cpu" / "run.json").read_text())["exit_code"])
+    assert codes == [2, 0]
 
 
 def test_a_device_that_is_not_there_is_bad_input(tmp_path, monkeypatch, capsys):
