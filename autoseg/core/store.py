@@ -168,7 +168,7 @@ def _machine() -> str:
 
 
 def check_ours(path: Path, mark: str) -> None:
-    """Refuse to replace a file that autoseg did not write.
+    """Refuse to replace a file that autoseg did not write. An empty one, as a full disk leaves a log, may be anybody's.
 
     Args:
         path: about to be written; it may not exist.
@@ -183,7 +183,7 @@ def check_ours(path: Path, mark: str) -> None:
         raise UsageError(f"{path} is a folder; give the name of a file")
     with path.open("rb") as file:
         start = file.read(4096)
-    if mark.encode() not in start:
+    if start and mark.encode() not in start:
         raise UsageError(f"{path} was not written by autoseg as such a file; choose another place with -o, or move it")
 
 

@@ -29,6 +29,7 @@ from autoseg.metrics import METRICS
 log = logging.getLogger(__name__)
 
 CASE_SCORES = "case_scores"  # folder beside scores.json with the scores of each case
+LAST_SCORES = "scores_summary.csv"  # is written last
 # Two masks, their comparison and its distances for a large scan (about 20 million voxels).
 BYTES_PER_WORKER = 2**30
 # Raise it when a metric's code changes its numbers and neither its description nor autoseg's version does.
@@ -116,14 +117,14 @@ def check_scores(folder: Path) -> None:
     """
     check_ours(folder / "scores.json", '"conventions"')
     check_ours(folder / "scores.csv", "case,label,reference_volume_ml,")
-    check_ours(folder / "scores_summary.csv", "label,reference_volume,metric,")
+    check_ours(folder / LAST_SCORES, "label,reference_volume,metric,")
 
 
 def write_scores(folder: Path, scores: Scores) -> None:
     """Write ``scores.json``, ``scores.csv`` (per case) and ``scores_summary.csv``."""
     write_record(folder / "scores.json", scores)
     write_text(folder / "scores.csv", render_csv(scores))
-    write_text(folder / "scores_summary.csv", render_summary_csv(scores))
+    write_text(folder / LAST_SCORES, render_summary_csv(scores))
     log.info("wrote %s, scores.csv and scores_summary.csv", folder / "scores.json")
 
 

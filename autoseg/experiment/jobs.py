@@ -16,6 +16,7 @@ from autoseg.core.records import Folds, Plan, TrainedFold
 from autoseg.core.registry import unknown_name
 from autoseg.core.store import read_record
 from autoseg.core.timing import shortest_s
+from autoseg.evaluation.scoring import LAST_SCORES
 from autoseg.experiment.records import RESERVED, Job
 from autoseg.folds.data import TIMED_STEPS, time_step
 from autoseg.folds.files import FACTS, mask_path, probabilities_path
@@ -40,7 +41,7 @@ class JobStatus:
     Attributes:
         facts: of its training; None where it has not started.
         is_trained: its weights exist.
-        is_predicted: so do masks and probabilities of all its held-out cases.
+        is_predicted: so do masks, probabilities and scores of all its held-out cases.
     """
 
     facts: TrainedFold | None
@@ -118,6 +119,7 @@ def read_job_status(results: Path, job: Job, validation: Sequence[str]) -> JobSt
         facts = None  # not started; if damaged, training reports it
     trained = (folder / WEIGHTS).exists()
     files = [path for case in validation for path in (mask_path(folder, case), probabilities_path(folder, case))]
+    files.append(folder / LAST_SCORES)
     return JobStatus(facts=facts, is_trained=trained, is_predicted=trained and all(path.exists() for path in files))
 
 

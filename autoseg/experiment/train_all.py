@@ -11,7 +11,7 @@ import torch
 from autoseg.core.devices import choose_device, name_device, use_cores
 from autoseg.core.parallel import Progress
 from autoseg.core.records import Folds, Plan
-from autoseg.core.store import Store, read_record, write_record
+from autoseg.core.store import Store, read_record, remove_leftovers, write_record
 from autoseg.core.text import format_seconds
 from autoseg.experiment.jobs import (
     JobStatus,
@@ -22,6 +22,7 @@ from autoseg.experiment.jobs import (
     share_budget,
 )
 from autoseg.experiment.records import ExperimentPaths, Job, RunState, RunTrainings, TrainingRequest, TrainingResult
+from autoseg.model import fold_folder
 from autoseg.options import RunOptions
 from autoseg.preparation import arrays_folder
 
@@ -139,6 +140,8 @@ def train_all(
         Job -> one sentence on why it failed.
     """
     todo = [job for job in experiment.jobs if not experiment.status(job).is_predicted]
+    for job in set(experiment.jobs) - set(todo):  # of a process that was killed after its last step
+        remove_leftovers(fold_folder(experiment.paths.results / job.configuration, job.fold))
     completed = len(experiment.jobs) - len(todo)
     if todo and completed:
         log.info("%d of %d folds are already trained and predicted", completed, len(experiment.jobs))

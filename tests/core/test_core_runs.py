@@ -103,6 +103,13 @@ def test_files_of_others_are_not_replaced(tmp_path):
     assert (tmp_path / RUN).read_text() == '{"runs": 12}'
 
 
+def test_a_log_that_a_full_disk_left_empty_does_not_stop_the_next_run(tmp_path):
+    (tmp_path / "run.log").touch()
+    with recorded(Store(tmp_path), tmp_path / RUN, ("autoseg_plan",)) as run:
+        run.begin()
+    assert (tmp_path / "run.log").read_text().rstrip().endswith("exit code 0")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(UsageError("wrong"), 2), (KeyboardInterrupt(), 130), (ZeroDivisionError("a bug"), 1)],

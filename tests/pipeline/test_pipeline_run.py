@@ -1,7 +1,9 @@
 """autoseg_run on the tiny dataset: the whole way, again, stopped and failed; and its best model in autoseg_predict."""
 
 import json
+import os
 import shutil
+import subprocess
 from contextlib import nullcontext
 
 import numpy as np
@@ -12,7 +14,7 @@ from autoseg.core.errors import StorageError, TrainingError
 from autoseg.core.images import read_voxels
 from autoseg.core.parallel import run_cases
 from autoseg.core.records import BestModel, Experiment, Outputs, PostProcessing
-from autoseg.core.store import Store, read_record, write_record
+from autoseg.core.store import Store, hidden_beside, read_record, write_record
 from autoseg.evaluation.calibration import temper
 from autoseg.evaluation.postprocessing import finish_mask
 from autoseg.experiment import finish
@@ -185,6 +187,20 @@ def test_lost_probabilities_are_predicted_again_and_scored_cases_are_kept(run_ag
     assert lost.exists()
     assert "3 of 4 folds are already trained and predicted" in err
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_a_fold_killed_among_its_last_files_gets_them_and_keeps_no_leftover(run_again, paths):
+    summary = paths.results / "2d" / "fold_0" / "scores_summary.csv"
+    content = summary.read_bytes()
+    summary.unlink()
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    ours = hidden_beside(paths.results / "3d" / "fold_0" / "run.json")
+    leftover = ours.with_name(ours.name.replace(f"-{os.getpid():x}-", f"-{killed.pid:x}-"))
+    leftover.touch()
+    assert run_again()[0] == 0
+    assert summary.read_bytes() == content
+    assert not leftover.exists()
 
 
 def test_damaged_probabilities_are_named_with_what_to_do(run_again, paths):
