@@ -164,3 +164,61 @@ def test_every_shown_command_parses(page, line, capsys):
         if stop.code == 0:  # it prints and ends, as --help does
             return
         pytest.fail(f"{page}: {capsys.readouterr().err.strip().splitlines()[-1]}")
+
+
+# Every command of nnU-Net v2 with its options, from its argument parsers.
+NNUNET = """
+plan_and_preprocess -d -fpe -npfp --verify_dataset_integrity --no_pp --clean -pl -gpu_memory_target -preprocessor_name
+    -overwrite_target_spacing -overwrite_plans_name -c -np --verbose --no_pbar
+extract_fingerprint -d -fpe -np --verify_dataset_integrity --clean --verbose --no_pbar
+plan_experiment -d -pl -gpu_memory_target -preprocessor_name -overwrite_target_spacing -overwrite_plans_name --verbose
+    --no_pbar
+preprocess -d -plans_name -c -np --verbose --no_pbar
+train -tr -p -pretrained_weights -num_gpus --npz --c --val --val_best --disable_checkpointing -device
+predict -i -o -d -p -tr -c -f -step_size --disable_tta --verbose --save_probabilities --continue_prediction --c -chk -npp
+    -nps -prev_stage_predictions -num_parts -part_id -device --disable_progress_bar --not_on_device
+predict_from_modelfolder -i -o -m -f -step_size --disable_tta --verbose --save_probabilities --continue_prediction --c
+    -chk -npp -nps -prev_stage_predictions -device --disable_progress_bar --not_on_device
+find_best_configuration -p -c -tr -np -f --disable_ensembling --no_overwrite
+determine_postprocessing -i -ref -plans_json -dataset_json -np --remove_postprocessed
+apply_postprocessing -i -o -pp_pkl_file -np -plans_json -dataset_json
+ensemble -i -o -np --save_npz
+accumulate_crossval_results -c -o -f -p -tr
+evaluate_folder -djfile -pfile -o -np --chill
+evaluate_simple -l -il -o -np --chill
+plot_overlay_pngs -d -o -np -channel_idx --use_raw -p -c -overlay_intensity
+convert_MSD_dataset -i -overwrite_id -np
+convert_old_nnUNet_dataset
+move_plans_between_datasets -s -t -sp -tp
+export_model_to_zip -d -o -c -tr -p -f -chk --not_strict --exp_cv_preds
+install_pretrained_model_from_zip
+download_pretrained_model_by_url
+"""
+
+
+def test_every_command_and_option_of_nnunet_is_in_its_table():
+    sections = split_sections(DOCS / "nnunet.md")
+    for line in NNUNET.replace("\n    ", " ").split("\n")[1:-1]:
+        command, *options = line.split()
+        assert f"[`nnUNetv2_{command}`]" in sections["Commands and options"]
+        body = sections[f"nnUNetv2_{command}"]
+        assert set(options) - set(re.findall(r"`(--?\w+)", body)) == set(), f"nnUNetv2_{command} lacks options"
+
+
+def test_every_command_and_option_of_ours_in_the_tables_of_nnunet_exists():
+    count = 0
+    for heading, body in split_sections(DOCS / "nnunet.md").items():
+        answers = re.findall(r"^\|.+\|(.+)\|$", body, flags=re.M)
+        commands = re.findall(r"`(autoseg_(?!results|raw|preprocessed)\w+)", body)
+        known = {flag for command in commands for flag in find_parser(command)._option_string_actions}
+        for span in re.findall(r"`([^`]+)`", body):
+            command, *words = shlex.split(span)
+            if command in commands:
+                flags = {word for word in words if word.startswith("-")}
+                assert flags <= set(find_parser(command)._option_string_actions), f"{heading}: {span}"
+        if heading == "Commands and options" or not commands:
+            continue
+        for span in re.findall(r"`(--?[a-z][^`]*)`", " ".join(answers)):
+            assert span.split()[0] in known, f"{heading}: {span}"
+            count += 1
+    assert count > 50
