@@ -1,10 +1,17 @@
-"""The name under which the package is distributed: on PyPI, "autoseg" is a package of somebody else."""
+"""The name under which the package is distributed (on PyPI, "autoseg" is a package of somebody else), and its
+installation outside the clone, by the lines of the Dockerfile."""
 
+import fnmatch
+import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 from pathlib import Path
 
 import pytest
@@ -82,3 +89,120 @@ def test_the_versions_agree():
     import autoseg
 
     assert autoseg.__version__ == PROJECT["version"]
+
+
+# ------------------------------------------------------------------------------------------------------ installation
+
+
+def read_dockerfile():
+    """(instruction, argument) of each, continuation lines joined."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.M).replace("\\\n", " ")
+    return [tuple(line.split(maxsplit=1)) for line in text.splitlines() if line.strip()]
+
+
+def is_ignored(path):
+    """Whether .dockerignore keeps a path, relative to the root, out of the build: the last pattern that fits counts."""
+    ignored = False
+    for pattern in (ROOT / ".dockerignore").read_text().splitlines():
+        name = pattern.lstrip("!")
+        if any(fnmatch.fnmatch(str(part), name) for part in (path, *path.parents[:-1])) and not name.startswith("#"):
+            ignored = not pattern.startswith("!")
+    return ignored
+
+
+def make_environment(folder):
+    """A fresh virtual environment that sees every package of this one but autoseg, and installs without an index."""
+    venv.create(folder / "venv", symlinks=True)
+    packages = Path(sysconfig.get_path("purelib", vars={"base": folder / "venv"}))
+    visible = folder / "visible"
+    visible.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not re.match(r"autoseg|__editable__|.*\.pth$", path.name):
+            (visible / path.name).symlink_to(path)
+    (packages / "visible.pth").write_text(f"{visible}\n")
+    pip = folder / "venv/bin/pip"
+    pip.write_text(f'#!/bin/sh\nexec {folder}/venv/bin/python -m pip "$@"\n')
+    pip.chmod(0o755)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON", "AUTOSEG"))}
+    path = f"{folder}/venv/bin:{os.environ['PATH']}"
+    return {**kept, "PATH": path, "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_CONFIG_FILE": os.devnull}
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    """What the Dockerfile makes, without its base image: (environment variables, working folder, first command).
+
+    Its RUN lines run as they are. Requirements are those of this environment, and nothing is downloaded.
+    """
+    folder = tmp_path_factory.mktemp("image")
+    environment, place, words = make_environment(folder), folder, {}
+    for instruction, argument in read_dockerfile():
+        if instruction == "ARG":
+            environment |= [argument.split("=")]
+        elif instruction == "ENV":
+            environment |= [word.split("=") for word in argument.replace("=/", f"={folder}/").split()]
+        elif instruction == "WORKDIR":
+            place = folder / argument.lstrip("/")
+            place.mkdir(parents=True)
+        elif instruction == "COPY":
+            *sources, target = argument.split()
+            for source in sources:
+                copy_allowed(ROOT / source, place / target / ("" if target == source else source))
+        elif instruction == "RUN":
+            done = subprocess.run(["sh", "-c", argument], cwd=place, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, f"{argument}\n{done.stdout}{done.stderr}"
+        elif instruction in ("ENTRYPOINT", "CMD"):
+            words[instruction] = json.loads(argument)
+        else:
+            assert instruction == "FROM"
+    return environment, place, [*words["ENTRYPOINT"], *words["CMD"]]
+
+
+def copy_allowed(source, target):
+    """Copy a file or folder without what .dockerignore keeps out."""
+    for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+        if path.is_file() and not is_ignored(path.relative_to(ROOT)):
+            copy = target / path.relative_to(source) if source.is_dir() else target
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+
+
+def run_in(image, line):
+    environment, place, _ = image
+    done = subprocess.run(shlex.split(line), cwd=place, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_the_lines_of_the_dockerfile_install_a_package_that_runs_elsewhere(image):
+    assert "commands:" in run_in(image, shlex.join(image[2]))
+    assert run_in(image, "autoseg --version") == f"autoseg {PROJECT['version']}\n"
+    assert "--memory GB" in run_in(image, "autoseg_plan --help")
+    facts = json.loads(run_in(image, "autoseg info --json"))
+    assert facts["versions"]["autoseg"] == PROJECT["version"]
+    where = Path(run_in(image, 'python -c "import autoseg; print(autoseg.__file__)"').strip())
+    assert "image" in str(where)
+    assert ROOT not in where.parents
+
+
+def test_no_file_of_the_package_is_missing_where_it_is_installed(image):
+    where = Path(run_in(image, 'python -c "import autoseg; print(autoseg.__file__)"').strip()).parent
+    files = [path.relative_to(ROOT / "autoseg") for path in (ROOT / "autoseg").rglob("*") if path.is_file()]
+    files = [path for path in files if "__pycache__" not in path.parts]
+    assert {".json", ".html", ".css", ".js", ".typed"} <= {path.suffix or path.name[-6:] for path in files}
+    assert [str(path) for path in files if not (where / path).is_file()] == []
+    for script in PROJECT["scripts"]:
+        assert (Path(image[0]["PATH"].split(":")[0]) / script).is_file()
+
+
+def test_the_cuda_build_takes_torch_from_the_default_index(image):
+    (install,) = (argument for name, argument in read_dockerfile() if name == "RUN" and "torchvision" in argument)
+    shown = install.replace("pip install", "echo pip install")
+    assert "--index-url" in run_in(image, shlex.join(["env", "TORCH=cpu", "sh", "-c", shown]))
+    assert "--index-url" not in run_in(image, shlex.join(["env", "TORCH=cuda", "sh", "-c", shown]))
+
+
+def test_no_data_environments_or_caches_get_into_the_image():
+    names = ("autoseg_raw/A/x.nii.gz", ".venv/bin/python", ".git/HEAD", "tests/conftest.py", "autoseg/__pycache__/a.pyc")
+    assert all(is_ignored(Path(name)) for name in names)
+    assert not is_ignored(Path("autoseg/planning/recipes/any.json"))
