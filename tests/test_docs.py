@@ -175,8 +175,8 @@ plan_experiment -d -pl -gpu_memory_target -preprocessor_name -overwrite_target_s
     --no_pbar
 preprocess -d -plans_name -c -np --verbose --no_pbar
 train -tr -p -pretrained_weights -num_gpus --npz --c --val --val_best --disable_checkpointing -device
-predict -i -o -d -p -tr -c -f -step_size --disable_tta --verbose --save_probabilities --continue_prediction --c -chk -npp
-    -nps -prev_stage_predictions -num_parts -part_id -device --disable_progress_bar --not_on_device
+predict -i -o -d -p -tr -c -f -step_size --disable_tta --verbose --save_probabilities --continue_prediction --c -chk
+    -npp -nps -prev_stage_predictions -num_parts -part_id -device --disable_progress_bar --not_on_device
 predict_from_modelfolder -i -o -m -f -step_size --disable_tta --verbose --save_probabilities --continue_prediction --c
     -chk -npp -nps -prev_stage_predictions -device --disable_progress_bar --not_on_device
 find_best_configuration -p -c -tr -np -f --disable_ensembling --no_overwrite
