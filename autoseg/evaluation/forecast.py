@@ -1,4 +1,4 @@
-"""What more training cases would bring: a power law through a learning curve, with an interval over patients."""
+"""Scores with more training cases: a power law through a learning curve, with an interval over patients."""
 
 from __future__ import annotations
 

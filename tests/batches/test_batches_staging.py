@@ -97,7 +97,13 @@ def test_augmented_neighbours_move_together(make):
     # Equal slices stay equal, whatever is drawn but noise and what is smooth along all axes.
     case = make.prepared("case", channels=1)
     case.image[:] = case.image[:, :1]
-    change = make.everything(noise_probability=0.0, bias_field_probability=0.0, elastic_probability=0.0)
+    change = make.everything(
+        substitution_probability=0.0,
+        substitutions=(),
+        noise_probability=0.0,
+        bias_field_probability=0.0,
+        elastic_probability=0.0,
+    )
     configuration = make.configured(patch=(20, 30), channels=1, augmentation=change, batch_size=4)
     configuration = configuration.model_copy(update={"context_slices": 1})
     with Batches([case], configuration, seed=3, workers=0) as batches:

@@ -186,7 +186,7 @@ def disk(tmp_path):
 def test_a_full_disk_keeps_the_former_checkpoint_and_trains_to_the_end(run, planned, disk, undisturbed):
     """Room for one checkpoint and the weights, not for two checkpoints."""
     edit_plan(planned, validation_cases=0)
-    (planned / "autoseg_results").symlink_to(disk("8m"))
+    (planned / "autoseg_results").symlink_to(disk("6m"))
     code, _, err = run(*SHORT, "--root", planned)
     assert code == 0, err
     assert "the checkpoint of step 4 was not written" in err
