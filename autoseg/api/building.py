@@ -22,7 +22,7 @@ SHARED = {
     "root": "folder with autoseg_raw, autoseg_preprocessed and autoseg_results (default: $AUTOSEG_ROOT, else the "
     "current folder)",
     "should_stop": "called between steps; the work stops where it returns True, and the same call resumes",
-    "progress": "called with (done, total, what)",
+    "progress": "called with (done, total, what) (default: a line that is replaced in a notebook, nothing elsewhere)",
 }
 
 
@@ -68,10 +68,12 @@ def open_store(root: Root) -> Store:
 
 
 def shown(progress: Progress | None) -> Progress:
-    """The callback, or one that shows nothing."""
+    """The callback; else one that shows a line in a notebook, and nothing elsewhere."""
     from autoseg.core.parallel import no_progress
+    from autoseg.terminal import ProgressLine, notebook_line
 
-    return progress or no_progress
+    draw = notebook_line() if progress is None else None
+    return progress or (no_progress if draw is None else ProgressLine(draw))
 
 
 def never() -> bool:

@@ -3,10 +3,14 @@
 import io
 import logging
 import os
+import sys
+import types
 
 import pytest
 
 from autoseg import terminal as module
+from autoseg.api.building import shown
+from autoseg.core.parallel import no_progress
 from autoseg.core.text import align_columns, fit_text
 from autoseg.terminal import Terminal
 
@@ -39,7 +43,7 @@ def open_screen(monkeypatch):
 def test_a_screen_shows_at_once_that_the_command_runs(open_screen):
     screen = open_screen()
     Terminal(quiet=False).begin("autoseg predict")
-    assert screen.getvalue() == "\r\x1b[Kautoseg predict: starting"
+    assert screen.getvalue() == "\rautoseg predict: starting"
 
 
 def test_a_screen_shows_steps_share_loss_and_the_time_left(open_screen, clock):
@@ -48,9 +52,86 @@ def test_a_screen_shows_steps_share_loss_and_the_time_left(open_screen, clock):
     for done in range(251):
         clock[0] = done * 0.5
         terminal.progress(done, 10_000, "training steps, epoch 1, loss 0.4123, best Dice 0.710")
-    line = screen.getvalue().rpartition("\x1b[K")[2]
+    line = screen.getvalue().rpartition("\r")[2]
     assert line.startswith("training steps: 250 of 10,000, 2 %, epoch 1, loss 0.4123, best Dice 0.710, 1 h")
     assert len(line) < 80  # a longer one would wrap, and could not be removed
+
+
+def rendered(text, width=80):
+    """Rows of a screen that knows carriage returns and line ends alone."""
+    rows = []
+    for line in text.split("\n"):
+        row = [" "] * width
+        for part in line.split("\r"):
+            row[: len(part)] = part
+        rows.append("".join(row).rstrip())
+    return rows
+
+
+def test_a_live_line_leaves_nothing_behind(open_screen, clock):
+    screen = open_screen()
+    terminal = Terminal(quiet=False)
+    terminal.begin("autoseg train")
+    terminal.progress(1, 10, "a task with a long name, and more of it")
+    clock[0] = 1.0
+    terminal.progress(2, 10, "b")
+    assert rendered(screen.getvalue()) == ["b: 2 of 10, 20 %"]
+    logging.getLogger("autoseg").info("measured")
+    terminal.progress(10, 10, "b")
+    assert rendered(screen.getvalue())[1:] == [""]
+    assert rendered(screen.getvalue())[0].endswith(" measured")
+    assert "b:" not in rendered(screen.getvalue())[0]
+    assert not [character for character in screen.getvalue() if ord(character) < 32 and character not in "\r\n"]
+
+
+class Kernel(types.ModuleType):
+    """IPython with a kernel, as far as a line of progress needs it; ``outputs`` holds what a cell shows."""
+
+    def __init__(self):
+        super().__init__("IPython")
+        self.outputs = {}
+        self.display = types.ModuleType("IPython.display")
+        self.display.display = self.show
+
+    def get_ipython(self):
+        return types.SimpleNamespace(kernel=self)
+
+    def show(self, content, *, raw, display_id):
+        key = len(self.outputs)
+        self.outputs[key] = content["text/plain"]
+        update = lambda content, *, raw: self.outputs.update({key: content["text/plain"]})  # noqa: E731
+        return types.SimpleNamespace(update=update)
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    kernel = Kernel()
+    monkeypatch.setitem(sys.modules, "IPython", kernel)
+    monkeypatch.setitem(sys.modules, "IPython.display", kernel.display)
+    return kernel
+
+
+def test_a_notebook_shows_one_line_that_is_replaced(kernel, clock, capsys):
+    progress = shown(None)
+    for done in range(4):
+        clock[0] = done * 2.0
+        progress(done, 4, f"importing, p{done} done")
+        assert kernel.outputs[0].startswith(f"importing: {done} of 4, {25 * done} %, p{done} done")
+        assert kernel.outputs[0].isprintable()
+    progress(4, 4, "importing")
+    assert kernel.outputs == {0: ""}
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_notebook_or_with_a_callback_no_line_is_shown(kernel, monkeypatch):
+    def callback(done, total, what):
+        """Nothing."""
+
+    assert shown(callback) is callback
+    monkeypatch.setattr(kernel, "get_ipython", types.SimpleNamespace)  # IPython on a terminal
+    assert shown(None) is no_progress
+    monkeypatch.delitem(sys.modules, "IPython")
+    assert shown(None) is no_progress
 
 
 def test_cases_of_one_task_are_shown_as_they_come(open_screen, clock):
