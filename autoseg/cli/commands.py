@@ -231,8 +231,8 @@ def _predict(store: Store, options: records.PredictOptions, terminal: Terminal) 
     from autoseg.pipeline.predict import predict
 
     masks = predict(store, options, progress=terminal.progress)
-    tables = "; lesions.csv and lesions_per_case.csv list their lesions" if options.report else ""
-    terminal.show(f"{len(masks)} masks in {options.output}{tables}\n")
+    page = f"; {options.output / 'report.html'} shows them, lesions.csv lists their lesions" if options.report else ""
+    terminal.show(f"{len(masks)} masks in {options.output}{page}\n")
 
 
 predict = Command(

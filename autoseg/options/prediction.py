@@ -129,8 +129,8 @@ class PredictOptions(Options):
         default=False,
         metadata=option(
             "--report",
-            help="also write tables of all lesions, and a picture of every case",
-            more="They are `lesions.csv`, `lesions_per_case.csv` (volumes in ml, centres in mm, mean "
+            help="also write report.html, a page of all masks with cases for review, and tables of all lesions",
+            more="Also `lesions.csv`, `lesions_per_case.csv` (volumes in ml, centres in mm, mean "
             "probabilities) and `overlays/`; see [report.md](report.md#lesions-of-new-scans). It needs "
             "the memory of `--probabilities`.",
         ),

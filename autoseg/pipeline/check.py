@@ -13,13 +13,13 @@ from autoseg.checking.compare import LEAST_CASES
 from autoseg.checking.repairs import repair_dataset
 from autoseg.core.errors import UsageError
 from autoseg.core.parallel import Progress, count_workers, no_progress, run_cases
-from autoseg.core.records import Case, Check, CheckedCase, Dataset
+from autoseg.core.records import Case, Check, CheckedCase, Dataset, PlaneView
 from autoseg.core.runs import RUN, recorded
 from autoseg.core.store import Store, check_name, check_ours, write_record, write_text
 from autoseg.options import CheckOptions, ImportOptions, command_line
 from autoseg.preparation.measuring import bytes_per_case
 from autoseg.preparation.raw import list_all_files, open_raw, without_cases
-from autoseg.reporting import CheckContent, PlaneView, render_check_page, view_planes
+from autoseg.reporting import CheckContent, render_check_page, view_planes
 
 log = logging.getLogger(__name__)
 PAGE = "check.html"

@@ -14,19 +14,19 @@ import torch
 
 from autoseg.core.devices import choose_device, choose_devices, name_device, use_cores
 from autoseg.core.errors import CasesError, DataError, UsageError
-from autoseg.core.geometry import nearest_axes, turn
 from autoseg.core.image_files import real_path
 from autoseg.core.images import write_voxels
 from autoseg.core.parallel import Outcome, Progress, map_cases, no_progress
 from autoseg.core.probabilities import ClassProbabilities, write_probabilities
-from autoseg.core.records import Case, CaseDoubt, CaseLesions, CaseRun, Image, Label, Plan
+from autoseg.core.records import Case, CaseDoubt, CaseRun, Image, Label, Plan
 from autoseg.core.runs import RUN, Run, recorded
-from autoseg.core.store import Store, check_ours, check_writable, write_bytes, write_record, write_text
+from autoseg.core.store import Store, check_ours, check_writable, write_record
 from autoseg.core.text import join_names
 from autoseg.datasets import check_extent, find_scans, read_image, warn_unoriented
 from autoseg.dicom import Converted
 from autoseg.evaluation.postprocessing import describe_setting
 from autoseg.options import PredictOptions, command_line
+from autoseg.pipeline.predict_report import check_report, write_case_report, write_report
 from autoseg.prediction.adapting import adapt_ensemble
 from autoseg.prediction.derivatives import (
     check_description,
@@ -42,22 +42,10 @@ from autoseg.prediction.model_choice import choose_model
 from autoseg.prediction.overlapping import PreparedScan, predict_cases
 from autoseg.prediction.parts import select_part
 from autoseg.prediction.records import CaseFiles, MaskRecord, ensemble_key, read_case_records
-from autoseg.prediction.review import REVIEW_LIST, write_case_review, write_review_list
+from autoseg.prediction.review import REVIEW_LIST, measure_doubt, write_review_list
 from autoseg.preparation import source_key
-from autoseg.reporting import (
-    CASE_COLUMNS,
-    LESION_COLUMNS,
-    describe_lesions,
-    draw_case,
-    list_lesions,
-    list_targets,
-    render_case_table,
-    render_lesion_table,
-)
 
 log = logging.getLogger(__name__)
-
-CASE_TABLE, LESION_TABLE = "lesions_per_case.csv", "lesions.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +90,8 @@ def predict(store: Store, options: PredictOptions, *, progress: Progress = no_pr
     if real_path(output) == real_path(options.scans):
         raise UsageError(f"{output} is the folder of the scans; choose another folder for the masks")
     folder = choose_model(store, options.dataset, options.configuration)
-    tables = {CASE_TABLE: CASE_COLUMNS, LESION_TABLE: LESION_COLUMNS} if options.report else {}
-    for name, columns in tables.items():
-        check_ours(output / name, ",".join(columns))
+    if options.report:
+        check_report(output)
     if options.doubt:
         check_ours(output / REVIEW_LIST, '"doubts"')
     if is_derivative(output, options.scans):
@@ -132,7 +119,7 @@ def predict(store: Store, options: PredictOptions, *, progress: Progress = no_pr
         )
         run.add_model(folder, options.folds)
         if options.report and result.masks:
-            write_tables(output, read_case_records(CaseLesions, output, result.masks, result.failures))
+            write_report(output, folder, result.masks, {case: run.hide(text) for case, text in result.failures.items()})
         if options.doubt and result.masks:
             write_review_list(output, read_case_records(CaseDoubt, output, result.masks, result.failures))
         if result.failures:
@@ -198,8 +185,8 @@ def _predict_part(part: _Part, progress: Progress = no_progress, run: Run | None
     def review(case: Case, mask: Label, probabilities: np.ndarray, network_masks: list[np.ndarray]) -> None:
         files = _place_files(options, case, ensemble.plan)
         files.begin(records[case.id])
-        shared = (files, case.id, mask, probabilities, network_masks, ensemble.plan.outputs, records[case.id])
-        write_case_review(*shared, reliable=ensemble.reliable)
+        doubt = measure_doubt(case.id, mask, probabilities, network_masks, ensemble)
+        write_record(files.review, CaseDoubt(model=records[case.id].model, networks=len(network_masks), doubt=doubt))
 
     def write(case: Case, mask: Label, probabilities: np.ndarray | None) -> None:
         files = _place_files(options, case, ensemble.plan)
@@ -210,7 +197,7 @@ def _predict_part(part: _Part, progress: Progress = no_progress, run: Run | None
             reference = part.converted.references[case.id]
             write_dicom_mask(files, mask, reference, ensemble, keep_patient=options.dicom_patient)
         if probabilities is not None and options.report:
-            _write_lesions(files, case.id, read(case), mask, probabilities, ensemble.plan, records[case.id])
+            write_case_report(files, case, read(case), mask, probabilities, ensemble, key)
         files.write_record(records[case.id])
 
     progress(0, len(todo), "predicting")
@@ -384,36 +371,3 @@ def _log_start(options: PredictOptions, ensemble: Ensemble, device: torch.device
         log.info("post-processing of %s (--no-postprocessing leaves it out)", "; of ".join(settings))
     if result.masks:
         log.info("%d of the masks exist already", len(result.masks))
-
-
-def _write_lesions(
-    files: CaseFiles, case_id: str, image: Image, mask: Label, probabilities: np.ndarray, plan: Plan, record: MaskRecord
-) -> None:
-    """Write a case's lesions and its picture.
-
-    Args:
-        image: (C,Z,Y,X) of the scan.
-        mask: (Z,Y,X) on the same grid.
-        probabilities: (K,Z,Y,X) float16 on the same grid.
-    """
-    labels = list_lesions(mask.voxels, probabilities, mask.grid, list_targets(plan))
-    transpose, flips = nearest_axes(image.grid.direction)  # the head is upright in the picture
-    picture = draw_case(
-        turn(image.voxels, transpose, flips),
-        None,
-        turn(mask.voxels, transpose, flips),
-        spacing=[image.grid.spacing[axis] for axis in transpose],
-        channels=plan.channels,
-        title=case_id,
-        lines=describe_lesions(labels),
-    )
-    write_bytes(files.overlay, picture)
-    write_record(files.lesions, CaseLesions(case=case_id, model=record.model, labels=labels))
-
-
-def write_tables(output: Path, cases: Sequence[CaseLesions]) -> None:
-    """Write a row per case to one table of lesions, and a row per lesion to the other."""
-    write_text(output / CASE_TABLE, render_case_table(cases))
-    write_text(output / LESION_TABLE, render_lesion_table(cases))
-    count = sum(len(label.lesions) for case in cases for label in case.labels.values())
-    log.info("wrote %s and %s: %d lesions in %d cases", output / CASE_TABLE, LESION_TABLE, count, len(cases))

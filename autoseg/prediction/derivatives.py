@@ -27,6 +27,7 @@ IGNORED = (
     "overlays",
     "lesions.csv",
     "lesions_per_case.csv",
+    "report.html",
     "doubts.json",
     "run.json",
     "*run.json",

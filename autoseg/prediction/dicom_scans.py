@@ -12,7 +12,7 @@ from autoseg.core.store import check_writable
 from autoseg.datasets.bids_scans import is_bids
 from autoseg.dicom import Converted, Volume, convert_studies, holds_dicom, write_segmentation
 from autoseg.options import PredictOptions
-from autoseg.prediction.ensembles import Ensemble, read_channels
+from autoseg.prediction.ensembles import Ensemble, load_ensemble_plan
 from autoseg.prediction.records import CaseFiles
 
 SCANS = "scans"  # in the folder of the masks
@@ -34,7 +34,7 @@ def convert_scans(folder: Path, options: PredictOptions, *, progress: Progress) 
                 f"{options.scans} holds no DICOM; --channel, --dicom-seg and --dicom-patient are for DICOM"
             )
         return None
-    channels = read_channels(folder)
+    channels = load_ensemble_plan(folder).channels
     patterns = dict(pair.split("=", 1) for pair in options.channel)
     unknown = [name for name in patterns if name not in channels]
     if unknown:

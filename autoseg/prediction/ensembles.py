@@ -113,8 +113,8 @@ def _check_labels(settings: Mapping[str, PostProcessing], plan: Plan, path: Path
         raise ModelError(f"{path} post-processes '{unknown[0]}', which is not a label of its model; {advice}")
 
 
-def read_channels(folder: Path) -> tuple[str, ...]:
-    """Channels of a model folder, or of the best model of an experiment, from its plan alone.
+def load_ensemble_plan(folder: Path) -> Plan:
+    """Plan of a model folder, or of the first member of the best model of an experiment.
 
     Raises:
         ModelError: as ``load_ensemble``.
@@ -122,7 +122,12 @@ def read_channels(folder: Path) -> tuple[str, ...]:
     if (folder / BEST_RECORD).exists():
         best = read_record(BestModel, folder / BEST_RECORD, advice="copy the whole folder again")
         folder = folder / next(iter(best.members), "")
-    return load_plan(folder).channels
+    return load_plan(folder)
+
+
+def name_ensemble(folder: Path) -> str:
+    """Name of a model folder, or of that of the best model of an experiment, for people."""
+    return f"{folder.name}/best" if (folder / BEST_RECORD).exists() else f"{folder.parent.name}/{folder.name}"
 
 
 class EnsembleAverager:

@@ -1,4 +1,4 @@
-"""``autoseg_predict --doubt``: list the masks that need a review, by the disagreement of the networks' own masks."""
+"""Masks of new scans that need a review, by their probabilities and the disagreement of the networks' own masks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from autoseg.core.geometry import bounding_box, box_slices
 from autoseg.core.probabilities import ClassProbabilities, join_boxes
-from autoseg.core.records import CaseDoubt, Doubts, Label, Outputs
+from autoseg.core.records import CaseDoubt, Doubt, Doubts, Label
 from autoseg.core.store import write_record
 from autoseg.evaluation.review import doubt_case, rank_doubts, without_expectation
-from autoseg.prediction.records import CaseFiles, MaskRecord
+from autoseg.prediction.ensembles import Ensemble
 
 log = logging.getLogger(__name__)
 
@@ -21,29 +21,24 @@ REVIEW_LIST = "doubts.json"
 MAX_LOGGED = 5
 
 
-def write_case_review(
-    files: CaseFiles,
+def measure_doubt(
     case_id: str,
     mask: Label,
     probabilities: np.ndarray,
     network_masks: Sequence[np.ndarray],
-    outputs: Outputs,
-    record: MaskRecord,
-    *,
-    reliable: bool,
-) -> None:
-    """Write what is uncertain about a mask.
+    ensemble: Ensemble,
+) -> Doubt:
+    """Doubt about a mask, without a reason.
 
     Args:
-        files: of the case.
         case_id: the case.
         mask: (Z,Y,X) post-processed.
         probabilities: (K,Z,Y,X) float16 on the mask's grid.
-        network_masks: (Z,Y,X) bool each, the foreground that each network predicts alone.
-        outputs: of the plan.
-        record: of the mask.
-        reliable: whether a Dice can be expected from the probabilities.
+        network_masks: (Z,Y,X) bool each, the foreground that each network predicts alone; none to judge by the
+            probabilities alone.
+        ensemble: that predicted.
     """
+    outputs = ensemble.plan.outputs
     possible = ClassProbabilities.cropped(probabilities, outputs)
     foreground = np.logical_or.reduce([mask.voxels > 0, *network_masks])
     box = join_boxes([possible.box, *([bounding_box(foreground)] if foreground.any() else [])], foreground.shape)
@@ -56,8 +51,7 @@ def write_case_review(
         grid=mask.grid,
         box=box,
     )
-    doubt = doubt if reliable else without_expectation([doubt])[0]
-    write_record(files.review, CaseDoubt(model=record.model, networks=len(network_masks), doubt=doubt))
+    return doubt if ensemble.reliable else without_expectation([doubt])[0]
 
 
 def write_review_list(output: Path, reviews: Sequence[CaseDoubt]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from autoseg.core.geometry import bounding_box, box_slices
-from autoseg.core.masks import connected_components, measure_components
-from autoseg.core.records import CaseLesions, Grid, LabelLesions, Plan, PredictedLesion
+from autoseg.core.geometry import bounding_box, box_slices, nearest_axes
+from autoseg.core.masks import connected_components, find_head, measure_components
+from autoseg.core.records import CaseLesions, Grid, Image, LabelLesions, Plan, PredictedLesion, Side
 from autoseg.core.text import render_csv_rows, six_digits
 
 CASE_COLUMNS = ("case", "label", "lesions", "volume_ml", "largest_ml", "mean_probability")
@@ -22,7 +23,40 @@ LESION_COLUMNS = (
     "centre_y_lps_mm",
     "centre_z_lps_mm",
     "mean_probability",
+    "side",
 )
+MIDLINE_MM = 5.0  # so near to the middle of the head's width a lesion is on no side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Midline:
+    """Plane between the sides of a head, through the middle of its width.
+
+    Attributes:
+        point: (3,) world (x,y,z) mm, LPS.
+        towards_left: (3,) unit vector to the patient's left, along the axis of the scan that is nearest to it.
+    """
+
+    point: np.ndarray
+    towards_left: np.ndarray
+
+    def side_of(self, centre: np.ndarray) -> Side:
+        """Side of a world point (x,y,z)."""
+        distance = float((centre - self.point) @ self.towards_left)
+        return "midline" if abs(distance) <= MIDLINE_MM else "left" if distance > 0 else "right"
+
+
+def find_midline(image: Image) -> Midline:
+    """Midline of a scan, from the bounding box of its head.
+
+    Args:
+        image: (C,Z,Y,X) float, scanner units.
+    """
+    box = bounding_box(find_head(image.voxels))
+    centre = np.array([(start + stop - 1) / 2 for start, stop in box])
+    transpose, flips = nearest_axes(image.grid.direction)
+    left = np.asarray(image.grid.direction)[:, transpose[2]] * (-1 if flips[2] else 1)
+    return Midline(point=image.grid.to_world(centre), towards_left=left)
 
 
 def list_targets(plan: Plan) -> dict[str, tuple[int, tuple[int, ...]]]:
@@ -36,7 +70,11 @@ def list_targets(plan: Plan) -> dict[str, tuple[int, tuple[int, ...]]]:
 
 
 def list_lesions(
-    mask: np.ndarray, probabilities: np.ndarray, grid: Grid, targets: Mapping[str, tuple[int, Sequence[int]]]
+    mask: np.ndarray,
+    probabilities: np.ndarray,
+    grid: Grid,
+    targets: Mapping[str, tuple[int, Sequence[int]]],
+    midline: Midline | None = None,
 ) -> dict[str, LabelLesions]:
     """Every lesion of every label or region, largest first.
 
@@ -45,6 +83,7 @@ def list_lesions(
         probabilities: (K,Z,Y,X) float, one channel per output of the network.
         grid: of both.
         targets: label or region -> its channel and mask values, as ``list_targets`` returns them.
+        midline: of the head; without it no lesion has a side.
     """
     labels = {}
     for name, (channel, values) in targets.items():
@@ -54,7 +93,7 @@ def list_lesions(
             continue
         box = bounding_box(inside)
         cut = box_slices(box)
-        lesions = _measure(inside[cut], probabilities[channel][cut], grid, [start for start, _ in box])
+        lesions = _measure(inside[cut], probabilities[channel][cut], grid, [start for start, _ in box], midline)
         voxels = sum(lesion.voxels for lesion in lesions)
         mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / voxels
         labels[name] = LabelLesions(
@@ -65,7 +104,9 @@ def list_lesions(
     return labels
 
 
-def _measure(inside: np.ndarray, probability: np.ndarray, grid: Grid, corner: Sequence[int]) -> list[PredictedLesion]:
+def _measure(
+    inside: np.ndarray, probability: np.ndarray, grid: Grid, corner: Sequence[int], midline: Midline | None
+) -> list[PredictedLesion]:
     """Components of a crop of the mask that begins at voxel ``corner`` of the grid."""
     components, count = connected_components(inside)
     measured = measure_components(components)
@@ -79,6 +120,7 @@ def _measure(inside: np.ndarray, probability: np.ndarray, grid: Grid, corner: Se
             volume_ml=six_digits(voxels[i] * grid.voxel_volume_ml),
             centre=tuple(round(float(mm), 2) for mm in centres[i]),  # type: ignore[arg-type]
             mean_probability=six_digits(sums[i] / voxels[i]),
+            side="" if midline is None else midline.side_of(centres[i]),
         )
         for i in order
     ]
@@ -98,7 +140,16 @@ def render_case_table(cases: Sequence[CaseLesions]) -> str:
 def render_lesion_table(cases: Sequence[CaseLesions]) -> str:
     """One row per lesion as CSV."""
     rows = [
-        (case.case, label, number, lesion.volume_ml, lesion.voxels, *lesion.centre, lesion.mean_probability)
+        (
+            case.case,
+            label,
+            number,
+            lesion.volume_ml,
+            lesion.voxels,
+            *lesion.centre,
+            lesion.mean_probability,
+            lesion.side,
+        )
         for case in cases
         for label, lesions in case.labels.items()
         for number, lesion in enumerate(lesions.lesions, start=1)

@@ -62,7 +62,7 @@ def test_patients_become_masks_and_segmentation_objects_without_a_name(predict, 
     masks = tmp_path / "masks"
     assert sorted(path.name for path in masks.iterdir() if path.is_file()) == [
         "case_a.dcm", "case_a.nii.gz", "case_a.npz", "case_b.dcm", "case_b.nii.gz", "case_b.npz", "lesions.csv",
-        "lesions_per_case.csv", "run.json", "run.log",
+        "lesions_per_case.csv", "report.html", "run.json", "run.log",
     ]  # fmt: skip
     assert "case case_b: FLAIR from AX FLAIR *** *** (series 2, 12 slices): its name has 'flair'" in err
     assert "case case_b: T1 from t1_mprage (series 3, 12 slices): its name has 't1'" in err

@@ -69,7 +69,7 @@ def test_masks_and_probabilities_are_derivatives(bids, predict):
         [
             *(f"{image}{ending}" for image in images for ending in (".nii.gz", ".json")),
             ".bidsignore", "README.md", "dataset_description.json", "lesions.csv", "lesions_per_case.csv",
-            "run.json", "run.log",
+            "report.html", "run.json", "run.log",
             *(f"overlays/{Path(stem).name}_desc-autoseg_mask.png" for stem in SESSIONS.values()),
             *(f"predictions/{Path(stem).name}_desc-autoseg_mask.nii.gz{ending}"
               for stem in SESSIONS.values() for ending in (".json", ".lesions.json")),

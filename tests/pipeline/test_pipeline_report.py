@@ -1,6 +1,7 @@
 """autoseg_report and autoseg_predict --report, as a person runs them."""
 
 import csv
+import gzip
 import io
 import json
 import shutil
@@ -189,7 +190,53 @@ def test_predict_writes_lesions_and_a_picture_of_every_case(predicted_template):
         assert all(0.5 <= float(lesion["mean_probability"]) <= 1 for lesion in own)
         assert imread(masks / "overlays" / f"{row['case']}.png").ndim == 3
     assert lesions
+    assert {lesion["side"] for lesion in lesions} <= {"left", "right", "midline"}
     assert not list(masks.glob("*.npz"))
+
+
+def test_predict_shows_every_mask_on_a_page(predicted_template):
+    masks = predicted_template / "masks"
+    page = (masks / "report.html").read_text()
+
+    assert "3 of 3 cases for review." in page
+    assert "<h1>Masks by Tiny/3d</h1>" in page
+    assert page.count("data:image/jpeg") == 3 * 3 * 2  # cases, planes, channels
+    assert str(predicted_template) not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_page_keeps_the_cases_of_other_parts_and_names_failed_ones(base):
+    shutil.rmtree(base / "masks")
+    (base / "scans" / "case2_0001.nii.gz").write_bytes(b"")
+    predict_into(base, "--part", "2/2")
+    assert predict_into(base, "--part", "1/2") == 2
+    page = (base / "masks" / "report.html").read_text()
+
+    assert "2 of 2 cases for review; 1 case could not be predicted." in page
+    assert ".../scans/case2_0001.nii.gz is empty" in page
+    assert str(base) not in page
+
+
+def test_a_page_of_another_program_is_not_replaced(base, capsys):
+    (base / "masks" / "report.html").write_text("<p>mine</p>")
+
+    assert predict_into(base) == 2
+    assert "report.html was not written by autoseg" in capsys.readouterr().err
+    assert (base / "masks" / "report.html").read_text() == "<p>mine</p>"
+
+
+def test_a_scan_without_orientation_has_no_sides(base):
+    for path in (base / "scans").glob("case0_*"):
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        content[252:256] = bytes(4)  # qform_code and sform_code
+        path.write_bytes(gzip.compress(bytes(content)))
+    assert predict_into(base) == 0
+    lesions = read_table(base / "masks" / "lesions.csv")
+    record = json.loads((base / "masks" / "predictions" / "case0.nii.gz.lesions.json").read_text())
+
+    assert {lesion["side"] for lesion in lesions if lesion["case"] == "case0"} <= {""}
+    assert [plane["sides"] for plane in record["planes"]] == [["", ""]] * 3
+    assert "The scan states no orientation" in (base / "masks" / "report.html").read_text()
 
 
 def test_labels_and_regions_are_named_with_the_values_of_the_mask(store):

@@ -74,7 +74,7 @@ def test_tables_have_a_row_per_label_and_per_lesion(mask, shares):
     assert core == '"a,b",core,0,0.0,0.0,'
     header, first, second = render_lesion_table(cases).splitlines()
     assert header == (
-        "case,label,lesion,volume_ml,voxels,centre_x_lps_mm,centre_y_lps_mm,centre_z_lps_mm,mean_probability"
+        "case,label,lesion,volume_ml,voxels,centre_x_lps_mm,centre_y_lps_mm,centre_z_lps_mm,mean_probability,side"
     )
     assert first.startswith('"a,b",oedema,1,0.02,2,-6.5,24.0,105.0,0.')
     assert second.startswith('"a,b",oedema,2,0.01,1,-1.0,34.0,125.0,0.')

@@ -29,7 +29,7 @@ from autoseg.core.records.facts import (
     LesionSummary,
 )
 from autoseg.core.records.info import Info, MachineFacts, ModelFacts
-from autoseg.core.records.lesions import CaseLesions, LabelLesions, PredictedLesion
+from autoseg.core.records.lesions import CaseLesions, LabelLesions, PlaneView, PredictedLesion, Side
 from autoseg.core.records.outputs import Outputs
 from autoseg.core.records.plan import NEIGHBOUR, Configuration, MachineSpeed, MemoryFacts, Plan
 from autoseg.core.records.runs import CaseRun, RunRecord
@@ -116,6 +116,7 @@ __all__ = [
     "PairedScores",
     "Placement",
     "Plan",
+    "PlaneView",
     "PostProcessing",
     "PredictedLesion",
     "PreparedCase",
@@ -129,6 +130,7 @@ __all__ = [
     "Scores",
     "ScoresComparison",
     "ScoringSettings",
+    "Side",
     "Statistics",
     "Subsets",
     "Suspicion",

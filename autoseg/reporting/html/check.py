@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.checking import KINDS
-from autoseg.core.records import Check, CheckedCase, Suspicion
+from autoseg.core.records import Check, CheckedCase, PlaneView, Suspicion
 from autoseg.core.text import join_names
 from autoseg.reporting.canvas import render_jpeg
 from autoseg.reporting.html.numbers import count, format_volume
@@ -23,26 +23,6 @@ MAX_PIXELS = 200  # of a picture's longer side
 COLOURS = 6  # of labels, in the style sheet
 SECTIONS = {"suspicions": "Suspicions", "cases": "Cases", "checks": "Checks"}
 PLANES = ("axial", "coronal", "sagittal")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlaneView:
-    """One slice as the template draws it.
-
-    Attributes:
-        scans: JPEG in base64, one per channel.
-        outlines: (number of the label's colour, path data).
-        sides: letters at the left and the right.
-        size, pixel: mm (width, height).
-        caption: plane and number of the slice.
-    """
-
-    scans: tuple[str, ...]
-    outlines: tuple[tuple[int, str], ...]
-    sides: tuple[str, str]
-    size: tuple[float, float]
-    pixel: tuple[float, float]
-    caption: str
 
 
 @dataclass(frozen=True, kw_only=True)
