@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 # Augmentations that change intensities; the network should reconstruct scans as they are.
 INTENSITY_AUGMENTATIONS = (
     "noise", "blur", "brightness", "contrast", "low_resolution", "bias_field", "inverted_gamma", "gamma",
+    "substitution",
 )  # fmt: skip
 
 
