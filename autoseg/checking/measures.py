@@ -13,6 +13,7 @@ from scipy.ndimage import binary_dilation, uniform_filter
 from autoseg.core.errors import DataError
 from autoseg.core.geometry import Box, bounding_box, box_slices, nearest_axes, turn
 from autoseg.core.images import read_voxels
+from autoseg.core.masks import find_bright
 from autoseg.core.records import Case, CaseFacts, Dataset, Image, Label
 from autoseg.core.store import sha256
 from autoseg.core.text import six_digits
@@ -22,7 +23,6 @@ from autoseg.fingerprint import measure_case
 
 COARSE = 64  # voxels per axis, at most, of the copy that the head is found in
 THUMBNAIL = 20  # voxels per axis of the head as it is compared with other heads
-HEAD_LEVEL = 0.1  # of the range of a channel; above it is head
 MOST_VOXELS = 100_000  # of a mask, to measure the intensities below it
 MOST_VALUES = 20
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # quantiles
@@ -216,13 +216,10 @@ def _measure(
 
 
 def _find_head(scan: np.ndarray) -> _Head:
-    """Voxels above a tenth of a channel's range, without holes; the whole scan where nothing is."""
+    """Bright voxels, without holes; the whole scan where nothing is."""
     steps = tuple(math.ceil(size / COARSE) for size in scan.shape[1:])
     coarse = np.ascontiguousarray(scan[(slice(None), *(slice(None, None, step) for step in steps))])
-    mask = np.zeros(coarse.shape[1:], bool)
-    for channel in coarse:
-        low, high = np.percentile(channel, (0.5, 99))
-        mask |= channel > low + HEAD_LEVEL * (high - low)
+    mask = find_bright(coarse)
     filled = fill_voids.fill(mask) if min(mask.shape) > 1 else mask
     return _Head(scan=coarse, mask=filled.astype(bool) if filled.any() else np.ones_like(mask), steps=steps)
 

@@ -18,11 +18,26 @@ HEAD_GRID = 128  # voxels per axis, at most, of the copy of a scan that the head
 HEAD_LEVEL = 0.1  # of a channel's range; above it is head
 
 
+def find_bright(voxels: np.ndarray) -> np.ndarray:
+    """Voxels above a tenth of the range of any channel (0.5th to 99th percentile).
+
+    Args:
+        voxels: (C,Z,Y,X) float, scanner units.
+
+    Returns:
+        (Z,Y,X) bool.
+    """
+    bright = np.zeros(voxels.shape[1:], bool)
+    for channel in voxels:
+        low, high = np.percentile(channel, (0.5, 99))
+        bright |= channel > low + HEAD_LEVEL * (high - low)
+    return bright
+
+
 def find_head(voxels: np.ndarray) -> np.ndarray:
     """The head in a scan whose background is not zero, with a margin of one or two voxels of a coarse copy.
 
-    Head is what exceeds a tenth of the range of any channel (0.5th to 99th percentile): the largest component of it,
-    without holes.
+    Head is the largest component of the bright voxels, without holes.
 
     Args:
         voxels: (C,Z,Y,X) float, scanner units.
@@ -33,11 +48,7 @@ def find_head(voxels: np.ndarray) -> np.ndarray:
     shape = voxels.shape[1:]
     steps = tuple(math.ceil(size / HEAD_GRID) for size in shape)
     coarse = voxels[(slice(None), *(slice(None, None, step) for step in steps))]
-    bright = np.zeros(coarse.shape[1:], bool)
-    for channel in coarse:
-        low, high = np.percentile(channel, (0.5, 99))
-        bright |= channel > low + HEAD_LEVEL * (high - low)
-    components, count = connected_components(bright, connectivity=6)
+    components, count = connected_components(find_bright(coarse), connectivity=6)
     if not count:
         return np.ones(shape, bool)
     sizes = np.bincount(components.reshape(-1))

@@ -8,21 +8,18 @@ import numpy as np
 
 from autoseg.core.records import Forecast
 from autoseg.core.text import six_digits
-from autoseg.evaluation.statistics import draw_patients, sum_by_patient
+from autoseg.evaluation.statistics import LEVEL, draw_patients, sum_by_patient
 
 LEAST_SIZES = 4  # the law has three numbers, and needs one more size to show whether it holds
 FACTORS = (2, 4)  # times as many cases as the largest size
 WIDEST = 0.1  # interval of a score, of which one could still plan by
 EXPONENTS = np.arange(0.1, 2.01, 0.05)  # a score that follows no limit falls below, one that has reached it above
-TAIL = 2.5  # percent on either side
 
 
-def forecast(
-    configuration: str, sizes: Sequence[float], values: np.ndarray, patients: Sequence[str], *, best: float = 1.0
-) -> Forecast:
+def forecast(configuration: str, sizes: Sequence[float], values: np.ndarray, patients: Sequence[str]) -> Forecast:
     """Mean score with 2 and 4 times as many training cases, where the curve can tell.
 
-    The mean score of n cases is ``limit - scale * n ** -exponent``, with a limit of at most the best score. It is
+    The mean score of n cases is ``limit - scale * n ** -exponent``, with a limit of at most 1. It is
     fitted by least squares to all sizes, and again to the means over patients drawn with replacement; percentiles of
     these are the interval.
 
@@ -33,7 +30,6 @@ def forecast(
         sizes: (S,) training cases, increasing.
         values: (S,n) float, scores of the same n held-out cases at each size.
         patients: of each of the n cases.
-        best: score of a perfect mask.
     """
     cases = tuple(round(factor * sizes[-1]) for factor in FACTORS)
     if not values.size:
@@ -50,8 +46,9 @@ def forecast(
         return Forecast(configuration=configuration, reason="scores of one patient do not show how patients vary")
     draws = draw_patients(len(counts))
     resampled = (draws @ sums.T) / (draws @ counts)[:, None]  # (R,S)
-    predicted = _extrapolate(np.asarray(sizes, float), np.vstack([means, resampled]), np.asarray(cases, float), best)
-    lower, upper = np.percentile(predicted[1:], (TAIL, 100 - TAIL), axis=0)
+    predicted = _extrapolate(np.asarray(sizes, float), np.vstack([means, resampled]), np.asarray(cases, float))
+    tail = 100 * (1 - LEVEL) / 2
+    lower, upper = np.percentile(predicted[1:], (tail, 100 - tail), axis=0)
     if upper[0] - lower[0] > WIDEST:
         return Forecast(
             configuration=configuration,
@@ -68,14 +65,13 @@ def forecast(
     )
 
 
-def _extrapolate(sizes: np.ndarray, curves: np.ndarray, cases: np.ndarray, best: float) -> np.ndarray:
+def _extrapolate(sizes: np.ndarray, curves: np.ndarray, cases: np.ndarray) -> np.ndarray:
     """Scores of the fitted laws.
 
     Args:
         sizes: (S,).
         curves: (R,S) mean scores.
         cases: (T,) numbers of cases to extrapolate to.
-        best: highest limit.
 
     Returns:
         (R,T).
@@ -87,9 +83,9 @@ def _extrapolate(sizes: np.ndarray, curves: np.ndarray, cases: np.ndarray, best:
         centred = powers - powers.mean()
         scale = np.maximum(-(curves @ centred) / (centred @ centred), 0)
         limit = curves.mean(axis=1) + scale * powers.mean()
-        over = limit > best
-        scale = np.where(over, np.maximum((best - curves) @ powers / (powers @ powers), 0), scale)
-        limit = np.where(over, best, limit)
+        over = limit > 1
+        scale = np.where(over, np.maximum((1 - curves) @ powers / (powers @ powers), 0), scale)
+        limit = np.where(over, 1.0, limit)
         errors = np.square(limit[:, None] - np.outer(scale, powers) - curves).sum(axis=1)
         better = errors < least
         least[better] = errors[better]

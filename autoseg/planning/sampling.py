@@ -17,7 +17,7 @@ from autoseg.planning.text import count, join_words, percent
 FORCED_SHARE = 0.33
 SMALL_SHARE = 0.1
 SEVERAL = 2
-SUBSTITUTION_SHARE = 0.2  # of the samples, at least
+SUBSTITUTION_SHARE = 0.2  # of the samples, beside those of the cases that are so
 EMPTY_SHARE = 0.25  # our judgement: enough to learn what a head without lesions looks like
 
 
@@ -127,17 +127,16 @@ def add_substitutions(fingerprint: Fingerprint, settings: AugmentationSettings) 
     for case in fingerprint.cases:
         for group in _find_repeats(case):
             groups.setdefault(group, []).append(case)
-    patterns = set()
+    patterns, named = set(), set()
     for group, cases in groups.items():
         contrast = _median_contrast(cases, group[0])
         distances = {n: abs(contrast - typical[n]) for n in group if math.isfinite(contrast - typical[n])}
         if distances:
             source = min(distances, key=lambda n: distances[n])
             patterns.add(tuple(source if n in group else n for n in typical))
+            named |= {case.case for case in cases}
     if not patterns:
         return settings, ""
-    named = sorted({case.case for cases in groups.values() for case in cases})
-    share = max(SUBSTITUTION_SHARE, len(named) / len(fingerprint.cases))
     substituted = [
         f"{fingerprint.channels[source]} for {fingerprint.channels[channel]}"
         for pattern in sorted(patterns)
@@ -145,10 +144,10 @@ def add_substitutions(fingerprint: Fingerprint, settings: AugmentationSettings) 
         if channel != source
     ]
     reason = (
-        f" In {count(len(named), 'case')} one channel is a copy of another ({join_names(named, limit=3)}), so "
-        f"{percent(share)} of the samples are made like that: {join_words(sorted(set(substituted)))}."
+        f" In {count(len(named), 'case')} one channel is a copy of another ({join_names(sorted(named), limit=3)}), "
+        f"so {percent(SUBSTITUTION_SHARE)} of all samples are made like that: {join_words(sorted(set(substituted)))}."
     )
-    update = {"substitution_probability": share, "substitutions": tuple(sorted(patterns))}
+    update = {"substitution_probability": SUBSTITUTION_SHARE, "substitutions": tuple(sorted(patterns))}
     return settings.model_copy(update=update), reason
 
 

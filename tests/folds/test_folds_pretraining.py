@@ -7,6 +7,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from autoseg.core.records import AugmentationSettings
+from autoseg.core.store import Store
+from autoseg.folds import pretraining
+from autoseg.preparation import read_plan
+
 SHORT = ("-d", "Tiny", "--epochs", "2", "--steps-per-epoch", "2")
 
 
@@ -38,6 +43,17 @@ def test_a_network_learns_and_another_training_begins_with_all_but_its_head(plan
     assert report["loaded"] > 0.9
     plan = json.loads((planned / "autoseg_preprocessed" / "Tiny" / "plan.json").read_text())["configurations"]
     assert plan["3d_transfer"]["network"] == plan["3d"]["network"]
+
+
+def test_scans_are_moved_and_mirrored_and_reconstructed_as_they_are(planned):
+    plan = read_plan(Store(planned), "Tiny")
+    everything = {name: 1.0 for name in AugmentationSettings.model_fields if name.endswith("_probability")}
+    augmentation = plan.configurations["3d"].augmentation.model_copy(update={**everything, "substitutions": ((1, 1),)})
+    configuration = plan.configurations["3d"].model_copy(update={"augmentation": augmentation})
+    planned_so = plan.model_copy(update={"configurations": {"3d": configuration}})
+    kept = pretraining._plan_reconstruction(planned_so, "3d").configurations["3d"].augmentation
+    applied = {name.removesuffix("_probability") for name in everything if getattr(kept, name)}
+    assert applied == {"rotation", "scale", "elastic", "mask_shape", "mask_removal"}  # no cascade is pre-trained
 
 
 def test_labels_change_nothing_and_a_stop_changes_nothing(planned, run, monkeypatch):

@@ -440,8 +440,8 @@ def test_samples_imitate_cases_in_which_a_channel_is_a_copy(copied):
     still = AugmentationSettings(rotation_probability=0, rotation_degrees=(0, 0), scale_probability=0, mirror_axes=())
     settings, why = add_substitutions(copied(), still)
     assert settings.substitutions == ((1, 1),)  # the labels look as they do in FLAIR
-    assert settings.substitution_probability == 0.25  # one case in four
-    assert "In 1 case one channel is a copy of another (b), so 25% of the samples" in why
+    assert settings.substitution_probability == 0.2
+    assert "In 1 case one channel is a copy of another (b), so 20% of all samples" in why
     assert "FLAIR for T1" in why
     plan = make_plan(copied(), preset="pocket", memory_gb=4)
     assert plan.configurations["3d"].augmentation.substitutions == ((1, 1),)
